@@ -1,0 +1,983 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * Directives of the cache, the zones, and what happens when processes begin
+ * and end.
+ */
+
+
+#include "ngx_oci_blob.h"
+#include "ngx_oci_probe.h"
+
+
+#define NGX_OCI_CACHE_SLICE_MIN   (64 * 1024)
+#define NGX_OCI_CACHE_SLICE_MAX   (1024 * 1024 * 1024)
+#define NGX_OCI_CACHE_ZONE_MIN    (8 * ngx_pagesize)
+
+
+typedef struct {
+    ngx_array_t     caches;             /* of ngx_oci_cache_t * */
+} ngx_oci_cache_main_conf_t;
+
+
+static ngx_int_t ngx_oci_cache_content(ngx_http_request_t *r,
+    ngx_oci_ctx_t *ctx);
+static ngx_int_t ngx_oci_cache_zone_info(ngx_uint_t i,
+    ngx_oci_zone_info_t *info);
+
+static void *ngx_oci_cache_create_main_conf(ngx_conf_t *cf);
+static void *ngx_oci_cache_create_loc_conf(ngx_conf_t *cf);
+static char *ngx_oci_cache_merge_loc_conf(ngx_conf_t *cf, void *parent,
+    void *child);
+static ngx_int_t ngx_oci_cache_postconfiguration(ngx_conf_t *cf);
+
+static char *ngx_oci_cache_path(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static ngx_int_t ngx_oci_cache_path_param(ngx_conf_t *cf,
+    ngx_oci_cache_t *cache, ngx_str_t *value, ngx_str_t *name,
+    ssize_t *size);
+static ngx_int_t ngx_oci_cache_path_size(ngx_str_t *value, const char *name,
+    off_t *size);
+static char *ngx_oci_cache_zone(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_oci_cache_valid(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_oci_cache_use_stale(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_oci_cache_abandoned(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_oci_cache_connections(ngx_conf_t *cf, void *post,
+    void *data);
+
+static ngx_int_t ngx_oci_cache_init_zone(ngx_shm_zone_t *zone, void *data);
+static ngx_int_t ngx_oci_cache_init_module(ngx_cycle_t *cycle);
+static void ngx_oci_cache_close_dirs(void *data);
+static ngx_int_t ngx_oci_cache_init_process(ngx_cycle_t *cycle);
+static void ngx_oci_cache_exit_process(ngx_cycle_t *cycle);
+
+
+static ngx_conf_post_t  ngx_oci_cache_connections_post = {
+    ngx_oci_cache_connections
+};
+
+static ngx_conf_enum_t  ngx_oci_cache_verify[] = {
+    { ngx_string("off"), NGX_OCI_VERIFY_MODE_OFF },
+    { ngx_string("on"), NGX_OCI_VERIFY_MODE_ON },
+    { ngx_string("strict"), NGX_OCI_VERIFY_MODE_STRICT },
+    { ngx_null_string, 0 }
+};
+
+
+static ngx_command_t  ngx_oci_cache_commands[] = {
+
+    { ngx_string("oci_cache_path"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_2MORE,
+      ngx_oci_cache_path,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("oci_cache"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_oci_cache_zone,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("oci_cache_valid"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE2,
+      ngx_oci_cache_valid,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("oci_cache_use_stale"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
+      ngx_oci_cache_use_stale,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("oci_verify"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_enum_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_oci_cache_loc_conf_t, verify),
+      &ngx_oci_cache_verify },
+
+    { ngx_string("oci_fill_connections"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_num_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_oci_cache_loc_conf_t, fill_connections),
+      &ngx_oci_cache_connections_post },
+
+    { ngx_string("oci_fill_ahead"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_off_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_oci_cache_loc_conf_t, fill_ahead),
+      NULL },
+
+    { ngx_string("oci_fill_abandoned"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
+      ngx_oci_cache_abandoned,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+      ngx_null_command
+};
+
+
+static ngx_http_module_t  ngx_http_oci_cache_module_ctx = {
+    NULL,                                  /* preconfiguration */
+    ngx_oci_cache_postconfiguration,       /* postconfiguration */
+
+    ngx_oci_cache_create_main_conf,        /* create main configuration */
+    NULL,                                  /* init main configuration */
+
+    NULL,                                  /* create server configuration */
+    NULL,                                  /* merge server configuration */
+
+    ngx_oci_cache_create_loc_conf,         /* create location configuration */
+    ngx_oci_cache_merge_loc_conf           /* merge location configuration */
+};
+
+
+ngx_module_t  ngx_http_oci_cache_module = {
+    NGX_MODULE_V1,
+    &ngx_http_oci_cache_module_ctx,        /* module context */
+    ngx_oci_cache_commands,                /* module directives */
+    NGX_HTTP_MODULE,                       /* module type */
+    NULL,                                  /* init master */
+    ngx_oci_cache_init_module,             /* init module */
+    ngx_oci_cache_init_process,            /* init process */
+    NULL,                                  /* init thread */
+    NULL,                                  /* exit thread */
+    ngx_oci_cache_exit_process,            /* exit process */
+    NULL,                                  /* exit master */
+    NGX_MODULE_V1_PADDING
+};
+
+
+/* GET and HEAD of blobs and manifests; NGX_DECLINED: pass it through */
+
+static ngx_int_t
+ngx_oci_cache_content(ngx_http_request_t *r, ngx_oci_ctx_t *ctx)
+{
+    ngx_oci_cache_loc_conf_t  *ocf;
+
+    ocf = ngx_http_get_module_loc_conf(r, ngx_http_oci_cache_module);
+
+    if (ocf->cache == NULL) {
+        return NGX_DECLINED;
+    }
+
+    if (ctx->route.route == NGX_OCI_ROUTE_BLOB) {
+        return ngx_oci_reader_handler(r, ctx, ocf);
+    }
+
+    return ngx_oci_manifest_handler(r, ctx, ocf);
+}
+
+
+static ngx_int_t
+ngx_oci_cache_zone_info(ngx_uint_t i, ngx_oci_zone_info_t *info)
+{
+    ngx_oci_cache_t            *cache;
+    ngx_oci_cache_main_conf_t  *ocmcf;
+
+    ocmcf = ngx_http_cycle_get_module_main_conf(ngx_cycle,
+                                                ngx_http_oci_cache_module);
+
+    if (ocmcf == NULL || i >= ocmcf->caches.nelts) {
+        return NGX_DECLINED;
+    }
+
+    cache = ((ngx_oci_cache_t **) ocmcf->caches.elts)[i];
+
+    info->name = cache->zone->shm.name;
+    info->max_size = (cache->max_size == NGX_MAX_OFF_T_VALUE)
+                     ? 0 : cache->max_size;
+
+    ngx_oci_index_totals(cache, &info->bytes, &info->blobs);
+
+    return NGX_OK;
+}
+
+
+static void *
+ngx_oci_cache_create_main_conf(ngx_conf_t *cf)
+{
+    ngx_oci_cache_main_conf_t  *ocmcf;
+
+    ocmcf = ngx_pcalloc(cf->pool, sizeof(ngx_oci_cache_main_conf_t));
+    if (ocmcf == NULL) {
+        return NULL;
+    }
+
+    if (ngx_array_init(&ocmcf->caches, cf->pool, 2,
+                       sizeof(ngx_oci_cache_t *))
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
+    return ocmcf;
+}
+
+
+static void *
+ngx_oci_cache_create_loc_conf(ngx_conf_t *cf)
+{
+    ngx_oci_cache_loc_conf_t  *conf;
+
+    conf = ngx_pcalloc(cf->pool, sizeof(ngx_oci_cache_loc_conf_t));
+    if (conf == NULL) {
+        return NULL;
+    }
+
+    conf->zone = NGX_CONF_UNSET_PTR;
+    conf->valid_tag = NGX_CONF_UNSET;
+    conf->valid_manifest = NGX_CONF_UNSET;
+    conf->valid_negative = NGX_CONF_UNSET;
+    conf->use_stale = 0;
+    conf->stale_max = NGX_CONF_UNSET;
+    conf->verify = NGX_CONF_UNSET_UINT;
+    conf->fill_connections = NGX_CONF_UNSET_UINT;
+    conf->fill_ahead = NGX_CONF_UNSET;
+    conf->abandoned_finish = NGX_CONF_UNSET_UINT;
+    conf->abandoned_after = NGX_CONF_UNSET_MSEC;
+
+    return conf;
+}
+
+
+static char *
+ngx_oci_cache_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
+{
+    ngx_oci_cache_loc_conf_t *prev = parent;
+    ngx_oci_cache_loc_conf_t *conf = child;
+
+    if (conf->zone == NGX_CONF_UNSET_PTR) {
+        conf->zone = prev->zone;
+        conf->file = prev->file;
+        conf->line = prev->line;
+    }
+
+    if (conf->zone == NGX_CONF_UNSET_PTR) {
+        conf->zone = NULL;
+    }
+
+    if (conf->zone) {
+        conf->cache = conf->zone->data;
+
+        if (conf->cache == NULL) {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "\"oci_cache\" zone \"%V\" is unknown in %s:%ui",
+                          &conf->zone->shm.name, conf->file, conf->line);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    ngx_conf_merge_sec_value(conf->valid_tag, prev->valid_tag, 0);
+    ngx_conf_merge_sec_value(conf->valid_manifest, prev->valid_manifest,
+                             300);
+    ngx_conf_merge_sec_value(conf->valid_negative, prev->valid_negative, 5);
+    ngx_conf_merge_sec_value(conf->stale_max, prev->stale_max, 86400);
+
+    ngx_conf_merge_bitmask_value(conf->use_stale, prev->use_stale,
+                                 (NGX_CONF_BITMASK_SET
+                                  |NGX_OCI_STALE_ERROR
+                                  |NGX_OCI_STALE_TIMEOUT
+                                  |NGX_OCI_STALE_HTTP_5XX
+                                  |NGX_OCI_STALE_HTTP_429));
+
+    if (conf->use_stale & NGX_OCI_STALE_OFF) {
+        conf->use_stale = NGX_CONF_BITMASK_SET|NGX_OCI_STALE_OFF;
+    }
+
+    ngx_conf_merge_uint_value(conf->verify, prev->verify,
+                              NGX_OCI_VERIFY_MODE_ON);
+    ngx_conf_merge_uint_value(conf->fill_connections,
+                              prev->fill_connections, 4);
+    ngx_conf_merge_off_value(conf->fill_ahead, prev->fill_ahead,
+                             256 * 1024 * 1024);
+    ngx_conf_merge_uint_value(conf->abandoned_finish,
+                              prev->abandoned_finish, 0);
+    ngx_conf_merge_msec_value(conf->abandoned_after, prev->abandoned_after,
+                              30000);
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_oci_cache_postconfiguration(ngx_conf_t *cf)
+{
+    ngx_oci_main_conf_t        *omcf;
+    ngx_oci_cache_main_conf_t  *ocmcf;
+
+    if (ngx_oci_core.abi != NGX_OCI_ABI
+        || ngx_strcmp(ngx_oci_core.build, NGX_OCI_BUILD) != 0)
+    {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "ngx_http_oci_cache_module.so and "
+                      "ngx_http_oci_module.so are of different builds");
+        return NGX_ERROR;
+    }
+
+    ocmcf = ngx_http_conf_get_module_main_conf(cf,
+                                               ngx_http_oci_cache_module);
+    omcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_oci_module);
+
+    if (omcf == NULL || ocmcf->caches.nelts == 0) {
+        return NGX_OK;
+    }
+
+    omcf->content = ngx_oci_cache_content;
+    omcf->zone_info = ngx_oci_cache_zone_info;
+
+    return NGX_OK;
+}
+
+
+static char *
+ngx_oci_cache_path(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_oci_cache_main_conf_t *ocmcf = conf;
+
+    ssize_t            size;
+    ngx_str_t         *value, name;
+    ngx_uint_t         i;
+    ngx_oci_cache_t   *cache, **p;
+
+    cache = ngx_pcalloc(cf->pool, sizeof(ngx_oci_cache_t));
+    if (cache == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    cache->path = ngx_pcalloc(cf->pool, sizeof(ngx_path_t));
+    if (cache->path == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    cache->slice = NGX_OCI_CACHE_SLICE_DEFAULT;
+    cache->max_size = NGX_MAX_OFF_T_VALUE;
+    cache->inactive = 60 * 86400;
+    cache->manager_files = 100;
+    cache->manager_sleep = 50;
+    cache->manager_threshold = 200;
+    cache->dir = -1;
+
+    value = cf->args->elts;
+
+    cache->path->name = value[1];
+
+    if (cache->path->name.len > 1
+        && cache->path->name.data[cache->path->name.len - 1] == '/')
+    {
+        cache->path->name.len--;
+    }
+
+    if (ngx_conf_full_name(cf->cycle, &cache->path->name, 0) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_str_null(&name);
+    size = 0;
+
+    for (i = 2; i < cf->args->nelts; i++) {
+        if (ngx_oci_cache_path_param(cf, cache, &value[i], &name, &size)
+            != NGX_OK)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\"", &value[i]);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    if (name.len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" must have \"keys_zone\" parameter",
+                           &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    cache->path->manager = ngx_oci_manager;
+    cache->path->loader = ngx_oci_loader;
+    cache->path->data = cache;
+    cache->path->conf_file = cf->conf_file->file.name.data;
+    cache->path->line = cf->conf_file->line;
+
+    if (ngx_add_path(cf, &cache->path) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    cache->zone = ngx_shared_memory_add(cf, &name, size,
+                                        &ngx_http_oci_cache_module);
+    if (cache->zone == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (cache->zone->data) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "duplicate zone \"%V\"", &name);
+        return NGX_CONF_ERROR;
+    }
+
+    cache->zone->init = ngx_oci_cache_init_zone;
+    cache->zone->data = cache;
+
+    p = ngx_array_push(&ocmcf->caches);
+    if (p == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    *p = cache;
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_oci_cache_path_param(ngx_conf_t *cf, ngx_oci_cache_t *cache,
+    ngx_str_t *value, ngx_str_t *name, ssize_t *size)
+{
+    off_t       n;
+    u_char     *p;
+    ngx_str_t   s;
+
+    if (ngx_strncmp(value->data, "keys_zone=", 10) == 0) {
+
+        name->data = value->data + 10;
+
+        p = (u_char *) ngx_strchr(name->data, ':');
+        if (p == NULL) {
+            return NGX_ERROR;
+        }
+
+        name->len = p - name->data;
+
+        s.data = p + 1;
+        s.len = value->data + value->len - s.data;
+
+        *size = ngx_parse_size(&s);
+
+        return (name->len && *size >= (ssize_t) NGX_OCI_CACHE_ZONE_MIN)
+               ? NGX_OK : NGX_ERROR;
+    }
+
+    if (ngx_strncmp(value->data, "slice=", 6) == 0) {
+
+        if (ngx_oci_cache_path_size(value, "slice=", &n) != NGX_OK
+            || n < NGX_OCI_CACHE_SLICE_MIN || n > NGX_OCI_CACHE_SLICE_MAX
+            || n % 4096)
+        {
+            return NGX_ERROR;
+        }
+
+        cache->slice = n;
+        return NGX_OK;
+    }
+
+    if (ngx_strncmp(value->data, "max_size=", 9) == 0) {
+        return ngx_oci_cache_path_size(value, "max_size=",
+                                       &cache->max_size);
+    }
+
+    if (ngx_strncmp(value->data, "min_free=", 9) == 0) {
+        return ngx_oci_cache_path_size(value, "min_free=",
+                                       &cache->min_free);
+    }
+
+    if (ngx_strncmp(value->data, "inactive=", 9) == 0) {
+        s.data = value->data + 9;
+        s.len = value->len - 9;
+        cache->inactive = ngx_parse_time(&s, 1);
+        return (cache->inactive > 0) ? NGX_OK : NGX_ERROR;
+    }
+
+    if (ngx_strncmp(value->data, "manager_files=", 14) == 0) {
+        n = ngx_atoi(value->data + 14, value->len - 14);
+        cache->manager_files = n;
+        return (n > 0) ? NGX_OK : NGX_ERROR;
+    }
+
+    if (ngx_strncmp(value->data, "manager_sleep=", 14) == 0) {
+        s.data = value->data + 14;
+        s.len = value->len - 14;
+        n = ngx_parse_time(&s, 0);
+        cache->manager_sleep = n;
+        return (n >= 0) ? NGX_OK : NGX_ERROR;
+    }
+
+    if (ngx_strncmp(value->data, "manager_threshold=", 18) == 0) {
+        s.data = value->data + 18;
+        s.len = value->len - 18;
+        n = ngx_parse_time(&s, 0);
+        cache->manager_threshold = n;
+        return (n >= 0) ? NGX_OK : NGX_ERROR;
+    }
+
+    return NGX_ERROR;
+}
+
+
+static ngx_int_t
+ngx_oci_cache_path_size(ngx_str_t *value, const char *name, off_t *size)
+{
+    off_t      n;
+    u_char     unit;
+    size_t     len;
+    ngx_str_t  s;
+
+    len = ngx_strlen(name);
+    s.data = value->data + len;
+    s.len = value->len - len;
+
+    /* the core knows no terabytes */
+
+    unit = s.len ? s.data[s.len - 1] : 0;
+
+    if (unit == 't' || unit == 'T') {
+        s.len--;
+        n = ngx_atoof(s.data, s.len);
+
+        if (n <= 0 || n > NGX_MAX_OFF_T_VALUE >> 40) {
+            return NGX_ERROR;
+        }
+
+        *size = n << 40;
+        return NGX_OK;
+    }
+
+    n = ngx_parse_offset(&s);
+
+    if (n < 0) {
+        return NGX_ERROR;
+    }
+
+    *size = n;
+
+    return NGX_OK;
+}
+
+
+static char *
+ngx_oci_cache_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_oci_cache_loc_conf_t *ocf = conf;
+
+    ngx_str_t  *value;
+
+    if (ocf->zone != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+        ocf->zone = NULL;
+        return NGX_CONF_OK;
+    }
+
+    ocf->zone = ngx_shared_memory_add(cf, &value[1], 0,
+                                      &ngx_http_oci_cache_module);
+    if (ocf->zone == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ocf->file = cf->conf_file->file.name.data;
+    ocf->line = cf->conf_file->line;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_oci_cache_valid(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_oci_cache_loc_conf_t *ocf = conf;
+
+    time_t      valid, *p;
+    ngx_str_t  *value;
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "tag") == 0) {
+        p = &ocf->valid_tag;
+
+    } else if (ngx_strcmp(value[1].data, "manifest") == 0) {
+        p = &ocf->valid_manifest;
+
+    } else if (ngx_strcmp(value[1].data, "negative") == 0) {
+        p = &ocf->valid_negative;
+
+    } else {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid oci_cache_valid object \"%V\"",
+                           &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    if (*p != NGX_CONF_UNSET) {
+        return "is duplicate";
+    }
+
+    valid = ngx_parse_time(&value[2], 1);
+
+    if (valid == (time_t) NGX_ERROR) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid time value \"%V\"", &value[2]);
+        return NGX_CONF_ERROR;
+    }
+
+    *p = valid;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_oci_cache_use_stale(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_oci_cache_loc_conf_t *ocf = conf;
+
+    ngx_str_t   *value, s;
+    ngx_uint_t   i, n;
+
+    static ngx_conf_bitmask_t  masks[] = {
+        { ngx_string("error"), NGX_OCI_STALE_ERROR },
+        { ngx_string("timeout"), NGX_OCI_STALE_TIMEOUT },
+        { ngx_string("http_5xx"), NGX_OCI_STALE_HTTP_5XX },
+        { ngx_string("http_429"), NGX_OCI_STALE_HTTP_429 },
+        { ngx_string("off"), NGX_OCI_STALE_OFF },
+        { ngx_null_string, 0 }
+    };
+
+    if (ocf->use_stale) {
+        return "is duplicate";
+    }
+
+    ocf->use_stale = NGX_CONF_BITMASK_SET;
+
+    value = cf->args->elts;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        if (ngx_strncmp(value[i].data, "max=", 4) == 0) {
+
+            s.data = value[i].data + 4;
+            s.len = value[i].len - 4;
+
+            ocf->stale_max = ngx_parse_time(&s, 1);
+
+            if (ocf->stale_max == (time_t) NGX_ERROR) {
+                goto invalid;
+            }
+
+            continue;
+        }
+
+        for (n = 0; masks[n].name.len; n++) {
+            if (masks[n].name.len == value[i].len
+                && ngx_strcmp(masks[n].name.data, value[i].data) == 0)
+            {
+                break;
+            }
+        }
+
+        if (masks[n].name.len == 0 || (ocf->use_stale & masks[n].mask)) {
+            goto invalid;
+        }
+
+        ocf->use_stale |= masks[n].mask;
+    }
+
+    return NGX_CONF_OK;
+
+invalid:
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"",
+                       &value[i]);
+
+    return NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_oci_cache_abandoned(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_oci_cache_loc_conf_t *ocf = conf;
+
+    ngx_int_t    ms;
+    ngx_str_t   *value, s;
+    ngx_uint_t   i;
+
+    if (ocf->abandoned_finish != NGX_CONF_UNSET_UINT) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+    i = 1;
+
+    if (ngx_strcmp(value[1].data, "finish") == 0) {
+        ocf->abandoned_finish = 1;
+
+    } else if (ngx_strcmp(value[1].data, "stop") == 0) {
+        ocf->abandoned_finish = 0;
+
+    } else {
+        goto invalid;
+    }
+
+    if (cf->args->nelts == 2) {
+        return NGX_CONF_OK;
+    }
+
+    i = 2;
+
+    if (ocf->abandoned_finish
+        || ngx_strncmp(value[2].data, "after=", 6) != 0)
+    {
+        goto invalid;
+    }
+
+    s.data = value[2].data + 6;
+    s.len = value[2].len - 6;
+
+    ms = ngx_parse_time(&s, 0);
+
+    if (ms == NGX_ERROR) {
+        goto invalid;
+    }
+
+    ocf->abandoned_after = ms;
+
+    return NGX_CONF_OK;
+
+invalid:
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"",
+                       &value[i]);
+
+    return NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_oci_cache_connections(ngx_conf_t *cf, void *post, void *data)
+{
+    ngx_int_t *np = data;
+
+    if (*np < 1 || *np > NGX_OCI_INDEX_RUNS) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "value must be between 1 and %d",
+                           NGX_OCI_INDEX_RUNS);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_oci_cache_init_zone(ngx_shm_zone_t *zone, void *data)
+{
+    ngx_oci_cache_t *old = data;
+
+    ngx_oci_cache_t  *cache;
+
+    cache = zone->data;
+    cache->shpool = (ngx_slab_pool_t *) zone->shm.addr;
+
+    if (old) {
+
+        if (old->path->name.len != cache->path->name.len
+            || ngx_memcmp(old->path->name.data, cache->path->name.data,
+                          cache->path->name.len) != 0
+            || old->slice != cache->slice)
+        {
+            ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
+                          "oci cache zone \"%V\" uses path \"%V\" and slice "
+                          "%uz, was used with \"%V\" and %uz before",
+                          &zone->shm.name, &cache->path->name, cache->slice,
+                          &old->path->name, old->slice);
+            return NGX_ERROR;
+        }
+
+        cache->index = old->index;
+        cache->refs = old->refs;
+        cache->doorbell = old->doorbell;
+
+    } else {
+        cache->shpool->log_nomem = 0;
+    }
+
+    if (ngx_oci_index_init(cache, old != NULL) != NGX_OK
+        || ngx_oci_refs_init(cache, old != NULL) != NGX_OK
+        || ngx_oci_doorbell_init(cache, old != NULL) != NGX_OK)
+    {
+        ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
+                      "oci cache zone \"%V\" is too small",
+                      &zone->shm.name);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+/* in the master, before any worker is there */
+
+static ngx_int_t
+ngx_oci_cache_init_module(ngx_cycle_t *cycle)
+{
+    ngx_uint_t                   i;
+    ngx_oci_cache_t            **caches;
+    ngx_pool_cleanup_t          *cln;
+    ngx_oci_cache_main_conf_t   *ocmcf;
+
+    ocmcf = ngx_http_cycle_get_module_main_conf(cycle,
+                                                ngx_http_oci_cache_module);
+    if (ocmcf == NULL) {
+        return NGX_OK;
+    }
+
+    caches = ocmcf->caches.elts;
+
+    for (i = 0; i < ocmcf->caches.nelts; i++) {
+
+        cln = ngx_pool_cleanup_add(cycle->pool, 0);
+        if (cln == NULL) {
+            return NGX_ERROR;
+        }
+
+        caches[i]->blobs = -1;
+        caches[i]->algs[NGX_OCI_SHA256] = -1;
+        caches[i]->algs[NGX_OCI_SHA512] = -1;
+        caches[i]->refs_dir = -1;
+        caches[i]->manifests = -1;
+
+        cln->handler = ngx_oci_cache_close_dirs;
+        cln->data = caches[i];
+
+        if (ngx_oci_store_init(caches[i], cycle->log) != NGX_OK
+            || ngx_oci_doorbell_open(caches[i], cycle->log) != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        ngx_log_error(NGX_LOG_NOTICE, cycle->log, 0,
+                      "oci cache zone \"%V\" uses \"%V\", %s",
+                      &caches[i]->zone->shm.name, &caches[i]->path->name,
+                      NGX_OCI_BUILD);
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_oci_cache_close_dirs(void *data)
+{
+    ngx_oci_cache_t *cache = data;
+
+    int         fds[6];
+    ngx_uint_t  i;
+
+    fds[0] = cache->dir;
+    fds[1] = cache->blobs;
+    fds[2] = cache->algs[NGX_OCI_SHA256];
+    fds[3] = cache->algs[NGX_OCI_SHA512];
+    fds[4] = cache->refs_dir;
+    fds[5] = cache->manifests;
+
+    for (i = 0; i < 6; i++) {
+        if (fds[i] != -1) {
+            close(fds[i]);
+        }
+    }
+}
+
+
+static ngx_int_t
+ngx_oci_cache_init_process(ngx_cycle_t *cycle)
+{
+    ngx_str_t                    name;
+    ngx_uint_t                   i;
+    ngx_oci_cache_t            **caches;
+    ngx_thread_pool_t           *threads;
+    ngx_oci_cache_main_conf_t   *ocmcf;
+
+    if (ngx_process != NGX_PROCESS_WORKER
+        && ngx_process != NGX_PROCESS_SINGLE)
+    {
+        return NGX_OK;
+    }
+
+    ocmcf = ngx_http_cycle_get_module_main_conf(cycle,
+                                                ngx_http_oci_cache_module);
+    if (ocmcf == NULL || ocmcf->caches.nelts == 0) {
+        return NGX_OK;
+    }
+
+    /* a pool of its own if the operator made one */
+
+    ngx_str_set(&name, "oci");
+    threads = ngx_thread_pool_get(cycle, &name);
+
+    if (threads == NULL) {
+        ngx_str_set(&name, "default");
+        threads = ngx_thread_pool_get(cycle, &name);
+    }
+
+    ngx_oci_probe_init_process();
+
+    if (ngx_oci_blob_init_process(cycle) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    caches = ocmcf->caches.elts;
+
+    for (i = 0; i < ocmcf->caches.nelts; i++) {
+
+        caches[i]->threads = threads;
+
+        /* without a slot requests are passed through */
+
+        if (ngx_oci_doorbell_claim(caches[i], cycle, ngx_oci_blob_rung)
+            == NGX_ERROR)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_oci_cache_exit_process(ngx_cycle_t *cycle)
+{
+    ngx_uint_t                   i;
+    ngx_oci_cache_t            **caches;
+    ngx_oci_cache_main_conf_t   *ocmcf;
+
+    ocmcf = ngx_http_cycle_get_module_main_conf(cycle,
+                                                ngx_http_oci_cache_module);
+    if (ocmcf == NULL) {
+        return;
+    }
+
+    ngx_oci_blob_exit_process(cycle);
+
+    caches = ocmcf->caches.elts;
+
+    for (i = 0; i < ocmcf->caches.nelts; i++) {
+        ngx_oci_doorbell_free(caches[i]);
+    }
+}

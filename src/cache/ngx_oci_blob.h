@@ -1,0 +1,146 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * A blob as one worker has it open, its fill if this worker owns that, and
+ * the readers that wait.
+ */
+
+
+#ifndef _NGX_OCI_BLOB_H_INCLUDED_
+#define _NGX_OCI_BLOB_H_INCLUDED_
+
+
+#include "ngx_oci_cache.h"
+#include "ngx_oci_index.h"
+
+
+typedef struct ngx_oci_blob_s    ngx_oci_blob_t;
+typedef struct ngx_oci_fill_s    ngx_oci_fill_t;
+typedef struct ngx_oci_verify_s  ngx_oci_verify_t;
+
+
+/*
+ * One per digest and worker.  Owner: its references (readers, the fill, a
+ * task that opens it); without any it is kept for a while and then closed
+ * and freed by ngx_oci_blob.c's timer.
+ */
+
+struct ngx_oci_blob_s {
+    ngx_queue_t             queue;      /* of all blobs of the worker */
+    ngx_queue_t             idle;
+    ngx_oci_cache_t        *cache;
+    ngx_oci_digest_t        digest;
+    ngx_oci_entry_t        *entry;      /* NULL until opened */
+    ngx_oci_store_t         store;
+    off_t                   create;     /* size to create with; -1 */
+    uint64_t                size;
+    ngx_int_t               rc;         /* of opening */
+    uint32_t                generation; /* of entry when opened */
+    ngx_uint_t              refs;
+    ngx_msec_t              used;
+    ngx_queue_t             openers;    /* of ngx_oci_opener_t */
+    ngx_queue_t             waiters;    /* of ngx_oci_waiter_t */
+    ngx_oci_fill_t         *fill;       /* NULL: not owned here */
+    ngx_oci_task_t          task;
+    unsigned                opening:1;
+    unsigned                ready:1;
+    unsigned                stale:1;    /* its files were dropped */
+};
+
+
+/* one who waits for a blob to be opened; the place is the waiter's own, who
+   removes it from the queue when it goes away */
+
+typedef struct {
+    ngx_queue_t             queue;
+    void                  (*handler)(void *data, ngx_oci_blob_t *blob);
+    void                   *data;
+} ngx_oci_opener_t;
+
+
+/* one who waits for bytes or for the verdict */
+
+typedef struct {
+    ngx_queue_t             queue;
+    ngx_uint_t              waiting;    /* in the queue */
+    void                  (*handler)(void *data);
+    void                   *data;
+} ngx_oci_waiter_t;
+
+
+/*
+ * Finds or opens a blob, creating its files if size >= 0.  NGX_OK: *blob,
+ * referenced for the caller; NGX_AGAIN: opener->handler() follows, with the
+ * blob referenced, or NULL where there is none or opening failed; NGX_ERROR.
+ */
+ngx_int_t ngx_oci_blob_open(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest, off_t size, ngx_oci_opener_t *opener,
+    ngx_oci_blob_t **blob);
+void ngx_oci_blob_unref(ngx_oci_blob_t *blob);
+
+/* puts a waiter into the blob's queue; woken once, in the event loop */
+void ngx_oci_blob_wait(ngx_oci_blob_t *blob, ngx_oci_waiter_t *waiter);
+void ngx_oci_blob_unwait(ngx_oci_waiter_t *waiter);
+/* wakes all waiters of the blob */
+void ngx_oci_blob_wake(ngx_oci_blob_t *blob);
+
+ngx_int_t ngx_oci_blob_init_process(ngx_cycle_t *cycle);
+void ngx_oci_blob_exit_process(ngx_cycle_t *cycle);
+/* the doorbell's handler: wakes waiters, lets fills plan */
+void ngx_oci_blob_rung(ngx_oci_cache_t *cache);
+
+
+/* ngx_oci_fill.c */
+
+/*
+ * Somebody registered a want: lets the owner know, or becomes it.  NGX_OK;
+ * NGX_BUSY: the file is locked by somebody who is not in this zone's index;
+ * NGX_DECLINED: a back-off is on; NGX_ERROR.
+ */
+ngx_int_t ngx_oci_fill_kick(ngx_oci_blob_t *blob,
+    ngx_oci_cache_loc_conf_t *ocf);
+/* the owner looks again what is wanted */
+void ngx_oci_fill_plan(ngx_oci_fill_t *fill);
+
+/* what ngx_oci_verify.c tells the fill, whose task it was */
+void ngx_oci_fill_verified(ngx_oci_fill_t *fill, ngx_int_t rc);
+
+
+/* ngx_oci_verify.c: the digest, in order behind the fill */
+
+struct ngx_oci_verify_s {
+    ngx_oci_fill_t         *fill;
+    ngx_oci_cache_t        *cache;
+    ngx_oci_digest_t       *digest;
+    int                     fd;
+    int                     map;
+    ngx_oci_store_header_t  header;     /* as last written */
+    uint64_t                size;
+    uint64_t                pos;        /* bytes hashed */
+    uint64_t                end;        /* of the running task */
+    ngx_int_t               rc;         /* of the task; NGX_DONE: mismatch */
+    ngx_err_t               err;
+    ngx_uint_t              running;
+    ngx_oci_task_t          task;
+    union {
+        uint64_t            align;
+        u_char              bytes[NGX_OCI_STORE_HASH_MAX];
+    } state;
+};
+
+/* begins at the checkpoint of the header, or at 0 */
+void ngx_oci_verify_init(ngx_oci_verify_t *v, ngx_oci_fill_t *fill,
+    ngx_oci_blob_t *blob);
+/* posts the next piece, if there is one; end: readable bytes from pos on.
+   NGX_OK or NGX_ERROR */
+ngx_int_t ngx_oci_verify_run(ngx_oci_verify_t *v, uint64_t end);
+
+
+/* ngx_oci_reader.c */
+
+ngx_int_t ngx_oci_reader_handler(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
+    ngx_oci_cache_loc_conf_t *ocf);
+
+
+#endif /* _NGX_OCI_BLOB_H_INCLUDED_ */

@@ -1,0 +1,189 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * What the files of the cache module share: the zone's configuration and
+ * the functions that one file offers the others.
+ */
+
+
+#ifndef _NGX_OCI_CACHE_H_INCLUDED_
+#define _NGX_OCI_CACHE_H_INCLUDED_
+
+
+#include "ngx_oci.h"
+#include <ngx_thread_pool.h>
+
+
+#define NGX_OCI_CACHE_SLICE_DEFAULT  (8 * 1024 * 1024)
+
+#define NGX_OCI_VERIFY_MODE_OFF      0
+#define NGX_OCI_VERIFY_MODE_ON       1
+#define NGX_OCI_VERIFY_MODE_STRICT   2
+
+#define NGX_OCI_STALE_OFF            0x0002
+#define NGX_OCI_STALE_ERROR          0x0004
+#define NGX_OCI_STALE_TIMEOUT        0x0008
+#define NGX_OCI_STALE_HTTP_5XX       0x0010
+#define NGX_OCI_STALE_HTTP_429       0x0020
+
+
+typedef struct ngx_oci_index_sh_s  ngx_oci_index_sh_t;
+typedef struct ngx_oci_refs_sh_s   ngx_oci_refs_sh_t;
+typedef struct ngx_oci_doorbell_sh_s  ngx_oci_doorbell_sh_t;
+
+
+/* one oci_cache_path; per cycle, shm_zone->data */
+
+typedef struct {
+    ngx_shm_zone_t                 *zone;
+    ngx_slab_pool_t                *shpool;
+    ngx_oci_index_sh_t             *index;      /* in shared memory */
+    ngx_oci_refs_sh_t              *refs;       /* in shared memory */
+    ngx_oci_doorbell_sh_t          *doorbell;   /* in shared memory */
+
+    ngx_path_t                     *path;
+    ngx_thread_pool_t              *threads;    /* set in init_process */
+    int                             dir;        /* fd of path */
+    int                             blobs;      /* of "blobs/" */
+    int                             algs[3];    /* of "blobs/sha256/" and
+                                                   "blobs/sha512/", by
+                                                   ngx_oci_digest_alg_e */
+    int                             refs_dir;   /* of "refs/" */
+    int                             manifests;  /* of "manifests/" */
+
+    size_t                          slice;      /* bytes */
+    off_t                           max_size;   /* bytes; NGX_MAX_OFF_T */
+    off_t                           min_free;   /* bytes */
+    time_t                          inactive;   /* seconds */
+    ngx_uint_t                      manager_files;
+    ngx_msec_t                      manager_sleep;
+    ngx_msec_t                      manager_threshold;
+
+    char                            boot_id[40];    /* of the kernel */
+} ngx_oci_cache_t;
+
+
+typedef struct {
+    ngx_oci_cache_t                *cache;      /* NULL: off */
+    ngx_shm_zone_t                 *zone;
+    u_char                         *file;       /* of oci_cache, for errors */
+    ngx_uint_t                      line;
+    time_t                          valid_tag;  /* all times: seconds */
+    time_t                          valid_manifest;
+    time_t                          valid_negative;
+    ngx_uint_t                      use_stale;  /* NGX_OCI_STALE_... */
+    time_t                          stale_max;
+    ngx_uint_t                      verify;     /* NGX_OCI_VERIFY_MODE_... */
+    ngx_uint_t                      fill_connections;
+    off_t                           fill_ahead;
+    ngx_uint_t                      abandoned_finish;
+    ngx_msec_t                      abandoned_after;
+} ngx_oci_cache_loc_conf_t;
+
+
+extern ngx_module_t  ngx_http_oci_cache_module;
+
+
+/*
+ * ngx_oci_manifest.c: GET and HEAD of manifests, by digest and by tag.
+ * What a content handler returns; NGX_DECLINED: pass it through.
+ */
+ngx_int_t ngx_oci_manifest_handler(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
+    ngx_oci_cache_loc_conf_t *ocf);
+
+
+/*
+ * ngx_oci_refs.c: what is known about a repository: which digests were
+ * proven to belong to it, which tags lead where, and who may read it.
+ * In shared memory (LRU), membership and tags also in files under refs/.
+ *
+ * registry and repository are the upstream's names.
+ */
+
+typedef struct {
+    ngx_oci_digest_t    digest;     /* the tag's target, or the member */
+    off_t               size;       /* of the object, bytes; -1: unknown */
+    time_t              checked;    /* when the upstream last confirmed it */
+    u_char              media_type_len;
+    u_char              media_type[127];
+} ngx_oci_ref_t;
+
+/*
+ * Looks a reference (a tag, or the text of a digest) up in shared memory,
+ * then on disk.  NGX_OK: *ref is filled.  NGX_DECLINED: not known.
+ * NGX_AGAIN: the disk is asked in a thread; handler(data, NGX_OK or
+ * NGX_DECLINED) follows from the event loop, with *ref filled on NGX_OK: ref
+ * must stay until then, the lookup can't be withdrawn (so ref and data
+ * belong to something that outlives the request).
+ */
+ngx_int_t ngx_oci_refs_lookup(ngx_oci_cache_t *cache,
+    ngx_oci_registry_t *registry, ngx_str_t *repository, ngx_str_t *reference,
+    ngx_oci_ref_t *ref, void (*handler)(void *data, ngx_int_t rc),
+    void *data);
+
+/* records or replaces it; the file follows in a thread, failures are logged */
+void ngx_oci_refs_store(ngx_oci_cache_t *cache, ngx_oci_registry_t *registry,
+    ngx_str_t *repository, ngx_str_t *reference, ngx_oci_ref_t *ref,
+    ngx_log_t *log);
+
+/* forgets it, in memory and on disk */
+void ngx_oci_refs_remove(ngx_oci_cache_t *cache, ngx_oci_registry_t *registry,
+    ngx_str_t *repository, ngx_str_t *reference, ngx_log_t *log);
+
+/*
+ * The caller's right to read a repository, remembered per hash of the
+ * Authorization value ("" is anonymous).  age: of the last confirmation, in
+ * seconds.  NGX_OK or NGX_DECLINED.
+ */
+#define NGX_OCI_RIGHT_VALID  60     /* seconds without asking again */
+
+ngx_int_t ngx_oci_refs_right(ngx_oci_cache_t *cache,
+    ngx_oci_registry_t *registry, ngx_str_t *repository,
+    ngx_str_t *authorization, time_t *age);
+void ngx_oci_refs_grant(ngx_oci_cache_t *cache, ngx_oci_registry_t *registry,
+    ngx_str_t *repository, ngx_str_t *authorization);
+void ngx_oci_refs_revoke(ngx_oci_cache_t *cache, ngx_oci_registry_t *registry,
+    ngx_str_t *repository, ngx_str_t *authorization);
+
+/* called from the zone's init callback; existing: the zone is reused */
+ngx_int_t ngx_oci_refs_init(ngx_oci_cache_t *cache, ngx_uint_t existing);
+
+/*
+ * Removes files under refs/ and manifests/ not used for cache->inactive
+ * seconds; called in the cache manager process now and then.
+ */
+void ngx_oci_refs_expire(ngx_oci_cache_t *cache);
+
+
+/*
+ * ngx_oci_manager.c: the cache manager's and loader's callbacks of
+ * ngx_path_t; data is the ngx_oci_cache_t.  The manager returns the
+ * milliseconds until its next call.
+ */
+ngx_msec_t ngx_oci_manager(void *data);
+void ngx_oci_loader(void *data);
+
+
+/*
+ * ngx_oci_io.c: a function in the pool's thread, its completion in the event
+ * loop.  run() must touch only what data owns; done() runs in the worker
+ * that posted, also when the pool's queue was full (then run() ran at once).
+ * A timer holds a gracefully exiting worker until done().
+ */
+typedef struct {
+    void              (*run)(void *data, ngx_log_t *log);
+    void              (*done)(void *data);
+    void               *data;
+} ngx_oci_task_t;
+
+/* NGX_OK: done() follows from the event loop; NGX_ERROR: no memory, nothing
+   was run */
+ngx_int_t ngx_oci_io_post(ngx_oci_cache_t *cache, ngx_oci_task_t *task);
+
+/* mkdirat() and openat() of dir's "ab" for files named by hex digits; modes
+   0700; never follows a symlink.  -1 with errno */
+int ngx_oci_io_open(int dir, const char *sub, const char *name, int flags);
+
+
+#endif /* _NGX_OCI_CACHE_H_INCLUDED_ */

@@ -1,0 +1,320 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * Wake-ups across workers: an eventfd a slot, made once in the master and
+ * inherited by every worker, without payload.  What there is to see stands
+ * in the index.
+ */
+
+
+#include "ngx_oci_index.h"
+#include <ngx_channel.h>
+#include <sys/eventfd.h>
+
+
+typedef struct {
+    ngx_oci_cache_t    *cache;
+    ngx_int_t           slot;
+    ngx_connection_t   *connection;
+    void              (*handler)(ngx_oci_cache_t *cache);
+} ngx_oci_doorbell_t;
+
+
+static ngx_uint_t ngx_oci_doorbell_alive(int fd);
+static void ngx_oci_doorbell_event(ngx_event_t *ev);
+static uint64_t ngx_oci_doorbell_now(void);
+
+
+#define NGX_OCI_DOORBELL_CACHES  16
+
+/* per process: this worker's slot in each cache */
+
+static ngx_oci_doorbell_t  ngx_oci_doorbells[NGX_OCI_DOORBELL_CACHES];
+static ngx_uint_t          ngx_oci_doorbell_n;
+
+
+ngx_int_t
+ngx_oci_doorbell_init(ngx_oci_cache_t *cache, ngx_uint_t existing)
+{
+    ngx_uint_t              i;
+    ngx_oci_doorbell_sh_t  *sh;
+
+    if (existing) {
+        return NGX_OK;
+    }
+
+    sh = ngx_slab_calloc(cache->shpool, sizeof(ngx_oci_doorbell_sh_t));
+    if (sh == NULL) {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < NGX_OCI_SLOTS; i++) {
+        sh->fds[i] = -1;
+    }
+
+    cache->doorbell = sh;
+
+    return NGX_OK;
+}
+
+
+/* in the master, before any fork: a reload finds the descriptors of the
+   cycle before, so that old and new workers ring each other */
+
+ngx_int_t
+ngx_oci_doorbell_open(ngx_oci_cache_t *cache, ngx_log_t *log)
+{
+    int                     fd;
+    ngx_uint_t              i;
+    ngx_oci_doorbell_sh_t  *sh;
+
+    sh = cache->doorbell;
+
+    for (i = 0; i < NGX_OCI_SLOTS; i++) {
+
+        if (sh->fds[i] != -1 && ngx_oci_doorbell_alive(sh->fds[i])) {
+            continue;
+        }
+
+        fd = eventfd(0, EFD_NONBLOCK|EFD_CLOEXEC);
+
+        if (fd == -1) {
+            ngx_log_error(NGX_LOG_EMERG, log, ngx_errno, "eventfd() failed");
+            return NGX_ERROR;
+        }
+
+        sh->fds[i] = fd;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_uint_t
+ngx_oci_doorbell_alive(int fd)
+{
+    char     path[64], target[64];
+    ssize_t  n;
+
+    (void) ngx_sprintf((u_char *) path, "/proc/self/fd/%d%Z", fd);
+
+    n = readlink(path, target, sizeof(target));
+
+    return n > 0 && (size_t) n >= sizeof("anon_inode:[eventfd") - 1
+           && ngx_strncmp(target, "anon_inode:[eventfd",
+                          sizeof("anon_inode:[eventfd") - 1)
+              == 0;
+}
+
+
+ngx_int_t
+ngx_oci_doorbell_claim(ngx_oci_cache_t *cache, ngx_cycle_t *cycle,
+    void (*handler)(ngx_oci_cache_t *cache))
+{
+    pid_t                   pid;
+    uint64_t                dead;
+    ngx_int_t               slot;
+    ngx_uint_t              i;
+    ngx_oci_doorbell_t     *db;
+    ngx_oci_doorbell_sh_t  *sh;
+
+    if (ngx_oci_doorbell_n == NGX_OCI_DOORBELL_CACHES) {
+        return NGX_DECLINED;
+    }
+
+    sh = cache->doorbell;
+    dead = 0;
+    slot = -1;
+
+    ngx_shmtx_lock(&cache->shpool->mutex);
+
+    for (i = 0; i < NGX_OCI_SLOTS; i++) {
+        pid = sh->pids[i];
+
+        if (pid && kill(pid, 0) == -1 && ngx_errno == ESRCH) {
+            dead |= (uint64_t) 1 << i;
+        }
+    }
+
+    ngx_shmtx_unlock(&cache->shpool->mutex);
+
+    for (i = 0; i < NGX_OCI_SLOTS; i++) {
+        if (dead & ((uint64_t) 1 << i)) {
+            ngx_oci_index_sweep(cache, i);
+        }
+    }
+
+    ngx_shmtx_lock(&cache->shpool->mutex);
+
+    for (i = 0; i < NGX_OCI_SLOTS; i++) {
+
+        if (dead & ((uint64_t) 1 << i)) {
+            sh->pids[i] = 0;
+        }
+
+        if (slot == -1 && sh->pids[i] == 0 && sh->fds[i] != -1) {
+            sh->pids[i] = ngx_pid;
+            slot = i;
+        }
+    }
+
+    ngx_shmtx_unlock(&cache->shpool->mutex);
+
+    if (slot == -1) {
+        ngx_log_error(NGX_LOG_WARN, cycle->log, 0,
+                      "more than %d workers use oci cache zone \"%V\"",
+                      NGX_OCI_SLOTS, &cache->zone->shm.name);
+        return NGX_DECLINED;
+    }
+
+    db = &ngx_oci_doorbells[ngx_oci_doorbell_n++];
+    db->cache = cache;
+    db->slot = slot;
+    db->handler = handler;
+
+    if (ngx_add_channel_event(cycle, sh->fds[slot], NGX_READ_EVENT,
+                              ngx_oci_doorbell_event)
+        == NGX_ERROR)
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+void
+ngx_oci_doorbell_free(ngx_oci_cache_t *cache)
+{
+    ngx_int_t  slot;
+
+    slot = ngx_oci_doorbell_slot(cache);
+
+    if (slot < 0) {
+        return;
+    }
+
+    ngx_oci_index_sweep(cache, slot);
+
+    ngx_shmtx_lock(&cache->shpool->mutex);
+    cache->doorbell->pids[slot] = 0;
+    ngx_shmtx_unlock(&cache->shpool->mutex);
+}
+
+
+ngx_int_t
+ngx_oci_doorbell_slot(ngx_oci_cache_t *cache)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < ngx_oci_doorbell_n; i++) {
+        if (ngx_oci_doorbells[i].cache == cache) {
+            return ngx_oci_doorbells[i].slot;
+        }
+    }
+
+    return -1;
+}
+
+
+void
+ngx_oci_doorbell_ring(ngx_oci_cache_t *cache, uint64_t slots)
+{
+    uint64_t                one, zero;
+    ngx_uint_t              i;
+    ngx_oci_doorbell_sh_t  *sh;
+
+    sh = cache->doorbell;
+    one = 1;
+
+    for (i = 0; slots; i++, slots >>= 1) {
+
+        if (!(slots & 1)) {
+            continue;
+        }
+
+        zero = 0;
+        (void) __atomic_compare_exchange_n(&sh->rung[i], &zero,
+                                           ngx_oci_doorbell_now(), 0,
+                                           __ATOMIC_SEQ_CST,
+                                           __ATOMIC_SEQ_CST);
+
+        if (write(sh->fds[i], &one, sizeof(one)) == -1
+            && ngx_errno != NGX_EAGAIN)
+        {
+            ngx_log_error(NGX_LOG_ALERT, ngx_cycle->log, ngx_errno,
+                          "write() to an eventfd failed");
+        }
+    }
+}
+
+
+static void
+ngx_oci_doorbell_event(ngx_event_t *ev)
+{
+    int                  fd;
+    uint64_t             n, rung, us;
+    ngx_uint_t           i, bucket;
+    ngx_connection_t    *c;
+    ngx_oci_stats_t     *st;
+    ngx_oci_doorbell_t  *db;
+
+    c = ev->data;
+    fd = c->fd;
+    db = NULL;
+
+    for (i = 0; i < ngx_oci_doorbell_n; i++) {
+        db = &ngx_oci_doorbells[i];
+
+        if (db->cache->doorbell->fds[db->slot] == fd) {
+            break;
+        }
+    }
+
+    if (i == ngx_oci_doorbell_n) {
+        return;
+    }
+
+    if (read(fd, &n, sizeof(n)) == -1 && ngx_errno != NGX_EAGAIN) {
+        ngx_log_error(NGX_LOG_ALERT, ev->log, ngx_errno,
+                      "read() of an eventfd failed");
+    }
+
+    rung = __atomic_exchange_n(&db->cache->doorbell->rung[db->slot], 0,
+                               __ATOMIC_SEQ_CST);
+
+    st = ngx_oci_core.stats();
+
+    if (rung && st) {
+        us = ngx_oci_doorbell_now();
+        us = (us > rung) ? us - rung : 0;
+
+        /* bucket i: up to 2^i * 16 us */
+
+        for (bucket = 0;
+             bucket < NGX_OCI_STAT_BUCKETS - 1
+             && us > ((uint64_t) 16 << bucket);
+             bucket++)
+        {
+            /* void */
+        }
+
+        __atomic_fetch_add(&st->wakeup_buckets[bucket], 1, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&st->wakeup_sum_us, us, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&st->wakeup_count, 1, __ATOMIC_RELAXED);
+    }
+
+    db->handler(db->cache);
+}
+
+
+static uint64_t
+ngx_oci_doorbell_now(void)
+{
+    struct timespec  ts;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return (uint64_t) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}

@@ -1,0 +1,673 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ */
+
+
+#include "ngx_oci_fill.h"
+
+
+#define NGX_OCI_FILL_RETRY_DELAY   100      /* ms, doubled each time */
+#define NGX_OCI_FILL_BACKOFF       2        /* s, after a second mismatch */
+
+
+static ngx_int_t ngx_oci_fill_create(ngx_oci_blob_t *blob,
+    ngx_oci_cache_loc_conf_t *ocf);
+static void ngx_oci_fill_conf(ngx_oci_fill_t *fill,
+    ngx_oci_cache_loc_conf_t *ocf);
+static void ngx_oci_fill_adopt_task(void *data, ngx_log_t *log);
+static void ngx_oci_fill_adopted(void *data);
+static void ngx_oci_fill_start_runs(ngx_oci_fill_t *fill);
+static void ngx_oci_fill_verify(ngx_oci_fill_t *fill);
+static void ngx_oci_fill_abandon(ngx_oci_fill_t *fill);
+static void ngx_oci_fill_timer(ngx_event_t *ev);
+static void ngx_oci_fill_stop_runs(ngx_oci_fill_t *fill);
+static ngx_uint_t ngx_oci_fill_complete(ngx_oci_fill_t *fill);
+static ngx_uint_t ngx_oci_fill_try_end(ngx_oci_fill_t *fill);
+
+
+ngx_int_t
+ngx_oci_fill_kick(ngx_oci_blob_t *blob, ngx_oci_cache_loc_conf_t *ocf)
+{
+    ngx_int_t  rc;
+
+    if (blob->stale || blob->generation != blob->entry->generation) {
+        return NGX_ERROR;
+    }
+
+    if (blob->fill) {
+        ngx_oci_fill_conf(blob->fill, ocf);
+        ngx_oci_fill_plan(blob->fill);
+        return NGX_OK;
+    }
+
+    if (blob->entry->backoff > ngx_time()) {
+        return NGX_DECLINED;
+    }
+
+    rc = ngx_oci_index_own(blob->cache, blob->entry);
+
+    if (rc != NGX_OK) {
+        (void) ngx_oci_index_ring_owner(blob->cache, blob->entry);
+        return NGX_OK;
+    }
+
+    rc = ngx_oci_store_lock(blob->cache, &blob->digest, blob->store.map);
+
+    if (rc == NGX_OK) {
+        rc = ngx_oci_fill_create(blob, ocf);
+
+        if (rc == NGX_OK) {
+            return NGX_OK;
+        }
+
+        ngx_oci_store_unlock(blob->store.map);
+    }
+
+    ngx_oci_index_disown(blob->cache, blob->entry, 0);
+
+    if (rc == NGX_DECLINED) {
+        blob->stale = 1;
+        return NGX_ERROR;
+    }
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_oci_fill_create(ngx_oci_blob_t *blob, ngx_oci_cache_loc_conf_t *ocf)
+{
+    ngx_oci_fill_t  *fill;
+
+    fill = ngx_calloc(sizeof(ngx_oci_fill_t), ngx_cycle->log);
+    if (fill == NULL) {
+        return NGX_ERROR;
+    }
+
+    fill->blob = blob;
+    fill->dummy.fd = (ngx_socket_t) -1;
+    fill->timer.handler = ngx_oci_fill_timer;
+    fill->timer.data = &fill->dummy;
+    fill->timer.log = ngx_cycle->log;
+    fill->dummy.data = fill;
+
+    ngx_oci_fill_conf(fill, ocf);
+
+    fill->adopt.run = ngx_oci_fill_adopt_task;
+    fill->adopt.done = ngx_oci_fill_adopted;
+    fill->adopt.data = fill;
+
+    if (ngx_oci_io_post(blob->cache, &fill->adopt) != NGX_OK) {
+        ngx_free(fill);
+        return NGX_ERROR;
+    }
+
+    fill->adopting = 1;
+
+    blob->fill = fill;
+    blob->refs++;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_oci_fill_conf(ngx_oci_fill_t *fill, ngx_oci_cache_loc_conf_t *ocf)
+{
+    fill->connections = ngx_min(ocf->fill_connections, NGX_OCI_INDEX_RUNS);
+    fill->ahead = ocf->fill_ahead;
+    fill->finish = ocf->abandoned_finish;
+    fill->abandoned_after = ocf->abandoned_after;
+
+    if (ocf->verify != NGX_OCI_VERIFY_MODE_OFF) {
+        fill->verifying = 1;
+    }
+}
+
+
+/*
+ * The sidecar as it is now, under the lock.  What an earlier boot recorded
+ * becomes "unchecked" on disk before anything is recorded under this one.
+ */
+
+static void
+ngx_oci_fill_adopt_task(void *data, ngx_log_t *log)
+{
+    ngx_oci_fill_t *fill = data;
+
+    size_t                   i, len;
+    ngx_oci_blob_t          *blob;
+    ngx_oci_store_header_t  *h;
+    ngx_oci_store_record_t  *records;
+
+    blob = fill->blob;
+    h = &blob->store.header;
+
+    fill->adopt_rc = NGX_ERROR;
+
+    if (pread(blob->store.map, h, sizeof(ngx_oci_store_header_t), 0)
+        != sizeof(ngx_oci_store_header_t)
+        || h->size != blob->size)
+    {
+        return;
+    }
+
+    if (ngx_memcmp(h->boot_id, blob->cache->boot_id, sizeof(h->boot_id))
+        == 0)
+    {
+        fill->adopt_rc = NGX_OK;
+        return;
+    }
+
+    len = blob->store.slices * sizeof(ngx_oci_store_record_t);
+
+    records = malloc(len);
+    if (records == NULL) {
+        return;
+    }
+
+    if (pread(blob->store.map, records, len, NGX_OCI_STORE_RECORDS)
+        != (ssize_t) len)
+    {
+        free(records);
+        return;
+    }
+
+    for (i = 0; i < blob->store.slices; i++) {
+        if (records[i].state == NGX_OCI_SLICE_PRESENT) {
+            records[i].state = NGX_OCI_SLICE_UNCHECKED;
+        }
+    }
+
+    ngx_memcpy(h->boot_id, blob->cache->boot_id, sizeof(h->boot_id));
+    h->hashed = 0;
+    h->hash_len = 0;
+
+    /* without a power cut in between: the records are there first */
+
+    if (ngx_oci_store_write(blob->store.map, (u_char *) records, len,
+                            NGX_OCI_STORE_RECORDS)
+        == NGX_OK
+        && fdatasync(blob->store.map) == 0
+        && ngx_oci_store_header(blob->store.map, h) == NGX_OK)
+    {
+        fill->adopt_rc = NGX_OK;
+    }
+
+    free(records);
+}
+
+
+static void
+ngx_oci_fill_adopted(void *data)
+{
+    ngx_oci_fill_t *fill = data;
+
+    fill->adopting = 0;
+
+    if (fill->adopt_rc != NGX_OK) {
+        ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0,
+                      "the sidecar of a blob in \"%V\" is unusable",
+                      &fill->blob->cache->path->name);
+        fill->failed = 1;
+        (void) ngx_oci_fill_try_end(fill);
+        return;
+    }
+
+    ngx_oci_verify_init(&fill->verify, fill, fill->blob);
+
+    ngx_oci_fill_plan(fill);
+}
+
+
+/* may free the fill */
+
+void
+ngx_oci_fill_plan(ngx_oci_fill_t *fill)
+{
+    ngx_oci_blob_t  *blob;
+
+    if (fill->adopting || fill->planning) {
+        return;
+    }
+
+    blob = fill->blob;
+    blob->refs++;
+
+    fill->planning = 1;
+
+    if (!fill->failed && !fill->mismatch) {
+
+        if (fill->finish || ngx_oci_index_wanted(blob->cache, blob->entry)) {
+            fill->abandoned = 0;
+            ngx_oci_fill_start_runs(fill);
+
+        } else {
+            ngx_oci_fill_abandon(fill);
+        }
+
+        ngx_oci_fill_verify(fill);
+    }
+
+    fill->planning = 0;
+
+    (void) ngx_oci_fill_try_end(fill);
+
+    ngx_oci_blob_unref(blob);
+}
+
+
+static void
+ngx_oci_fill_start_runs(ngx_oci_fill_t *fill)
+{
+    uint64_t          max, ahead, slice;
+    ngx_uint_t        i, n, check;
+    ngx_oci_blob_t   *blob;
+    ngx_oci_span_t    span, busy[NGX_OCI_INDEX_RUNS];
+
+    blob = fill->blob;
+    slice = blob->cache->slice;
+    ahead = ngx_min(fill->ahead, blob->size);
+
+    if (ngx_exiting && ngx_queue_empty(&blob->waiters)) {
+
+        /* another worker goes on */
+
+        return;
+    }
+
+    /* a blob's connections share it, in pieces worth a round trip */
+
+    max = blob->size / fill->connections;
+    max = ngx_max(max, NGX_OCI_RUN_MIN);
+    max = ngx_min(max, NGX_OCI_RUN_MAX);
+    max = ngx_max(max / slice, 1) * slice;
+
+    while (fill->nruns < (fill->stream ? 1 : fill->connections)) {
+
+        for (i = 0, n = 0; i < NGX_OCI_INDEX_RUNS; i++) {
+            if (fill->runs[i].active) {
+                busy[n].pos = fill->runs[i].start;
+                busy[n].end = fill->runs[i].end;
+                n++;
+            }
+        }
+
+        if (ngx_oci_index_plan(blob->cache, blob->entry, ahead, max,
+                               fill->finish, busy, n, &span, &check)
+            != NGX_OK)
+        {
+            return;
+        }
+
+        if (ngx_oci_run_start(fill, &span, check) != NGX_OK) {
+            if (fill->nruns == 0) {
+                fill->failed = 1;
+            }
+
+            return;
+        }
+    }
+}
+
+
+static void
+ngx_oci_fill_verify(ngx_oci_fill_t *fill)
+{
+    uint64_t        end;
+    ngx_oci_blob_t  *blob;
+
+    blob = fill->blob;
+
+    if (!fill->verifying || fill->verify.running || blob->entry->verified
+        || fill->mismatch)
+    {
+        return;
+    }
+
+    end = ngx_oci_index_readable(blob->cache, blob->entry, fill->verify.pos,
+                                 blob->size, 0);
+
+    if (end > fill->verify.pos
+        && ngx_oci_verify_run(&fill->verify, end) != NGX_OK)
+    {
+        fill->failed = 1;
+    }
+}
+
+
+/* nobody reads any more: what runs goes on for a while, nothing begins */
+
+static void
+ngx_oci_fill_abandon(ngx_oci_fill_t *fill)
+{
+    ngx_uint_t      i;
+    ngx_msec_t      now, passed;
+    ngx_oci_run_t  *run;
+
+    if (fill->nruns == 0) {
+        return;
+    }
+
+    now = ngx_current_msec ? ngx_current_msec : 1;
+
+    if (fill->abandoned == 0) {
+        fill->abandoned = now;
+    }
+
+    passed = now - fill->abandoned;
+
+    if (passed < fill->abandoned_after && !ngx_exiting) {
+        if (!fill->timer.timer_set) {
+            ngx_add_timer(&fill->timer, fill->abandoned_after - passed);
+        }
+
+        return;
+    }
+
+    for (i = 0; i < NGX_OCI_INDEX_RUNS; i++) {
+        run = &fill->runs[i];
+
+        if (!run->active || run->check) {
+            continue;
+        }
+
+        if (run->retry || run->skip || run->ex == NULL
+            || run->pos % fill->blob->cache->slice == 0)
+        {
+            if (!run->writing && run->head == run->tail) {
+                ngx_oci_run_stop(run);
+                continue;
+            }
+        }
+
+        /* it ends at the border of the slice that it is in */
+
+        run->end = ngx_min(run->end,
+                           (run->pos / fill->blob->cache->slice + 1)
+                           * fill->blob->cache->slice);
+    }
+}
+
+
+static void
+ngx_oci_fill_timer(ngx_event_t *ev)
+{
+    ngx_uint_t         i;
+    ngx_connection_t  *c;
+    ngx_oci_fill_t    *fill;
+    ngx_oci_run_t     *run;
+
+    c = ev->data;
+    fill = c->data;
+
+    fill->planning = 1;
+
+    for (i = 0; i < NGX_OCI_INDEX_RUNS; i++) {
+        run = &fill->runs[i];
+
+        if (!run->active || !run->retry) {
+            continue;
+        }
+
+        run->retry = 0;
+
+        if (fill->failed || ngx_oci_run_exchange(run) != NGX_OK) {
+            fill->failed = 1;
+            ngx_oci_run_stop(run);
+        }
+    }
+
+    fill->planning = 0;
+
+    ngx_oci_fill_plan(fill);
+}
+
+
+ngx_int_t
+ngx_oci_fill_retry(ngx_oci_fill_t *fill, ngx_oci_run_t *run, time_t after)
+{
+    ngx_msec_t  delay;
+
+    if (fill->failed || fill->mismatch) {
+        return NGX_ERROR;
+    }
+
+    if (run->pos > run->progress) {
+        delay = 1;
+
+    } else {
+        if (fill->failures >= NGX_OCI_FILL_RETRIES) {
+            ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
+                          "a fill gives up at %uL after %ui tries",
+                          run->pos, fill->failures);
+            return NGX_ERROR;
+        }
+
+        delay = after ? (ngx_msec_t) after * 1000
+                      : (ngx_msec_t) NGX_OCI_FILL_RETRY_DELAY
+                        << fill->failures;
+        fill->failures++;
+    }
+
+    run->retry = 1;
+
+    if (fill->timer.timer_set) {
+        ngx_del_timer(&fill->timer);
+    }
+
+    ngx_add_timer(&fill->timer, delay);
+
+    return NGX_OK;
+}
+
+
+void
+ngx_oci_fill_run_done(ngx_oci_fill_t *fill, ngx_oci_run_t *run, ngx_int_t rc)
+{
+    uint64_t         whole;
+    ngx_oci_blob_t  *blob;
+
+    blob = fill->blob;
+
+    /* bytes of a slice that was not finished are forgotten */
+
+    whole = run->written;
+
+    if (!run->check && whole != blob->size) {
+        whole -= whole % blob->cache->slice;
+    }
+
+    if (!blob->stale) {
+        ngx_oci_index_publish(blob->cache, blob->entry, run->i, 0, 0,
+                              whole - run->written);
+    }
+
+    if (!run->check) {
+        ngx_oci_stat_add(NGX_OCI_STAT_FILLS_ACTIVE, -1);
+        ngx_oci_stat_add(rc == NGX_OK ? NGX_OCI_STAT_FILLS_DONE
+                                      : NGX_OCI_STAT_FILLS_FAILED, 1);
+    }
+
+    run->active = 0;
+    fill->nruns--;
+
+    if (rc != NGX_OK) {
+        fill->failed = 1;
+    }
+
+    if (fill->failed || fill->mismatch) {
+        ngx_oci_fill_stop_runs(fill);
+    }
+
+    ngx_oci_fill_plan(fill);
+}
+
+
+static void
+ngx_oci_fill_stop_runs(ngx_oci_fill_t *fill)
+{
+    ngx_uint_t  i, planning;
+
+    planning = fill->planning;
+    fill->planning = 1;
+
+    for (i = 0; i < NGX_OCI_INDEX_RUNS; i++) {
+        if (fill->runs[i].active && !fill->runs[i].stop) {
+            ngx_oci_run_stop(&fill->runs[i]);
+        }
+    }
+
+    fill->planning = planning;
+}
+
+
+void
+ngx_oci_fill_progress(ngx_oci_fill_t *fill)
+{
+    ngx_oci_fill_verify(fill);
+}
+
+
+void
+ngx_oci_fill_verified(ngx_oci_fill_t *fill, ngx_int_t rc)
+{
+    u_char           text[NGX_OCI_DIGEST_LEN];
+    ngx_str_t        digest;
+    ngx_oci_blob_t  *blob;
+
+    blob = fill->blob;
+
+    if (rc == NGX_OK) {
+
+        if (fill->verify.pos == blob->size) {
+            ngx_oci_index_set_verified(blob->cache, blob->entry);
+        }
+
+        ngx_oci_fill_plan(fill);
+        return;
+    }
+
+    digest.data = text;
+    digest.len = ngx_oci_digest_print(text, &blob->digest) - text;
+
+    if (rc == NGX_DONE) {
+        ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
+                      "the registry's bytes do not match digest \"%V\", "
+                      "what was stored is removed", &digest);
+
+        ngx_oci_stat_add(NGX_OCI_STAT_VERIFY_FAILURES, 1);
+
+        fill->mismatch = 1;
+        blob->stale = 1;
+
+        ngx_oci_index_reset(blob->cache, blob->entry, NGX_OCI_FILL_BACKOFF);
+
+    } else {
+        ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, fill->verify.err,
+                      "reading blob \"%V\" back failed", &digest);
+
+        ngx_oci_stat_add(NGX_OCI_STAT_DISK_ERRORS, 1);
+        fill->failed = 1;
+    }
+
+    ngx_oci_fill_stop_runs(fill);
+    ngx_oci_fill_plan(fill);
+}
+
+
+static ngx_uint_t
+ngx_oci_fill_complete(ngx_oci_fill_t *fill)
+{
+    ngx_oci_entry_t  *entry;
+
+    entry = fill->blob->entry;
+
+    return entry->have == entry->slices;
+}
+
+
+/* frees the fill if nothing is left to do; 1 if it did */
+
+static ngx_uint_t
+ngx_oci_fill_try_end(ngx_oci_fill_t *fill)
+{
+    ngx_uint_t       failed;
+    ngx_oci_blob_t  *blob;
+
+    blob = fill->blob;
+
+    if (fill->nruns || fill->adopting || fill->planning
+        || fill->verify.running)
+    {
+        return 0;
+    }
+
+    failed = fill->failed || fill->mismatch;
+
+    if (!failed) {
+
+        if (ngx_oci_fill_complete(fill)) {
+            if (fill->verifying && !blob->entry->verified) {
+                return 0;
+            }
+
+        } else if (ngx_oci_index_wanted(blob->cache, blob->entry)
+                   && !(ngx_exiting && ngx_queue_empty(&blob->waiters)))
+        {
+            return 0;
+        }
+    }
+
+    if (fill->timer.timer_set) {
+        ngx_del_timer(&fill->timer);
+    }
+
+    blob->fill = NULL;
+    ngx_oci_store_unlock(blob->store.map);
+    ngx_oci_index_disown(blob->cache, blob->entry, failed);
+
+    ngx_free(fill);
+
+    ngx_oci_blob_wake(blob);
+    ngx_oci_blob_unref(blob);
+
+    return 1;
+}
+
+
+ngx_int_t
+ngx_oci_fill_source(ngx_oci_fill_t *fill, ngx_oci_registry_t **registry,
+    ngx_str_t *repository, ngx_str_t *authorization)
+{
+    ngx_int_t                rc;
+    uint32_t                 id;
+    ngx_uint_t               i;
+    ngx_oci_blob_t          *blob;
+    ngx_oci_registry_t     **r;
+    ngx_oci_main_conf_t     *omcf;
+
+    static u_char            buf[NGX_OCI_SOURCE_MAX];
+
+    blob = fill->blob;
+
+    rc = ngx_oci_index_source_get(blob->cache, blob->entry, buf, &id,
+                                  repository, authorization);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    omcf = ngx_http_cycle_get_module_main_conf(ngx_cycle,
+                                               ngx_http_oci_module);
+    r = omcf->registries.elts;
+
+    for (i = 0; i < omcf->registries.nelts; i++) {
+        if (ngx_crc32_long(r[i]->name.data, r[i]->name.len) == id) {
+            *registry = r[i];
+            return NGX_OK;
+        }
+    }
+
+    return NGX_DECLINED;
+}

@@ -1,0 +1,123 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * The fill of a blob, as ngx_oci_fill.c (what next, from whom) and
+ * ngx_oci_run.c (one run of slices: exchange, buffers, writes) share it.
+ */
+
+
+#ifndef _NGX_OCI_FILL_H_INCLUDED_
+#define _NGX_OCI_FILL_H_INCLUDED_
+
+
+#include "ngx_oci_blob.h"
+
+
+#define NGX_OCI_RUN_BUFFERS    4
+#define NGX_OCI_RUN_BUFFER     (512 * 1024)         /* bytes */
+#define NGX_OCI_RUN_MAX        (64 * 1024 * 1024)   /* bytes of one exchange */
+#define NGX_OCI_RUN_MIN        (16 * 1024 * 1024)
+#define NGX_OCI_RUN_FLUSH      (32 * 1024)  /* written early if idle */
+#define NGX_OCI_FILL_RETRIES   5            /* in a row, without a byte */
+
+
+typedef struct {
+    u_char                 *data;
+    size_t                  size;       /* bytes gathered */
+    uint64_t                offset;     /* in the blob */
+} ngx_oci_run_buf_t;
+
+
+/*
+ * One exchange's stretch of missing slices.  Owner: the fill.  An exchange
+ * and a task hold it: it ends when both are gone (ngx_oci_run_end()).
+ */
+
+typedef struct {
+    ngx_oci_fill_t         *fill;
+    ngx_uint_t              i;          /* place in the index's runs */
+    ngx_oci_exchange_t     *ex;         /* NULL: none is running */
+    uint64_t                start;      /* a slice's first byte */
+    uint64_t                end;
+    uint64_t                pos;        /* received up to here */
+    uint64_t                written;    /* and written */
+    uint64_t                skip;       /* bytes of a 200 still to drop */
+    uint64_t                progress;   /* pos when the exchange began */
+    uint32_t                crc;        /* of the slice being written */
+
+    ngx_oci_run_buf_t       bufs[NGX_OCI_RUN_BUFFERS];
+    ngx_uint_t              head;       /* the one being filled */
+    ngx_uint_t              tail;       /* the oldest not written */
+    ngx_uint_t              posted;     /* how many the task writes */
+    ngx_int_t               task_rc;
+    ngx_err_t               err;
+    ngx_oci_task_t          task;
+
+    unsigned                active:1;
+    unsigned                check:1;    /* re-reads a slice, no exchange */
+    unsigned                writing:1;  /* a task is out */
+    unsigned                paused:1;
+    unsigned                stop:1;     /* ends at once, whatever is left */
+    unsigned                retry:1;    /* waits for the fill's timer */
+} ngx_oci_run_t;
+
+
+/*
+ * Owner: the blob, while this worker has the sidecar's lock.  Freed by
+ * ngx_oci_fill_end() when no run, no check and no verification is left.
+ */
+
+struct ngx_oci_fill_s {
+    ngx_oci_blob_t         *blob;
+    ngx_oci_run_t           runs[NGX_OCI_INDEX_RUNS];
+    ngx_uint_t              nruns;
+    ngx_uint_t              connections;
+    uint64_t                ahead;      /* bytes */
+    ngx_uint_t              finish;
+    ngx_msec_t              abandoned_after;
+    ngx_msec_t              abandoned;  /* since when; 0: wanted */
+    ngx_uint_t              failures;   /* in a row */
+    ngx_event_t             timer;      /* retries, abandonment */
+    ngx_connection_t        dummy;      /* for the timer's debug lines */
+    ngx_oci_verify_t        verify;
+    ngx_oci_task_t          adopt;      /* of an earlier boot's sidecar */
+    ngx_int_t               adopt_rc;
+
+    unsigned                verifying:1;
+    unsigned                stream:1;   /* the upstream ignores Range */
+    unsigned                failed:1;
+    unsigned                mismatch:1;
+    unsigned                adopting:1;
+    unsigned                planning:1;
+};
+
+
+/* ngx_oci_run.c */
+
+/* begins a run over span; NGX_ERROR: nothing was begun */
+ngx_int_t ngx_oci_run_start(ngx_oci_fill_t *fill, ngx_oci_span_t *span,
+    ngx_uint_t check);
+/* an exchange for what is left of it */
+ngx_int_t ngx_oci_run_exchange(ngx_oci_run_t *run);
+/* stops it as soon as its task is back */
+void ngx_oci_run_stop(ngx_oci_run_t *run);
+
+/* ngx_oci_fill.c, called by runs */
+
+/* the run is over and forgotten; rc: NGX_OK, NGX_ERROR (the fill fails) */
+void ngx_oci_fill_run_done(ngx_oci_fill_t *fill, ngx_oci_run_t *run,
+    ngx_int_t rc);
+/* an exchange broke: NGX_OK if the timer will begin another one */
+ngx_int_t ngx_oci_fill_retry(ngx_oci_fill_t *fill, ngx_oci_run_t *run,
+    time_t after);
+/* bytes were written: hash on, wake readers */
+void ngx_oci_fill_progress(ngx_oci_fill_t *fill);
+/* where and with what to fetch now, good until the next call; NGX_OK or
+   NGX_DECLINED */
+ngx_int_t ngx_oci_fill_source(ngx_oci_fill_t *fill,
+    ngx_oci_registry_t **registry, ngx_str_t *repository,
+    ngx_str_t *authorization);
+
+
+#endif /* _NGX_OCI_FILL_H_INCLUDED_ */

@@ -1,0 +1,243 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * The shared-memory index of a cache: an entry a blob, which slices of it
+ * are there, how far running exchanges have come, who waits for what.  Only
+ * ngx_oci_index.c takes the zone's mutex for it.
+ */
+
+
+#ifndef _NGX_OCI_INDEX_H_INCLUDED_
+#define _NGX_OCI_INDEX_H_INCLUDED_
+
+
+#include "ngx_oci_cache.h"
+#include "ngx_oci_store.h"
+
+
+#define NGX_OCI_INDEX_RUNS    16      /* exchanges of one blob at a time */
+#define NGX_OCI_INDEX_INLINE  64      /* bytes of an entry's own map */
+#define NGX_OCI_SLOTS         64      /* workers, old and new together */
+
+
+#define NGX_OCI_SOURCE_MAX    (1024 + NGX_OCI_AUTHORIZATION_MAX)
+
+
+typedef struct ngx_oci_want_s  ngx_oci_want_t;
+
+
+typedef struct {
+    uint64_t                  start;
+    uint64_t                  mark;     /* bytes [start, mark) are written;
+                                           equal: the run is not active */
+} ngx_oci_index_run_t;
+
+
+/* from where and with whose rights a blob may be fetched */
+
+typedef struct {
+    uint32_t                  registry;     /* crc32 of the name */
+    uint16_t                  repository_len;
+    uint16_t                  authorization_len;
+    u_char                    data[1];      /* both, one after the other */
+} ngx_oci_source_t;
+
+
+/* in shared memory; freed by eviction when no slot uses it */
+
+typedef struct {
+    ngx_rbtree_node_t         node;
+    ngx_queue_t               queue;        /* LRU */
+    ngx_oci_digest_t          digest;
+    uint64_t                  size;         /* bytes */
+    uint64_t                  bytes;        /* on disk */
+    uint32_t                  slices;
+    uint32_t                  have;         /* slices that are readable */
+    uint32_t                  generation;   /* raised when the files went */
+    uint32_t                  mismatches;   /* in a row */
+    time_t                    backoff;      /* no fill before this time */
+    time_t                    accessed;
+    uint64_t                  users;        /* mask of slots */
+    uint64_t                  waiters;      /* mask of slots */
+    int32_t                   owner;        /* slot, -1: nobody */
+    uint32_t                  failed;       /* raised when a fill gave up */
+    uint64_t                  uniq[2];      /* inodes of data and sidecar
+                                               that map is about */
+    unsigned                  verified:1;
+    unsigned                  loaded:1;     /* map tells what the disk has */
+    unsigned                  evicting:1;   /* the manager is about to unlink
+                                               the files */
+    ngx_oci_index_run_t       runs[NGX_OCI_INDEX_RUNS];
+    ngx_queue_t               wants;
+    ngx_oci_source_t         *source;
+    u_char                   *map;          /* bits "readable", then bits
+                                               "to be checked" */
+    u_char                    inline_map[NGX_OCI_INDEX_INLINE];
+} ngx_oci_entry_t;
+
+
+/* what a reader waits for; in shared memory, freed by its reader or, when
+   its worker died, with the slot */
+
+struct ngx_oci_want_s {
+    ngx_queue_t               queue;
+    ngx_oci_entry_t          *entry;
+    uint64_t                  pos;
+    uint64_t                  end;
+    int32_t                   slot;
+};
+
+
+struct ngx_oci_index_sh_s {
+    uint32_t                  layout;       /* sizes of the structs here */
+    uint32_t                  mutating;     /* pid inside the mutex */
+    ngx_rbtree_t              rbtree;
+    ngx_rbtree_node_t         sentinel;
+    ngx_queue_t               queue;        /* LRU, most recent first */
+    uint64_t                  bytes;        /* on disk, all entries */
+    uint64_t                  count;
+    int64_t                   free;         /* bytes on the file system, as
+                                               the manager last saw; -1 */
+};
+
+
+typedef struct {
+    uint64_t                  pos;
+    uint64_t                  end;
+} ngx_oci_span_t;
+
+
+/* bytes on disk and entries, all of them together */
+void ngx_oci_index_totals(ngx_oci_cache_t *cache, uint64_t *bytes,
+    uint64_t *blobs);
+
+ngx_int_t ngx_oci_index_init(ngx_oci_cache_t *cache, ngx_uint_t existing);
+
+/*
+ * Finds the entry of a digest, or makes one of the opened files (st not
+ * NULL), and marks it as used by this worker's slot until
+ * ngx_oci_index_release().  An entry which is not loaded, or which nobody
+ * used, takes its map from st.  NULL: there is none, no memory even after
+ * forgetting others, this worker has no slot, or st is not what the entry's
+ * users have open: unlinked files, or newer ones.
+ */
+ngx_oci_entry_t *ngx_oci_index_acquire(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest, ngx_oci_store_t *st);
+void ngx_oci_index_release(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
+
+/* NGX_OK if the map is known and the size is this one */
+ngx_uint_t ngx_oci_index_usable(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry);
+
+/*
+ * The end of the readable bytes from pos on, at most end; pos itself if
+ * there are none.  With wait set and nothing readable, the worker's slot is
+ * marked as waiting in the same critical section.
+ */
+uint64_t ngx_oci_index_readable(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry, uint64_t pos, uint64_t end, ngx_uint_t wait);
+
+/* verified?  With wait set and it is not, the slot is marked as waiting */
+ngx_uint_t ngx_oci_index_verified(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry, ngx_uint_t wait);
+
+/* wants; NULL where memory is short */
+ngx_oci_want_t *ngx_oci_index_want(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry, uint64_t pos, uint64_t end);
+void ngx_oci_index_want_move(ngx_oci_cache_t *cache, ngx_oci_want_t *want,
+    uint64_t pos);
+void ngx_oci_index_unwant(ngx_oci_cache_t *cache, ngx_oci_want_t *want);
+
+/* remembers the newest source; failures are harmless */
+void ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    ngx_oci_registry_t *registry, ngx_str_t *repository,
+    ngx_str_t *authorization);
+/* copies it into buf of NGX_OCI_SOURCE_MAX bytes; NGX_DECLINED: none */
+ngx_int_t ngx_oci_index_source_get(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry, u_char *buf, uint32_t *registry,
+    ngx_str_t *repository, ngx_str_t *authorization);
+
+/*
+ * What the owner of a fill does.  span: the first missing slices that some
+ * want asks for within ahead bytes of its place, at most max bytes, none of
+ * them covered by busy[n].  *check is set if the span is one slice that is
+ * on disk but has to be checked.  NGX_OK or NGX_DECLINED (nothing to do).
+ */
+ngx_int_t ngx_oci_index_plan(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    uint64_t ahead, uint64_t max, ngx_uint_t all, ngx_oci_span_t *busy,
+    ngx_uint_t n, ngx_oci_span_t *span, ngx_uint_t *check);
+
+/* the end of the missing bytes that begin at pos */
+uint64_t ngx_oci_index_gap(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    uint64_t pos);
+
+ngx_uint_t ngx_oci_index_wanted(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry);
+
+/* run i now covers [start, mark); the waiting slots are rung */
+void ngx_oci_index_publish(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    ngx_uint_t i, uint64_t start, uint64_t mark, uint64_t added);
+/* slice n is readable, or is not (any more) */
+void ngx_oci_index_slice(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    size_t n, ngx_uint_t present);
+ngx_uint_t ngx_oci_index_has(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    size_t n);
+
+/* takes the place of owner for this slot; NGX_OK or NGX_BUSY */
+ngx_int_t ngx_oci_index_own(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
+void ngx_oci_index_disown(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    ngx_uint_t failed);
+/* rings the owner, if it is another worker; NGX_DECLINED: there is none */
+ngx_int_t ngx_oci_index_ring_owner(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry);
+
+void ngx_oci_index_set_verified(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry);
+/* the files are gone: forget what they held */
+void ngx_oci_index_reset(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    time_t backoff);
+
+/* frees what a dead or exiting worker's slot held */
+void ngx_oci_index_sweep(ngx_oci_cache_t *cache, ngx_int_t slot);
+
+/* the least recently used entry that nobody uses; NGX_DECLINED: none */
+ngx_int_t ngx_oci_index_oldest(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest, uint64_t *bytes, time_t *accessed);
+
+/*
+ * What whoever unlinks a blob's files for good calls before, with the
+ * sidecar's lock: an unused entry can't be acquired from here on.  NGX_OK;
+ * NGX_DECLINED: there is none; NGX_BUSY: it is used.  After unlinking, the
+ * entry is freed; not gone: it may be used again, as the most recent one.
+ */
+ngx_int_t ngx_oci_index_evict(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest);
+void ngx_oci_index_evicted(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    ngx_uint_t gone);
+
+/* makes an entry that is not loaded, for the loader */
+void ngx_oci_index_note(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    uint64_t size, uint64_t bytes, time_t accessed, ngx_uint_t verified);
+
+
+/* ngx_oci_doorbell.c */
+
+struct ngx_oci_doorbell_sh_s {
+    int32_t                   fds[NGX_OCI_SLOTS];
+    int32_t                   pids[NGX_OCI_SLOTS];  /* 0: free */
+    uint64_t                  rung[NGX_OCI_SLOTS];  /* us, 0: not rung */
+    uint32_t                  ready;
+};
+
+ngx_int_t ngx_oci_doorbell_init(ngx_oci_cache_t *cache, ngx_uint_t existing);
+ngx_int_t ngx_oci_doorbell_open(ngx_oci_cache_t *cache, ngx_log_t *log);
+ngx_int_t ngx_oci_doorbell_claim(ngx_oci_cache_t *cache, ngx_cycle_t *cycle,
+    void (*handler)(ngx_oci_cache_t *cache));
+void ngx_oci_doorbell_free(ngx_oci_cache_t *cache);
+void ngx_oci_doorbell_ring(ngx_oci_cache_t *cache, uint64_t slots);
+/* this worker's slot; -1: none, it polls */
+ngx_int_t ngx_oci_doorbell_slot(ngx_oci_cache_t *cache);
+
+
+#endif /* _NGX_OCI_INDEX_H_INCLUDED_ */

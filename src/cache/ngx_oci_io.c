@@ -1,0 +1,153 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ */
+
+
+#include "ngx_oci_cache.h"
+
+
+#define NGX_OCI_IO_HOLD  60000      /* ms; renewed while a task is out */
+
+
+/* Owner: the task that is out; freed after its done() */
+
+typedef struct {
+    ngx_oci_task_t        task;
+    ngx_thread_task_t     thread;
+    ngx_event_t           event;    /* holds an exiting worker, or stands in
+                                       for the pool */
+    ngx_connection_t      dummy;
+    ngx_log_t            *log;
+} ngx_oci_io_t;
+
+
+static void ngx_oci_io_thread(void *data, ngx_log_t *log);
+static void ngx_oci_io_completed(ngx_event_t *ev);
+static void ngx_oci_io_hold(ngx_event_t *ev);
+static void ngx_oci_io_inline(ngx_event_t *ev);
+
+
+ngx_int_t
+ngx_oci_io_post(ngx_oci_cache_t *cache, ngx_oci_task_t *task)
+{
+    ngx_oci_io_t  *io;
+
+    io = ngx_calloc(sizeof(ngx_oci_io_t), ngx_cycle->log);
+    if (io == NULL) {
+        return NGX_ERROR;
+    }
+
+    io->task = *task;
+    io->log = ngx_cycle->log;
+
+    io->dummy.fd = (ngx_socket_t) -1;
+    io->dummy.data = io;
+
+    io->event.data = &io->dummy;
+    io->event.log = ngx_cycle->log;
+
+    io->thread.ctx = io;
+    io->thread.handler = ngx_oci_io_thread;
+    io->thread.event.data = io;
+    io->thread.event.handler = ngx_oci_io_completed;
+    io->thread.event.log = ngx_cycle->log;
+
+    if (cache->threads
+        && ngx_thread_task_post(cache->threads, &io->thread) == NGX_OK)
+    {
+        io->event.handler = ngx_oci_io_hold;
+        ngx_add_timer(&io->event, NGX_OCI_IO_HOLD);
+        return NGX_OK;
+    }
+
+    /* the queue is full: slower, but it goes on */
+
+    io->event.handler = ngx_oci_io_inline;
+    ngx_post_event(&io->event, &ngx_posted_events);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_oci_io_thread(void *data, ngx_log_t *log)
+{
+    ngx_oci_io_t *io = data;
+
+    io->task.run(io->task.data, log);
+}
+
+
+static void
+ngx_oci_io_completed(ngx_event_t *ev)
+{
+    ngx_oci_io_t *io = ev->data;
+
+    ngx_oci_task_t  task;
+
+    if (io->event.timer_set) {
+        ngx_del_timer(&io->event);
+    }
+
+    task = io->task;
+    ngx_free(io);
+
+    task.done(task.data);
+}
+
+
+static void
+ngx_oci_io_hold(ngx_event_t *ev)
+{
+    ngx_log_error(NGX_LOG_WARN, ev->log, 0,
+                  "a disk operation takes longer than a minute");
+
+    ngx_add_timer(ev, NGX_OCI_IO_HOLD);
+}
+
+
+static void
+ngx_oci_io_inline(ngx_event_t *ev)
+{
+    ngx_oci_io_t      *io;
+    ngx_oci_task_t     task;
+    ngx_connection_t  *c;
+
+    c = ev->data;
+    io = c->data;
+    task = io->task;
+
+    task.run(task.data, io->log);
+
+    ngx_free(io);
+
+    task.done(task.data);
+}
+
+
+int
+ngx_oci_io_open(int dir, const char *sub, const char *name, int flags)
+{
+    int        fd, subdir;
+    ngx_err_t  err;
+
+    if ((flags & O_CREAT) && mkdirat(dir, sub, 0700) == -1
+        && ngx_errno != EEXIST)
+    {
+        return -1;
+    }
+
+    subdir = openat(dir, sub, O_RDONLY|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC);
+    if (subdir == -1) {
+        return -1;
+    }
+
+    fd = openat(subdir, name, flags|O_NOFOLLOW|O_CLOEXEC, 0600);
+    err = ngx_errno;
+
+    close(subdir);
+    ngx_set_errno(err);
+
+    return fd;
+}

@@ -1,0 +1,516 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * What runs beside the workers: the cache manager's eviction and the cache
+ * loader, which tells the index what is on disk.  Both may wait for it.
+ */
+
+
+#include "ngx_oci_index.h"
+
+
+#define NGX_OCI_MANAGER_IDLE      10000     /* ms */
+#define NGX_OCI_MANAGER_BUSY      1000      /* ms, too full, all in use */
+#define NGX_OCI_MANAGER_FAILURES  16        /* entries of one round */
+#define NGX_OCI_MANAGER_WARN      60        /* s between equal warnings */
+
+#define NGX_OCI_LOADER_FILES      100       /* looked at without a pause */
+#define NGX_OCI_LOADER_SLEEP      50        /* ms */
+#define NGX_OCI_LOADER_ORPHAN     3600      /* s */
+
+
+typedef struct {
+    ngx_oci_cache_t  *cache;
+    ngx_uint_t        alg;
+    ngx_uint_t        files;
+} ngx_oci_loader_t;
+
+
+static ngx_uint_t ngx_oci_manager_over(ngx_oci_cache_t *cache, off_t free);
+static void ngx_oci_manager_warn(ngx_oci_cache_t *cache);
+static ngx_int_t ngx_oci_manager_drop(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest, ngx_uint_t create);
+static ngx_int_t ngx_oci_manager_drop_locked(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest, int map);
+static void ngx_oci_loader_alg(ngx_oci_loader_t *ld);
+static void ngx_oci_loader_sub(ngx_oci_loader_t *ld, const char *sub,
+    int fd);
+static void ngx_oci_loader_file(ngx_oci_loader_t *ld, int fd,
+    const char *name, ngx_oci_digest_t *digest);
+static void ngx_oci_loader_note(ngx_oci_loader_t *ld,
+    ngx_oci_digest_t *digest, time_t used);
+static ngx_int_t ngx_oci_loader_digest(ngx_oci_loader_t *ld, const char *sub,
+    const char *name, ngx_oci_digest_t *digest);
+static time_t ngx_oci_loader_stat(int fd, const char *name, time_t *atime);
+static void ngx_oci_loader_pause(ngx_oci_loader_t *ld);
+
+
+ngx_msec_t
+ngx_oci_manager(void *data)
+{
+    ngx_oci_cache_t *cache = data;
+
+    off_t             free;
+    time_t            now, accessed;
+    uint64_t          bytes;
+    ngx_msec_t        started, next;
+    ngx_uint_t        over, files, failures;
+    ngx_oci_digest_t  digest;
+
+    started = ngx_current_msec;
+    next = NGX_OCI_MANAGER_IDLE;
+    files = 0;
+    failures = 0;
+
+    /* what is unlinked below is added: file systems may free it later */
+
+    free = ngx_oci_store_free(cache);
+    __atomic_store_n(&cache->index->free, (int64_t) free, __ATOMIC_RELAXED);
+
+    while (!ngx_quit && !ngx_terminate) {
+
+        now = ngx_time();
+        over = ngx_oci_manager_over(cache, free);
+
+        if (ngx_oci_index_oldest(cache, &digest, &bytes, &accessed)
+            != NGX_OK)
+        {
+            if (over) {
+                ngx_oci_manager_warn(cache);
+                next = NGX_OCI_MANAGER_BUSY;
+            }
+
+            break;
+        }
+
+        if (!over && now - accessed < cache->inactive) {
+            accessed = cache->inactive - (now - accessed);
+
+            if (accessed < NGX_OCI_MANAGER_IDLE / 1000) {
+                next = (ngx_msec_t) accessed * 1000;
+            }
+
+            break;
+        }
+
+        if (ngx_oci_manager_drop(cache, &digest, 0) == NGX_OK) {
+
+            ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ngx_cycle->log, 0,
+                           "oci cache evicted %uL bytes, over:%ui", bytes,
+                           over);
+            ngx_oci_stat_add(NGX_OCI_STAT_EVICTED_BYTES, bytes);
+
+            if (free != -1) {
+                free += bytes;
+            }
+
+        } else if (++failures == NGX_OCI_MANAGER_FAILURES) {
+            if (over) {
+                ngx_oci_manager_warn(cache);
+                next = NGX_OCI_MANAGER_BUSY;
+            }
+
+            break;
+        }
+
+        ngx_time_update();
+
+        if (++files >= cache->manager_files
+            || ngx_current_msec - started >= cache->manager_threshold)
+        {
+            next = cache->manager_sleep;
+            break;
+        }
+    }
+
+    if (files) {
+        free = ngx_oci_store_free(cache);
+        __atomic_store_n(&cache->index->free, (int64_t) free,
+                         __ATOMIC_RELAXED);
+    }
+
+    if (next != cache->manager_sleep) {
+        ngx_oci_refs_expire(cache);
+    }
+
+    return next;
+}
+
+
+static ngx_uint_t
+ngx_oci_manager_over(ngx_oci_cache_t *cache, off_t free)
+{
+    uint64_t  bytes;
+
+    bytes = __atomic_load_n(&cache->index->bytes, __ATOMIC_RELAXED);
+
+    if (bytes > (uint64_t) cache->max_size) {
+        return 1;
+    }
+
+    return free != -1 && free < cache->min_free;
+}
+
+
+static void
+ngx_oci_manager_warn(ngx_oci_cache_t *cache)
+{
+    static time_t  warned;
+
+    if (ngx_time() - warned < NGX_OCI_MANAGER_WARN) {
+        return;
+    }
+
+    warned = ngx_time();
+
+    ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
+                  "oci cache \"%V\" is over its limits, but nothing can be "
+                  "removed: max_size is %O, %uL bytes are stored, min_free "
+                  "is %O, %L bytes are free", &cache->path->name,
+                  cache->max_size, cache->index->bytes, cache->min_free,
+                  cache->index->free);
+}
+
+
+/*
+ * Unlinks the files of a blob that nobody uses.  The lock keeps away who
+ * writes them; the mark in the index who opens them; and who had them open
+ * already finds them unlinked when the mark is gone.  create: there is no
+ * sidecar, it is made to have something to lock.
+ */
+
+static ngx_int_t
+ngx_oci_manager_drop(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    ngx_uint_t create)
+{
+    int        map, flags;
+    char       sub[3], name[NGX_OCI_STORE_NAME];
+    ngx_int_t  rc;
+
+    ngx_oci_store_names(digest, sub, name);
+    ngx_memcpy(name + digest->size * 2, ".map", sizeof(".map"));
+
+    flags = O_RDWR|O_NONBLOCK;
+
+    if (create) {
+        flags |= O_CREAT|O_EXCL;
+    }
+
+    map = ngx_oci_io_open(cache->algs[digest->alg], sub, name, flags);
+
+    if (map == -1 && create) {
+        return NGX_BUSY;
+    }
+
+    if (map == -1 && ngx_errno == ENOENT) {
+
+        /* somebody else removed it: just forgotten */
+
+        if (ngx_oci_index_evict(cache, digest) == NGX_OK) {
+            ngx_oci_index_evicted(cache, digest, 1);
+        }
+
+        return NGX_DECLINED;
+    }
+
+    if (map == -1) {
+        ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, ngx_errno,
+                      "open() \"%V/blobs/.../%s\" failed",
+                      &cache->path->name, name);
+        ngx_oci_index_evicted(cache, digest, 0);
+        return NGX_ERROR;
+    }
+
+    rc = ngx_oci_store_lock(cache, digest, map);
+
+    if (rc == NGX_OK) {
+        rc = ngx_oci_manager_drop_locked(cache, digest, map);
+        ngx_oci_store_unlock(map);
+
+    } else {
+
+        /* busy: who fills it may be another nginx */
+
+        ngx_oci_index_evicted(cache, digest, 0);
+    }
+
+    close(map);
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_oci_manager_drop_locked(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    int map)
+{
+    ngx_int_t    rc;
+    struct stat  sb;
+
+    rc = ngx_oci_index_evict(cache, digest);
+
+    if (rc == NGX_BUSY) {
+        return rc;
+    }
+
+    ngx_oci_store_unlink(cache, digest, ngx_cycle->log);
+
+    if (fstat(map, &sb) == -1 || sb.st_nlink != 0) {
+        ngx_oci_index_evicted(cache, digest, 0);
+        return NGX_ERROR;
+    }
+
+    ngx_oci_index_evicted(cache, digest, 1);
+
+    return NGX_OK;
+}
+
+
+void
+ngx_oci_loader(void *data)
+{
+    ngx_oci_loader_t  ld;
+
+    ld.cache = data;
+    ld.files = 0;
+
+    for (ld.alg = NGX_OCI_SHA256; ld.alg <= NGX_OCI_SHA512; ld.alg++) {
+        ngx_oci_loader_alg(&ld);
+    }
+
+    ngx_log_error(NGX_LOG_NOTICE, ngx_cycle->log, 0,
+                  "oci cache \"%V\": %uL blobs, %uL bytes",
+                  &ld.cache->path->name, ld.cache->index->count,
+                  ld.cache->index->bytes);
+}
+
+
+static void
+ngx_oci_loader_alg(ngx_oci_loader_t *ld)
+{
+    int             fd, sub;
+    DIR            *d;
+    struct dirent  *de;
+
+    /* a descriptor with a place of its own */
+
+    fd = openat(ld->cache->algs[ld->alg], ".",
+                O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+    d = (fd == -1) ? NULL : fdopendir(fd);
+
+    if (d == NULL) {
+        ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, ngx_errno,
+                      "opening a directory of \"%V/blobs\" failed",
+                      &ld->cache->path->name);
+
+        if (fd != -1) {
+            close(fd);
+        }
+
+        return;
+    }
+
+    for ( ;; ) {
+        de = readdir(d);
+
+        if (de == NULL || ngx_quit || ngx_terminate) {
+            break;
+        }
+
+        if (ngx_strlen(de->d_name) != 2
+            || ngx_hextoi((u_char *) de->d_name, 2) == NGX_ERROR)
+        {
+            continue;
+        }
+
+        sub = openat(fd, de->d_name,
+                     O_RDONLY|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC);
+
+        if (sub != -1) {
+            ngx_oci_loader_sub(ld, de->d_name, sub);
+        }
+    }
+
+    closedir(d);
+}
+
+
+/* closes fd */
+
+static void
+ngx_oci_loader_sub(ngx_oci_loader_t *ld, const char *sub, int fd)
+{
+    DIR               *d;
+    struct dirent     *de;
+    ngx_oci_digest_t   digest;
+
+    d = fdopendir(fd);
+    if (d == NULL) {
+        close(fd);
+        return;
+    }
+
+    for ( ;; ) {
+        de = readdir(d);
+
+        if (de == NULL || ngx_quit || ngx_terminate) {
+            break;
+        }
+
+        if (ngx_oci_loader_digest(ld, sub, de->d_name, &digest) == NGX_OK) {
+            ngx_oci_loader_file(ld, fd, de->d_name, &digest);
+            ngx_oci_loader_pause(ld);
+        }
+    }
+
+    closedir(d);
+}
+
+
+static void
+ngx_oci_loader_file(ngx_oci_loader_t *ld, int fd, const char *name,
+    ngx_oci_digest_t *digest)
+{
+    char     other[NGX_OCI_STORE_NAME];
+    size_t   len;
+    time_t   map, data, atime;
+
+    len = digest->size * 2;
+    ngx_memcpy(other, name, len);
+    other[len] = '\0';
+
+    /* only readers touch the data's atime, the loader reads sidecars */
+
+    data = ngx_oci_loader_stat(fd, other, &atime);
+
+    ngx_memcpy(other + len, ".map", sizeof(".map"));
+
+    if (name[len] == '.') {
+        map = ngx_oci_loader_stat(fd, other, NULL);
+
+        if (map != -1) {
+            data = ngx_max(data, atime);
+            ngx_oci_loader_note(ld, digest, ngx_max(data, map));
+        }
+
+        return;
+    }
+
+    /* data without a sidecar: of no use to anybody, but it may be about to
+       be made */
+
+    data = ngx_max(data, atime);
+
+    if (data == -1 || ngx_time() - data <= NGX_OCI_LOADER_ORPHAN
+        || faccessat(fd, other, F_OK, AT_SYMLINK_NOFOLLOW) == 0
+        || ngx_errno != ENOENT)
+    {
+        return;
+    }
+
+    if (ngx_oci_manager_drop(ld->cache, digest, 1) == NGX_OK) {
+        ngx_log_error(NGX_LOG_NOTICE, ngx_cycle->log, 0,
+                      "removed \"%V/blobs/.../%s\", which had no sidecar",
+                      &ld->cache->path->name, name);
+    }
+}
+
+
+static void
+ngx_oci_loader_note(ngx_oci_loader_t *ld, ngx_oci_digest_t *digest,
+    time_t used)
+{
+    size_t            i;
+    uint64_t          bytes;
+    ngx_int_t         rc;
+    ngx_oci_store_t   st;
+
+    rc = ngx_oci_store_open(ld->cache, digest, -1, &st, ngx_cycle->log);
+
+    if (rc == NGX_DECLINED && ngx_time() - used > ld->cache->inactive) {
+
+        /* unusable, and no entry would ever expire */
+
+        (void) ngx_oci_manager_drop(ld->cache, digest, 0);
+        return;
+    }
+
+    if (rc != NGX_OK) {
+        return;
+    }
+
+    bytes = 0;
+
+    for (i = 0; i < st.slices; i++) {
+        if (st.records[i].state != NGX_OCI_SLICE_ABSENT) {
+            bytes += st.header.slice;
+        }
+    }
+
+    ngx_oci_index_note(ld->cache, digest, st.header.size,
+                       ngx_min(bytes, st.header.size),
+                       ngx_min(used, ngx_time()),
+                       st.header.flags & NGX_OCI_STORE_VERIFIED ? 1 : 0);
+
+    ngx_oci_store_close(&st);
+}
+
+
+/* of the names "<hex>" and "<hex>.map" in the directory of their first two
+   digits */
+
+static ngx_int_t
+ngx_oci_loader_digest(ngx_oci_loader_t *ld, const char *sub,
+    const char *name, ngx_oci_digest_t *digest)
+{
+    size_t   len;
+    u_char   buf[NGX_OCI_DIGEST_LEN], *p;
+
+    len = (ld->alg == NGX_OCI_SHA256) ? 64 : 128;
+
+    if (ngx_strlen(name) < len
+        || (name[len] != '\0' && ngx_strcmp(name + len, ".map") != 0)
+        || ngx_strncmp(name, sub, 2) != 0)
+    {
+        return NGX_DECLINED;
+    }
+
+    p = ngx_cpymem(buf, (ld->alg == NGX_OCI_SHA256) ? "sha256:" : "sha512:",
+                   7);
+    p = ngx_cpymem(p, name, len);
+
+    return ngx_oci_digest_parse(digest, buf, p - buf);
+}
+
+
+/* the mtime of a regular file; -1: it is none */
+
+static time_t
+ngx_oci_loader_stat(int fd, const char *name, time_t *atime)
+{
+    struct stat  sb;
+
+    if (fstatat(fd, name, &sb, AT_SYMLINK_NOFOLLOW) == -1
+        || !S_ISREG(sb.st_mode))
+    {
+        sb.st_atime = -1;
+        sb.st_mtime = -1;
+    }
+
+    if (atime) {
+        *atime = sb.st_atime;
+    }
+
+    return sb.st_mtime;
+}
+
+
+static void
+ngx_oci_loader_pause(ngx_oci_loader_t *ld)
+{
+    if (++ld->files % NGX_OCI_LOADER_FILES == 0) {
+        ngx_msleep(NGX_OCI_LOADER_SLEEP);
+        ngx_time_update();
+    }
+}

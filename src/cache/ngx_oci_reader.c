@@ -1,0 +1,488 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ */
+
+
+#include "ngx_oci_reader.h"
+
+
+static void ngx_oci_reader_looked_up(void *data, ngx_int_t rc);
+static void ngx_oci_reader_authorize(ngx_oci_reader_t *rd);
+static void ngx_oci_reader_probed(void *data,
+    ngx_oci_probe_result_t *result);
+static ngx_uint_t ngx_oci_reader_stale(ngx_oci_reader_t *rd,
+    ngx_oci_probe_result_t *result);
+static void ngx_oci_reader_open(ngx_oci_reader_t *rd);
+static ngx_uint_t ngx_oci_reader_admit(ngx_oci_reader_t *rd);
+static void ngx_oci_reader_opened(void *data, ngx_oci_blob_t *blob);
+static void ngx_oci_reader_woken(void *data);
+static void ngx_oci_reader_cleanup(void *data);
+static void ngx_oci_reader_unref(ngx_oci_reader_t *rd);
+static void ngx_oci_reader_run(ngx_oci_reader_t *rd, ngx_connection_t *c);
+
+
+ngx_int_t
+ngx_oci_reader_handler(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
+    ngx_oci_cache_loc_conf_t *ocf)
+{
+    ngx_int_t            rc;
+    ngx_pool_t          *pool;
+    ngx_oci_cache_t     *cache;
+    ngx_oci_reader_t    *rd;
+    ngx_http_cleanup_t  *cln;
+
+    cache = ocf->cache;
+
+    if (r != r->main || ngx_oci_doorbell_slot(cache) < 0) {
+        return NGX_DECLINED;
+    }
+
+    rc = ngx_http_discard_request_body(r);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    pool = ngx_create_pool(2048, ngx_cycle->log);
+    if (pool == NULL) {
+        return NGX_DECLINED;
+    }
+
+    rd = ngx_pcalloc(pool, sizeof(ngx_oci_reader_t));
+    cln = ngx_http_cleanup_add(r, 0);
+
+    if (rd == NULL || cln == NULL) {
+        ngx_destroy_pool(pool);
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    cln->handler = ngx_oci_reader_cleanup;
+    cln->data = rd;
+
+    rd->pool = pool;
+    rd->refs = 1;
+    rd->r = r;
+    rd->ctx = ctx;
+    rd->ocf = ocf;
+    rd->cache = cache;
+    rd->size = -1;
+
+    ctx->cache = rd;
+
+    rd->probe.handler = ngx_oci_reader_probed;
+    rd->probe.data = rd;
+    rd->opener.handler = ngx_oci_reader_opened;
+    rd->opener.data = rd;
+    rd->waiter.handler = ngx_oci_reader_woken;
+    rd->waiter.data = rd;
+
+    r->main->count++;
+
+    /* a client that leaves is noticed while the request waits */
+
+    r->read_event_handler = ngx_http_test_reading;
+    r->write_event_handler = ngx_http_request_empty_handler;
+
+    rd->refs++;
+
+    rc = ngx_oci_refs_lookup(cache, ctx->registry, &ctx->repository,
+                             &ctx->route.reference, &rd->ref,
+                             ngx_oci_reader_looked_up, rd);
+    if (rc == NGX_AGAIN) {
+        return NGX_DONE;
+    }
+
+    ngx_oci_reader_looked_up(rd, rc);
+
+    return NGX_DONE;
+}
+
+
+static void
+ngx_oci_reader_cleanup(void *data)
+{
+    ngx_oci_reader_t *rd = data;
+
+    uint64_t  bytes;
+
+    rd->r = NULL;
+    rd->ctx->cache = NULL;
+
+    ngx_oci_probe_leave(&rd->probe);
+    ngx_oci_blob_unwait(&rd->waiter);
+
+    if (rd->opening) {
+        rd->opening = 0;
+        ngx_queue_remove(&rd->opener.queue);
+    }
+
+    if (rd->want) {
+        ngx_oci_index_unwant(rd->cache, rd->want);
+        rd->want = NULL;
+    }
+
+    if (rd->sent) {
+        ngx_oci_stat_add(rd->ctx->cache_status == NGX_OCI_CACHE_HIT
+                         ? NGX_OCI_STAT_SENT_HIT : NGX_OCI_STAT_SENT_MISS,
+                         rd->sent);
+    }
+
+    if (rd->blob) {
+
+        bytes = rd->blob->entry->bytes;
+
+        if (!rd->joined && bytes > rd->bytes) {
+            rd->ctx->upstream_bytes += bytes - rd->bytes;
+        }
+
+        /* a fill that lost its last reader looks what to do */
+
+        (void) ngx_oci_index_ring_owner(rd->cache, rd->blob->entry);
+
+        ngx_oci_blob_unref(rd->blob);
+        rd->blob = NULL;
+    }
+
+    ngx_oci_reader_unref(rd);
+}
+
+
+static void
+ngx_oci_reader_unref(ngx_oci_reader_t *rd)
+{
+    if (--rd->refs == 0) {
+        ngx_destroy_pool(rd->pool);
+    }
+}
+
+
+/* every continuation ends here: the request may be gone */
+
+static void
+ngx_oci_reader_run(ngx_oci_reader_t *rd, ngx_connection_t *c)
+{
+    ngx_oci_reader_unref(rd);
+
+    if (c) {
+        ngx_http_run_posted_requests(c);
+    }
+}
+
+
+static void
+ngx_oci_reader_looked_up(void *data, ngx_int_t rc)
+{
+    ngx_oci_reader_t *rd = data;
+
+    ngx_connection_t  *c;
+
+    c = NULL;
+
+    if (rd->r) {
+        c = rd->r->connection;
+
+        ngx_http_set_log_request(c->log, rd->r);
+
+        if (rc == NGX_OK && rd->ref.size > 0
+            && ngx_oci_digest_equal(&rd->ref.digest,
+                                    &rd->ctx->route.digest))
+        {
+            rd->member = 1;
+            rd->size = rd->ref.size;
+        }
+
+        ngx_oci_reader_authorize(rd);
+    }
+
+    ngx_oci_reader_run(rd, c);
+}
+
+
+/*
+ * Is this caller known to be able to read this repository, and the digest
+ * to belong to it?  Else the registry is asked, with the caller's own
+ * credentials.
+ */
+
+static void
+ngx_oci_reader_authorize(ngx_oci_reader_t *rd)
+{
+    time_t          age;
+    ngx_oci_ctx_t  *ctx;
+
+    ctx = rd->ctx;
+
+    if (rd->member) {
+
+        if (ctx->registry->credentials == NGX_OCI_CREDENTIALS_STORED) {
+            ngx_oci_reader_open(rd);
+            return;
+        }
+
+        if (ngx_oci_refs_right(rd->cache, ctx->registry, &ctx->repository,
+                               &ctx->authorization, &age)
+            == NGX_OK
+            && age <= NGX_OCI_RIGHT_VALID)
+        {
+            ngx_oci_reader_open(rd);
+            return;
+        }
+    }
+
+    if (ngx_oci_probe(rd->cache, ctx, &rd->probe) != NGX_OK) {
+        ngx_oci_reader_pass(rd);
+    }
+}
+
+
+static void
+ngx_oci_reader_probed(void *data, ngx_oci_probe_result_t *result)
+{
+    ngx_oci_reader_t *rd = data;
+
+    ngx_connection_t  *c;
+
+    c = rd->r->connection;
+    rd->refs++;
+
+    ngx_http_set_log_request(c->log, rd->r);
+
+    if (result->rc == NGX_OK) {
+        rd->size = result->size;
+        rd->ctx->upstream_bytes += 1;
+        ngx_oci_reader_open(rd);
+
+    } else if (ngx_oci_reader_stale(rd, result)) {
+        ngx_oci_reader_open(rd);
+
+    } else {
+
+        /* the registry's own answer tells the client best */
+
+        ngx_oci_reader_pass(rd);
+    }
+
+    ngx_oci_reader_run(rd, c);
+}
+
+
+/* the registry is out of reach: may what is known be used? */
+
+static ngx_uint_t
+ngx_oci_reader_stale(ngx_oci_reader_t *rd, ngx_oci_probe_result_t *result)
+{
+    time_t          age;
+    ngx_uint_t      mask;
+    ngx_oci_ctx_t  *ctx;
+
+    ctx = rd->ctx;
+
+    if (result->status == 0) {
+        mask = result->timedout ? NGX_OCI_STALE_TIMEOUT
+                                : NGX_OCI_STALE_ERROR;
+
+    } else if (result->status == NGX_HTTP_TOO_MANY_REQUESTS) {
+        mask = NGX_OCI_STALE_HTTP_429;
+
+    } else if (result->status >= NGX_HTTP_INTERNAL_SERVER_ERROR) {
+        mask = NGX_OCI_STALE_HTTP_5XX;
+
+    } else {
+        return 0;
+    }
+
+    if (!rd->member || !(rd->ocf->use_stale & mask)) {
+        return 0;
+    }
+
+    return ngx_oci_refs_right(rd->cache, ctx->registry, &ctx->repository,
+                              &ctx->authorization, &age)
+           == NGX_OK
+           && age <= rd->ocf->stale_max;
+}
+
+
+static void
+ngx_oci_reader_open(ngx_oci_reader_t *rd)
+{
+    ngx_int_t        rc;
+    ngx_oci_blob_t  *blob;
+
+    if (!ngx_oci_reader_admit(rd)) {
+        ngx_oci_reader_pass(rd);
+        return;
+    }
+
+    rc = ngx_oci_blob_open(rd->cache, &rd->ctx->route.digest, rd->size,
+                           &rd->opener, &blob);
+
+    if (rc == NGX_AGAIN) {
+        rd->opening = 1;
+        return;
+    }
+
+    if (rc != NGX_OK) {
+        ngx_oci_reader_pass(rd);
+        return;
+    }
+
+    rd->blob = blob;
+
+    ngx_oci_send_start(rd);
+}
+
+
+/* is there room for it?  What is stored already needs none */
+
+static ngx_uint_t
+ngx_oci_reader_admit(ngx_oci_reader_t *rd)
+{
+    int64_t           free;
+    ngx_oci_cache_t  *cache;
+
+    cache = rd->cache;
+
+    if (rd->size > cache->max_size) {
+        ngx_log_error(NGX_LOG_WARN, rd->r->connection->log, 0,
+                      "a blob of %O bytes exceeds max_size of oci cache "
+                      "zone \"%V\", it is passed through", rd->size,
+                      &cache->zone->shm.name);
+        return 0;
+    }
+
+    free = cache->index->free;
+
+    if (free >= 0 && free < cache->min_free
+        && ngx_oci_index_acquire(cache, &rd->ctx->route.digest, NULL) == NULL)
+    {
+        ngx_log_error(NGX_LOG_WARN, rd->r->connection->log, 0,
+                      "less than min_free is left for oci cache zone "
+                      "\"%V\", the blob is passed through",
+                      &cache->zone->shm.name);
+        return 0;
+    }
+
+    return 1;
+}
+
+
+static void
+ngx_oci_reader_opened(void *data, ngx_oci_blob_t *blob)
+{
+    ngx_oci_reader_t *rd = data;
+
+    ngx_connection_t  *c;
+
+    c = rd->r->connection;
+    rd->refs++;
+    rd->opening = 0;
+
+    ngx_http_set_log_request(c->log, rd->r);
+
+    if (blob == NULL || blob->size != (uint64_t) rd->size) {
+        rd->blob = blob;
+        ngx_oci_reader_pass(rd);
+
+    } else {
+        rd->blob = blob;
+        ngx_oci_send_start(rd);
+    }
+
+    ngx_oci_reader_run(rd, c);
+}
+
+
+void
+ngx_oci_reader_pass(ngx_oci_reader_t *rd)
+{
+    ngx_http_request_t  *r;
+
+    r = rd->r;
+
+    if (rd->want) {
+        ngx_oci_index_unwant(rd->cache, rd->want);
+        rd->want = NULL;
+    }
+
+    r->read_event_handler = ngx_http_block_reading;
+
+    ngx_oci_core.pass(r);
+}
+
+
+void
+ngx_oci_reader_sleep(ngx_oci_reader_t *rd)
+{
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
+
+    r = rd->r;
+    c = r->connection;
+
+    if (c->write->timer_set && !rd->timer) {
+        ngx_del_timer(c->write);
+    }
+
+    rd->sleeping = 1;
+
+    r->read_event_handler = ngx_http_test_reading;
+
+    if (!rd->timer) {
+        r->write_event_handler = ngx_http_request_empty_handler;
+    }
+
+    if (r->stream == NULL && ngx_handle_read_event(c->read, 0) != NGX_OK) {
+        ngx_oci_reader_finalize(rd, NGX_ERROR);
+        return;
+    }
+
+    ngx_oci_blob_wait(rd->blob, &rd->waiter);
+}
+
+
+static void
+ngx_oci_reader_woken(void *data)
+{
+    ngx_oci_reader_t *rd = data;
+
+    ngx_connection_t  *c;
+
+    c = rd->r->connection;
+    rd->refs++;
+    rd->sleeping = 0;
+
+    ngx_http_set_log_request(c->log, rd->r);
+
+    if (rd->header_sent) {
+        ngx_oci_send_body(rd);
+
+    } else {
+        ngx_oci_send_start(rd);
+    }
+
+    ngx_oci_reader_run(rd, c);
+}
+
+
+void
+ngx_oci_reader_finalize(ngx_oci_reader_t *rd, ngx_int_t rc)
+{
+    ngx_http_finalize_request(rd->r, rc);
+}
+
+
+void
+ngx_oci_reader_cut(ngx_oci_reader_t *rd, const char *reason)
+{
+    ngx_http_request_t  *r;
+
+    r = rd->r;
+
+    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                  "%s, the response is cut short after %uL bytes", reason,
+                  rd->sent);
+
+    r->keepalive = 0;
+
+    ngx_http_finalize_request(r, NGX_ERROR);
+}

@@ -1,0 +1,92 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * A client's request for a blob: ngx_oci_reader.c (who asks, may they, what
+ * is there) and ngx_oci_send.c (header, ranges, body) share it.
+ */
+
+
+#ifndef _NGX_OCI_READER_H_INCLUDED_
+#define _NGX_OCI_READER_H_INCLUDED_
+
+
+#include "ngx_oci_blob.h"
+#include "ngx_oci_probe.h"
+
+
+#define NGX_OCI_RANGES_MAX    1024
+
+
+/* a piece of the response: text (of a multipart) and a stretch of the blob */
+
+typedef struct {
+    ngx_str_t                   text;
+    uint64_t                    pos;
+    uint64_t                    end;
+} ngx_oci_part_t;
+
+
+/*
+ * Owner: its references: the request's cleanup, a lookup of refs that is
+ * under way.  The last one frees pool, and with it the reader.
+ */
+
+typedef struct {
+    ngx_pool_t                 *pool;
+    ngx_uint_t                  refs;
+    ngx_http_request_t         *r;          /* NULL: the client has gone */
+    ngx_oci_ctx_t              *ctx;
+    ngx_oci_cache_loc_conf_t   *ocf;
+    ngx_oci_cache_t            *cache;
+    ngx_oci_ref_t               ref;
+    off_t                       size;       /* -1: unknown */
+
+    ngx_oci_probe_waiter_t      probe;
+    ngx_oci_opener_t            opener;
+    ngx_oci_waiter_t            waiter;
+    ngx_oci_want_t             *want;       /* NULL: nothing is missing */
+    ngx_oci_blob_t             *blob;       /* referenced; NULL: not open */
+    uint32_t                    failed;     /* entry's count at the start */
+    uint64_t                    bytes;      /* entry's at the start */
+    uint64_t                    kicked;     /* place of the last kick */
+    ngx_msec_t                  deadline;   /* of strict's waiting */
+
+    ngx_oci_part_t             *parts;
+    ngx_uint_t                  nparts;
+    ngx_uint_t                  part;
+    uint64_t                    pos;
+    ngx_str_t                   tail;       /* after the last part */
+    uint64_t                    sent;       /* body bytes handed on */
+
+    ngx_file_t                  file;
+    ngx_buf_t                   buf;
+    ngx_chain_t                 out;
+
+    unsigned                    member:1;
+    unsigned                    opening:1;
+    unsigned                    whole:1;    /* every byte of the blob */
+    unsigned                    header_sent:1;
+    unsigned                    text_sent:1;
+    unsigned                    sleeping:1;
+    unsigned                    joined:1;
+    unsigned                    timer:1;    /* strict: c->write's */
+} ngx_oci_reader_t;
+
+
+/* ngx_oci_send.c: all of these may finalize the request */
+
+/* the blob is open: header, body */
+void ngx_oci_send_start(ngx_oci_reader_t *rd);
+void ngx_oci_send_body(ngx_oci_reader_t *rd);
+
+/* ngx_oci_reader.c */
+void ngx_oci_reader_pass(ngx_oci_reader_t *rd);
+/* waits for bytes or the verdict */
+void ngx_oci_reader_sleep(ngx_oci_reader_t *rd);
+void ngx_oci_reader_finalize(ngx_oci_reader_t *rd, ngx_int_t rc);
+/* cuts the connection: what was promised can't be sent */
+void ngx_oci_reader_cut(ngx_oci_reader_t *rd, const char *reason);
+
+
+#endif /* _NGX_OCI_READER_H_INCLUDED_ */

@@ -1,0 +1,704 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ */
+
+
+#include "ngx_oci_fill.h"
+
+
+static ngx_int_t ngx_oci_run_header(ngx_oci_exchange_t *ex);
+static ngx_int_t ngx_oci_run_buffer(ngx_oci_exchange_t *ex, u_char **p,
+    size_t *size);
+static ngx_int_t ngx_oci_run_received(ngx_oci_exchange_t *ex, size_t n,
+    ngx_uint_t idle);
+static void ngx_oci_run_exchange_done(ngx_oci_exchange_t *ex, ngx_int_t rc);
+static void ngx_oci_run_write(ngx_oci_run_t *run, ngx_uint_t flush);
+static void ngx_oci_run_write_task(void *data, ngx_log_t *log);
+static void ngx_oci_run_write_done(void *data);
+static void ngx_oci_run_check_task(void *data, ngx_log_t *log);
+static void ngx_oci_run_check_done(void *data);
+static void ngx_oci_run_end(ngx_oci_run_t *run, ngx_int_t rc);
+static time_t ngx_oci_run_retry_after(ngx_oci_exchange_t *ex);
+
+
+ngx_int_t
+ngx_oci_run_start(ngx_oci_fill_t *fill, ngx_oci_span_t *span,
+    ngx_uint_t check)
+{
+    ngx_uint_t      i;
+    ngx_oci_run_t  *run;
+
+    for (i = 0; i < NGX_OCI_INDEX_RUNS; i++) {
+        if (!fill->runs[i].active) {
+            break;
+        }
+    }
+
+    if (i == NGX_OCI_INDEX_RUNS) {
+        return NGX_ERROR;
+    }
+
+    run = &fill->runs[i];
+
+    ngx_memzero(run, sizeof(ngx_oci_run_t));
+
+    run->fill = fill;
+    run->i = i;
+    run->start = span->pos;
+    run->end = span->end;
+    run->pos = span->pos;
+    run->written = span->pos;
+    run->task.data = run;
+
+    if (check) {
+        run->check = 1;
+        run->task.run = ngx_oci_run_check_task;
+        run->task.done = ngx_oci_run_check_done;
+
+        if (ngx_oci_io_post(fill->blob->cache, &run->task) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        run->writing = 1;
+        run->active = 1;
+        fill->nruns++;
+
+        return NGX_OK;
+    }
+
+    run->task.run = ngx_oci_run_write_task;
+    run->task.done = ngx_oci_run_write_done;
+
+    if (ngx_oci_run_exchange(run) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    run->active = 1;
+    fill->nruns++;
+
+    ngx_oci_stat_add(NGX_OCI_STAT_FILLS_STARTED, 1);
+    ngx_oci_stat_add(NGX_OCI_STAT_FILLS_ACTIVE, 1);
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_oci_run_exchange(ngx_oci_run_t *run)
+{
+    u_char              *p;
+    size_t               len;
+    ngx_int_t            rc;
+    ngx_str_t            repository, authorization;
+    ngx_oci_fill_t      *fill;
+    ngx_oci_registry_t  *registry;
+    ngx_oci_exchange_t  *ex;
+
+    fill = run->fill;
+
+    rc = ngx_oci_fill_source(fill, &registry, &repository, &authorization);
+    if (rc != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ex = ngx_oci_core.exchange_create(registry, ngx_cycle->log);
+    if (ex == NULL) {
+        return NGX_ERROR;
+    }
+
+    len = sizeof("/v2//blobs/") - 1 + repository.len + NGX_OCI_DIGEST_LEN;
+
+    ex->uri.data = ngx_pnalloc(ex->pool, len);
+    ex->repository.data = ngx_pstrdup(ex->pool, &repository);
+    ex->authorization.data = ngx_pstrdup(ex->pool, &authorization);
+
+    if (ex->uri.data == NULL || ex->repository.data == NULL
+        || (authorization.len && ex->authorization.data == NULL))
+    {
+        ngx_oci_core.exchange_abort(ex);
+        return NGX_ERROR;
+    }
+
+    ex->repository.len = repository.len;
+    ex->authorization.len = authorization.len;
+
+    p = ngx_sprintf(ex->uri.data, "/v2/%V/blobs/", &repository);
+    p = ngx_oci_digest_print(p, &fill->blob->digest);
+    ex->uri.len = p - ex->uri.data;
+
+    if (registry->fill) {
+        ex->credentials = NGX_OCI_CREDENTIALS_STORED;
+        ex->stored = registry->fill;
+
+    } else {
+        ex->credentials = registry->credentials;
+        ex->stored = registry->stored;
+    }
+
+    ex->method = NGX_HTTP_GET;
+    ex->range_start = run->pos;
+    ex->range_end = run->end;
+    ex->data = run;
+    ex->header = ngx_oci_run_header;
+    ex->buffer = ngx_oci_run_buffer;
+    ex->received = ngx_oci_run_received;
+    ex->done = ngx_oci_run_exchange_done;
+
+    run->progress = run->pos;
+    run->paused = 0;
+    run->skip = 0;
+
+    if (ngx_oci_core.exchange_start(ex) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    run->ex = ex;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_oci_run_header(ngx_oci_exchange_t *ex)
+{
+    ngx_oci_run_t *run = ex->data;
+
+    ngx_uint_t       i;
+    ngx_oci_fill_t  *fill;
+
+    fill = run->fill;
+
+    if (ex->in.status == NGX_HTTP_PARTIAL_CONTENT) {
+
+        if (ex->in.range_start != (off_t) run->pos
+            || ex->in.range_end <= ex->in.range_start
+            || ex->in.range_end > (off_t) run->end
+            || ex->in.range_total != (off_t) fill->blob->size
+            || (ex->in.content_length != -1
+                && ex->in.content_length
+                   != ex->in.range_end - ex->in.range_start))
+        {
+            ngx_log_error(NGX_LOG_ERR, ex->log, 0,
+                          "upstream sent an unexpected Content-Range "
+                          "%O-%O/%O, asked for %uL-%uL/%uL, \"%V\"",
+                          ex->in.range_start, ex->in.range_end - 1,
+                          ex->in.range_total, run->pos, run->end - 1,
+                          fill->blob->size, &ex->uri);
+            return NGX_ERROR;
+        }
+
+        return NGX_OK;
+    }
+
+    if (ex->in.status != NGX_HTTP_OK) {
+        ngx_log_error(NGX_LOG_ERR, ex->log, 0,
+                      "upstream answered %ui to a range of \"%V\"",
+                      ex->in.status, &ex->uri);
+        return NGX_ERROR;
+    }
+
+    if (ex->in.content_length != -1
+        && ex->in.content_length != (off_t) fill->blob->size)
+    {
+        ngx_log_error(NGX_LOG_ERR, ex->log, 0,
+                      "upstream sent %O bytes, not %uL, \"%V\"",
+                      ex->in.content_length, fill->blob->size, &ex->uri);
+        return NGX_ERROR;
+    }
+
+    /* the whole blob, from its first byte: one run takes it as a stream */
+
+    if (!fill->stream) {
+        ngx_log_error(NGX_LOG_WARN, ex->log, 0,
+                      "upstream ignores Range, \"%V\" is filled as one "
+                      "stream", &ex->uri);
+        fill->stream = 1;
+    }
+
+    for (i = 0; i < NGX_OCI_INDEX_RUNS; i++) {
+        if (fill->runs[i].active && &fill->runs[i] != run
+            && !fill->runs[i].check)
+        {
+            run->stop = 1;
+            return NGX_ERROR;
+        }
+    }
+
+    run->skip = run->pos;
+    run->end = ngx_oci_index_gap(fill->blob->cache, fill->blob->entry,
+                                 run->end - 1);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_oci_run_buffer(ngx_oci_exchange_t *ex, u_char **p, size_t *size)
+{
+    ngx_oci_run_t *run = ex->data;
+
+    size_t              slice;
+    uint64_t            end;
+    ngx_oci_run_buf_t  *b;
+
+    b = &run->bufs[run->head % NGX_OCI_RUN_BUFFERS];
+
+    if (run->stop) {
+        return NGX_ERROR;
+    }
+
+    if (run->head - run->tail == NGX_OCI_RUN_BUFFERS) {
+        run->paused = 1;
+        return NGX_AGAIN;
+    }
+
+    if (b->data == NULL) {
+        b->data = ngx_alloc(NGX_OCI_RUN_BUFFER, ex->log);
+        if (b->data == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    if (run->skip) {
+        *p = b->data;
+        *size = ngx_min(run->skip, NGX_OCI_RUN_BUFFER);
+        return NGX_OK;
+    }
+
+    if (run->pos == run->end) {
+
+        /* a stream goes on past the run: that is all we wanted of it */
+
+        return NGX_ERROR;
+    }
+
+    if (b->size == 0) {
+        b->offset = run->pos;
+    }
+
+    /* a buffer never crosses the border of a slice */
+
+    slice = run->fill->blob->cache->slice;
+    end = (run->pos / slice + 1) * slice;
+    end = ngx_min(end, run->end);
+
+    *p = b->data + b->size;
+    *size = ngx_min(end - run->pos, NGX_OCI_RUN_BUFFER - b->size);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_oci_run_received(ngx_oci_exchange_t *ex, size_t n, ngx_uint_t idle)
+{
+    ngx_oci_run_t *run = ex->data;
+
+    size_t              slice;
+    ngx_oci_run_buf_t  *b;
+
+    if (run->stop) {
+        return NGX_ERROR;
+    }
+
+    if (run->skip) {
+        run->skip -= n;
+        return NGX_OK;
+    }
+
+    slice = run->fill->blob->cache->slice;
+
+    if (n) {
+        b = &run->bufs[run->head % NGX_OCI_RUN_BUFFERS];
+        b->size += n;
+        run->pos += n;
+        run->fill->failures = 0;
+
+        if (b->size == NGX_OCI_RUN_BUFFER || run->pos % slice == 0
+            || run->pos == run->end)
+        {
+            run->head++;
+        }
+    }
+
+    ngx_oci_run_write(run, idle);
+
+    return NGX_OK;
+}
+
+
+/*
+ * Posts what has gathered, in order, one task at a time: the slice's CRC is
+ * continued in the task.  flush: also a buffer that is not full.
+ */
+
+static void
+ngx_oci_run_write(ngx_oci_run_t *run, ngx_uint_t flush)
+{
+    ngx_oci_run_buf_t  *b;
+
+    if (run->writing) {
+        return;
+    }
+
+    if (run->head == run->tail) {
+
+        b = &run->bufs[run->head % NGX_OCI_RUN_BUFFERS];
+
+        if (!flush || b->size == 0) {
+            return;
+        }
+
+        run->head++;
+    }
+
+    run->posted = run->head - run->tail;
+
+    if (ngx_oci_io_post(run->fill->blob->cache, &run->task) != NGX_OK) {
+        ngx_oci_run_stop(run);
+        return;
+    }
+
+    run->writing = 1;
+}
+
+
+static void
+ngx_oci_run_write_task(void *data, ngx_log_t *log)
+{
+    ngx_oci_run_t *run = data;
+
+    size_t              slice;
+    uint64_t            last;
+    ngx_uint_t          i;
+    ngx_oci_blob_t     *blob;
+    ngx_oci_run_buf_t  *b;
+
+    blob = run->fill->blob;
+    slice = blob->cache->slice;
+
+    run->task_rc = NGX_OK;
+
+    for (i = 0; i < run->posted; i++) {
+
+        b = &run->bufs[(run->tail + i) % NGX_OCI_RUN_BUFFERS];
+
+        if (ngx_oci_store_write(blob->store.fd, b->data, b->size, b->offset)
+            != NGX_OK)
+        {
+            goto failed;
+        }
+
+        if (b->offset % slice == 0) {
+            run->crc = 0;
+        }
+
+        run->crc = ngx_oci_crc32c(run->crc, b->data, b->size);
+        last = b->offset + b->size;
+
+        if (last % slice && last != blob->size) {
+            continue;
+        }
+
+        if (ngx_oci_store_record(blob->store.map, b->offset / slice,
+                                 run->crc, NGX_OCI_SLICE_PRESENT)
+            != NGX_OK)
+        {
+            goto failed;
+        }
+    }
+
+    return;
+
+failed:
+
+    run->err = ngx_errno;
+    run->task_rc = NGX_ERROR;
+}
+
+
+static void
+ngx_oci_run_write_done(void *data)
+{
+    ngx_oci_run_t *run = data;
+
+    size_t              slice;
+    uint64_t            last;
+    ngx_uint_t          i;
+    ngx_oci_blob_t     *blob;
+    ngx_oci_fill_t     *fill;
+    ngx_oci_run_buf_t  *b;
+
+    fill = run->fill;
+    blob = fill->blob;
+    slice = blob->cache->slice;
+
+    run->writing = 0;
+
+    if (run->task_rc != NGX_OK) {
+        ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, run->err,
+                      "writing a blob in \"%V\" failed",
+                      &blob->cache->path->name);
+        ngx_oci_stat_add(NGX_OCI_STAT_DISK_ERRORS, 1);
+        ngx_oci_run_end(run, NGX_ERROR);
+        return;
+    }
+
+    for (i = 0; i < run->posted; i++) {
+
+        b = &run->bufs[run->tail % NGX_OCI_RUN_BUFFERS];
+        last = b->offset + b->size;
+
+        if (last % slice == 0 || last == blob->size) {
+            ngx_oci_index_slice(blob->cache, blob->entry, b->offset / slice,
+                                1);
+        }
+
+        run->written = last;
+        ngx_oci_index_publish(blob->cache, blob->entry, run->i, run->start,
+                              run->written, b->size);
+
+        b->size = 0;
+        run->tail++;
+    }
+
+    ngx_oci_fill_progress(fill);
+
+    if (run->stop) {
+        ngx_oci_run_end(run, NGX_OK);
+        return;
+    }
+
+    if (run->written == run->end) {
+        ngx_oci_run_end(run, NGX_OK);
+        return;
+    }
+
+    if (run->ex == NULL && run->written == run->pos && !run->retry) {
+
+        /* the exchange broke while this was written */
+
+        if (ngx_oci_fill_retry(fill, run, 0) != NGX_OK) {
+            ngx_oci_run_end(run, NGX_ERROR);
+        }
+
+        return;
+    }
+
+    if (run->ex == NULL) {
+        ngx_oci_run_write(run, 1);
+        return;
+    }
+
+    /* with an exchange a run does not end in here */
+
+    ngx_oci_run_write(run, 0);
+
+    if (run->paused && run->ex) {
+        run->paused = 0;
+        ngx_oci_core.exchange_resume(run->ex);
+    }
+}
+
+
+static void
+ngx_oci_run_exchange_done(ngx_oci_exchange_t *ex, ngx_int_t rc)
+{
+    ngx_oci_run_t *run = ex->data;
+
+    time_t           after;
+    ngx_oci_fill_t  *fill;
+
+    fill = run->fill;
+    run->ex = NULL;
+    run->paused = 0;
+
+    if (run->stop) {
+        if (!run->writing) {
+            ngx_oci_run_end(run, NGX_OK);
+        }
+
+        return;
+    }
+
+    if (run->pos == run->end) {
+
+        /* all there: the last write ends the run */
+
+        if (!run->writing) {
+            if (run->written == run->end) {
+                ngx_oci_run_end(run, NGX_OK);
+
+            } else {
+                ngx_oci_run_write(run, 1);
+            }
+        }
+
+        return;
+    }
+
+    if (rc == NGX_ABORT && ex->in.status >= 400 && ex->in.status < 500
+        && ex->in.status != 408 && ex->in.status != 429)
+    {
+        /* it will say no again: the token expired, the blob is gone */
+
+        run->stop = 1;
+        fill->failed = 1;
+
+        if (!run->writing) {
+            ngx_oci_run_end(run, NGX_ERROR);
+        }
+
+        return;
+    }
+
+    if (run->writing || run->head != run->tail
+        || run->bufs[run->head % NGX_OCI_RUN_BUFFERS].size)
+    {
+        /* the retry begins where the last write ends */
+
+        ngx_oci_run_write(run, 1);
+        return;
+    }
+
+    after = ngx_oci_run_retry_after(ex);
+
+    if (ngx_oci_fill_retry(fill, run, after) != NGX_OK) {
+        ngx_oci_run_end(run, NGX_ERROR);
+    }
+}
+
+
+static time_t
+ngx_oci_run_retry_after(ngx_oci_exchange_t *ex)
+{
+    ngx_int_t  n;
+
+    if (ex->in.retry_after.len == 0) {
+        return 0;
+    }
+
+    n = ngx_atoi(ex->in.retry_after.data, ex->in.retry_after.len);
+
+    return (n == NGX_ERROR) ? 0 : ngx_min(n, 60);
+}
+
+
+void
+ngx_oci_run_stop(ngx_oci_run_t *run)
+{
+    if (run->stop) {
+        return;
+    }
+
+    run->stop = 1;
+    run->retry = 0;
+
+    if (run->ex) {
+        ngx_oci_core.exchange_abort(run->ex);
+        return;
+    }
+
+    if (!run->writing) {
+        ngx_oci_run_end(run, NGX_OK);
+    }
+}
+
+
+/* frees what the run holds, once neither exchange nor task is left */
+
+static void
+ngx_oci_run_end(ngx_oci_run_t *run, ngx_int_t rc)
+{
+    ngx_uint_t       i;
+    ngx_oci_fill_t  *fill;
+
+    fill = run->fill;
+
+    if (rc != NGX_OK) {
+        fill->failed = 1;
+    }
+
+    if (run->ex) {
+        run->stop = 1;
+        ngx_oci_core.exchange_abort(run->ex);
+        return;
+    }
+
+    for (i = 0; i < NGX_OCI_RUN_BUFFERS; i++) {
+        if (run->bufs[i].data) {
+            ngx_free(run->bufs[i].data);
+            run->bufs[i].data = NULL;
+        }
+    }
+
+    ngx_oci_fill_run_done(fill, run, fill->failed ? NGX_ERROR : rc);
+}
+
+
+static void
+ngx_oci_run_check_task(void *data, ngx_log_t *log)
+{
+    ngx_oci_run_t *run = data;
+
+    size_t                   slice;
+    uint32_t                 crc;
+    ngx_oci_blob_t          *blob;
+    ngx_oci_store_record_t   record;
+
+    blob = run->fill->blob;
+    slice = run->start / blob->cache->slice;
+
+    run->task_rc = NGX_DECLINED;
+
+    if (pread(blob->store.map, &record, sizeof(record),
+              NGX_OCI_STORE_RECORDS + (off_t) (slice * sizeof(record)))
+        != sizeof(record)
+        || record.state != NGX_OCI_SLICE_UNCHECKED)
+    {
+        return;
+    }
+
+    if (ngx_oci_store_crc(blob->store.fd, run->start, run->end - run->start,
+                          &crc)
+        != NGX_OK)
+    {
+        return;
+    }
+
+    record.state = (crc == record.crc) ? NGX_OCI_SLICE_PRESENT
+                                       : NGX_OCI_SLICE_ABSENT;
+
+    if (ngx_oci_store_record(blob->store.map, slice, record.crc,
+                             record.state)
+        == NGX_OK
+        && record.state == NGX_OCI_SLICE_PRESENT)
+    {
+        run->task_rc = NGX_OK;
+    }
+}
+
+
+static void
+ngx_oci_run_check_done(void *data)
+{
+    ngx_oci_run_t *run = data;
+
+    ngx_oci_blob_t  *blob;
+
+    blob = run->fill->blob;
+    run->writing = 0;
+
+    if (run->task_rc != NGX_OK) {
+        ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
+                      "a slice at %uL did not survive, it is fetched again",
+                      run->start);
+    }
+
+    ngx_oci_index_slice(blob->cache, blob->entry,
+                        run->start / blob->cache->slice,
+                        run->task_rc == NGX_OK);
+
+    ngx_oci_run_end(run, NGX_OK);
+}

@@ -1,0 +1,601 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ */
+
+
+#include "ngx_oci_store.h"
+#include <sys/statvfs.h>
+
+
+#define NGX_OCI_STORE_VERSION    1
+#define NGX_OCI_STORE_INIT_WAIT  1000     /* ms, for another's creation */
+#define NGX_OCI_STORE_CRC_BUF    (256 * 1024)
+
+#ifndef F_OFD_SETLK
+#define F_OFD_SETLK              37
+#endif
+
+
+static ngx_int_t ngx_oci_store_load(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest, ngx_oci_store_t *st, ngx_log_t *log);
+static ngx_int_t ngx_oci_store_create(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest, off_t size, ngx_oci_store_t *st,
+    ngx_log_t *log);
+static ngx_int_t ngx_oci_store_setlk(int fd, int type);
+static uint32_t ngx_oci_store_header_crc(ngx_oci_store_header_t *header);
+static int ngx_oci_store_mkdir(int dir, const char *name, ngx_log_t *log);
+
+
+static u_char  ngx_oci_store_magic[8] = { 'n', 'g', 'x', 'o', 'c', 'i',
+                                          '\r', '\n' };
+
+
+ngx_int_t
+ngx_oci_store_init(ngx_oci_cache_t *cache, ngx_log_t *log)
+{
+    int         fd;
+    ssize_t     n;
+    struct stat sb;
+
+    cache->dir = open((char *) cache->path->name.data,
+                      O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+    if (cache->dir == -1) {
+        ngx_log_error(NGX_LOG_EMERG, log, ngx_errno,
+                      "open() \"%V\" failed", &cache->path->name);
+        return NGX_ERROR;
+    }
+
+    if (fstat(cache->dir, &sb) == -1) {
+        ngx_log_error(NGX_LOG_EMERG, log, ngx_errno,
+                      "fstat() \"%V\" failed", &cache->path->name);
+        return NGX_ERROR;
+    }
+
+    if (sb.st_mode & S_IWOTH) {
+        ngx_log_error(NGX_LOG_EMERG, log, 0,
+                      "oci cache directory \"%V\" is writable by everyone",
+                      &cache->path->name);
+        return NGX_ERROR;
+    }
+
+    cache->blobs = ngx_oci_store_mkdir(cache->dir, "blobs", log);
+    cache->refs_dir = ngx_oci_store_mkdir(cache->dir, "refs", log);
+    cache->manifests = ngx_oci_store_mkdir(cache->dir, "manifests", log);
+
+    if (cache->blobs == -1 || cache->refs_dir == -1
+        || cache->manifests == -1)
+    {
+        return NGX_ERROR;
+    }
+
+    cache->algs[NGX_OCI_DIGEST_NONE] = -1;
+    cache->algs[NGX_OCI_SHA256] = ngx_oci_store_mkdir(cache->blobs, "sha256",
+                                                      log);
+    cache->algs[NGX_OCI_SHA512] = ngx_oci_store_mkdir(cache->blobs, "sha512",
+                                                      log);
+
+    if (cache->algs[NGX_OCI_SHA256] == -1
+        || cache->algs[NGX_OCI_SHA512] == -1)
+    {
+        return NGX_ERROR;
+    }
+
+    fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY|O_CLOEXEC);
+    if (fd == -1) {
+        ngx_log_error(NGX_LOG_EMERG, log, ngx_errno,
+                      "open() of the kernel's boot id failed");
+        return NGX_ERROR;
+    }
+
+    n = read(fd, cache->boot_id, sizeof(cache->boot_id) - 1);
+    close(fd);
+
+    if (n < 36) {
+        ngx_log_error(NGX_LOG_EMERG, log, 0, "no boot id");
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(cache->boot_id + 36, sizeof(cache->boot_id) - 36);
+
+    return NGX_OK;
+}
+
+
+static int
+ngx_oci_store_mkdir(int dir, const char *name, ngx_log_t *log)
+{
+    int          fd;
+    struct stat  sb;
+
+    if (mkdirat(dir, name, 0700) == -1 && ngx_errno != EEXIST) {
+        ngx_log_error(NGX_LOG_EMERG, log, ngx_errno,
+                      "mkdirat() \"%s\" failed", name);
+        return -1;
+    }
+
+    fd = openat(dir, name, O_RDONLY|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC);
+    if (fd == -1) {
+        ngx_log_error(NGX_LOG_EMERG, log, ngx_errno,
+                      "openat() \"%s\" failed", name);
+        return -1;
+    }
+
+    if (fstat(fd, &sb) == -1 || fstat(dir, &sb) == -1) {
+        ngx_log_error(NGX_LOG_EMERG, log, ngx_errno,
+                      "fstat() \"%s\" failed", name);
+        close(fd);
+        return -1;
+    }
+
+    /* workers run as the user who owns the cache's directory */
+
+    if (geteuid() == 0 && fchown(fd, sb.st_uid, sb.st_gid) == -1) {
+        ngx_log_error(NGX_LOG_EMERG, log, ngx_errno,
+                      "fchown() \"%s\" failed", name);
+        close(fd);
+        return -1;
+    }
+
+    return fd;
+}
+
+
+void
+ngx_oci_store_names(ngx_oci_digest_t *digest, char sub[3], char *name)
+{
+    u_char  *p;
+
+    p = ngx_hex_dump((u_char *) name, digest->bytes, digest->size);
+    *p = '\0';
+
+    sub[0] = name[0];
+    sub[1] = name[1];
+    sub[2] = '\0';
+}
+
+
+static void
+ngx_oci_store_map_name(char *name)
+{
+    ngx_memcpy(name + ngx_strlen(name), ".map", sizeof(".map"));
+}
+
+
+ngx_int_t
+ngx_oci_store_open(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    off_t size, ngx_oci_store_t *st, ngx_log_t *log)
+{
+    int         dir, flags;
+    char        sub[3], name[NGX_OCI_STORE_NAME];
+    ngx_int_t   rc;
+    struct stat sb;
+
+    ngx_memzero(st, sizeof(ngx_oci_store_t));
+    st->fd = -1;
+    st->map = -1;
+
+    dir = cache->algs[digest->alg];
+    flags = O_RDWR|O_CLOEXEC|O_NOFOLLOW|O_NONBLOCK;
+
+    if (size >= 0) {
+        flags |= O_CREAT;
+    }
+
+    ngx_oci_store_names(digest, sub, name);
+
+    st->fd = ngx_oci_io_open(dir, sub, name, flags);
+
+    if (st->fd != -1) {
+        ngx_oci_store_map_name(name);
+        st->map = ngx_oci_io_open(dir, sub, name, flags);
+    }
+
+    if (st->fd == -1 || st->map == -1) {
+        if (ngx_errno == ENOENT && size < 0) {
+            ngx_oci_store_close(st);
+            return NGX_DECLINED;
+        }
+
+        ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
+                      "open() \"%V/blobs/.../%s\" failed",
+                      &cache->path->name, name);
+        ngx_oci_store_close(st);
+        return NGX_ERROR;
+    }
+
+    if (fstat(st->fd, &sb) == -1 || !S_ISREG(sb.st_mode)
+        || fstat(st->map, &sb) == -1 || !S_ISREG(sb.st_mode))
+    {
+        ngx_log_error(NGX_LOG_CRIT, log, 0,
+                      "\"%V/blobs/.../%s\" is not a regular file",
+                      &cache->path->name, name);
+        ngx_oci_store_close(st);
+        return NGX_ERROR;
+    }
+
+    st->uniq = sb.st_ino;
+
+    rc = ngx_oci_store_load(cache, digest, st, log);
+
+    if (rc == NGX_OK && size >= 0 && (off_t) st->header.size != size) {
+        ngx_log_error(NGX_LOG_ERR, log, 0,
+                      "\"%V/blobs/.../%s\" has size %uL, the registry says "
+                      "%O", &cache->path->name, name, st->header.size, size);
+        rc = NGX_DECLINED;
+    }
+
+    if (rc == NGX_DECLINED && size >= 0) {
+        rc = ngx_oci_store_create(cache, digest, size, st, log);
+    }
+
+    if (rc != NGX_OK) {
+        ngx_oci_store_close(st);
+    }
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_oci_store_load(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    ngx_oci_store_t *st, ngx_log_t *log)
+{
+    size_t                   i, len;
+    ssize_t                  n;
+    struct stat              sb;
+    ngx_oci_store_header_t  *h;
+
+    h = &st->header;
+
+    n = pread(st->map, h, sizeof(ngx_oci_store_header_t), 0);
+
+    if (n == -1) {
+        ngx_log_error(NGX_LOG_CRIT, log, ngx_errno, "pread() failed");
+        return NGX_ERROR;
+    }
+
+    if (n != sizeof(ngx_oci_store_header_t)
+        || ngx_memcmp(h->magic, ngx_oci_store_magic, 8) != 0
+        || h->version != NGX_OCI_STORE_VERSION
+        || h->crc != ngx_oci_store_header_crc(h)
+        || h->alg != digest->alg
+        || ngx_memcmp(h->digest, digest->bytes, digest->size) != 0
+        || h->slice != cache->slice
+        || h->hash_len > NGX_OCI_STORE_HASH_MAX
+        || h->size == 0 || h->size > (uint64_t) NGX_MAX_OFF_T_VALUE)
+    {
+        return NGX_DECLINED;
+    }
+
+    if (fstat(st->fd, &sb) == -1 || (uint64_t) sb.st_size != h->size) {
+        return NGX_DECLINED;
+    }
+
+    st->slices = (h->size + h->slice - 1) / h->slice;
+    len = st->slices * sizeof(ngx_oci_store_record_t);
+
+    free(st->records);
+    st->records = calloc(1, len);
+    if (st->records == NULL) {
+        return NGX_ERROR;
+    }
+
+    n = pread(st->map, st->records, len, NGX_OCI_STORE_RECORDS);
+
+    if (n != (ssize_t) len) {
+        return NGX_DECLINED;
+    }
+
+    if (ngx_memcmp(h->boot_id, cache->boot_id, sizeof(h->boot_id)) != 0) {
+        for (i = 0; i < st->slices; i++) {
+            if (st->records[i].state == NGX_OCI_SLICE_PRESENT) {
+                st->records[i].state = NGX_OCI_SLICE_UNCHECKED;
+            }
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_oci_store_create(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    off_t size, ngx_oci_store_t *st, ngx_log_t *log)
+{
+    off_t                    len;
+    ngx_int_t                rc;
+    ngx_uint_t               waited;
+    ngx_oci_store_header_t  *h;
+
+    /* another worker may be creating the same pair: then its header is soon
+       there */
+
+    for (waited = 0; /* void */; waited += 5) {
+        rc = ngx_oci_store_setlk(st->map, F_WRLCK);
+        if (rc == NGX_OK) {
+            break;
+        }
+
+        if (rc == NGX_ERROR || waited >= NGX_OCI_STORE_INIT_WAIT) {
+            ngx_log_error(NGX_LOG_ERR, log, 0,
+                          "a blob's sidecar is unusable and locked");
+            return NGX_ERROR;
+        }
+
+        ngx_msleep(5);
+
+        rc = ngx_oci_store_load(cache, digest, st, log);
+        if (rc != NGX_DECLINED) {
+            return rc;
+        }
+    }
+
+    rc = ngx_oci_store_load(cache, digest, st, log);
+
+    if (rc == NGX_OK && (off_t) st->header.size == size) {
+        ngx_oci_store_unlock(st->map);
+        return NGX_OK;
+    }
+
+    h = &st->header;
+    ngx_memzero(h, sizeof(ngx_oci_store_header_t));
+
+    ngx_memcpy(h->magic, ngx_oci_store_magic, 8);
+    h->version = NGX_OCI_STORE_VERSION;
+    h->alg = digest->alg;
+    h->size = size;
+    h->slice = cache->slice;
+    ngx_memcpy(h->digest, digest->bytes, digest->size);
+    ngx_memcpy(h->boot_id, cache->boot_id, sizeof(h->boot_id));
+
+    st->slices = (h->size + h->slice - 1) / h->slice;
+    len = NGX_OCI_STORE_RECORDS
+          + st->slices * sizeof(ngx_oci_store_record_t);
+
+    free(st->records);
+    st->records = calloc(st->slices, sizeof(ngx_oci_store_record_t));
+
+    /* the header last: what was there before is unusable until then */
+
+    if (st->records == NULL
+        || ftruncate(st->map, 0) == -1
+        || ftruncate(st->fd, 0) == -1
+        || ftruncate(st->fd, size) == -1
+        || ftruncate(st->map, len) == -1
+        || ngx_oci_store_header(st->map, h) != NGX_OK)
+    {
+        ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
+                      "creating a blob of %O bytes in \"%V\" failed",
+                      size, &cache->path->name);
+        ngx_oci_store_unlock(st->map);
+        return NGX_ERROR;
+    }
+
+    ngx_oci_store_unlock(st->map);
+
+    return NGX_OK;
+}
+
+
+void
+ngx_oci_store_close(ngx_oci_store_t *st)
+{
+    if (st->fd != -1) {
+        close(st->fd);
+        st->fd = -1;
+    }
+
+    if (st->map != -1) {
+        close(st->map);
+        st->map = -1;
+    }
+
+    free(st->records);
+    st->records = NULL;
+}
+
+
+static ngx_int_t
+ngx_oci_store_setlk(int fd, int type)
+{
+    struct flock  fl;
+
+    ngx_memzero(&fl, sizeof(struct flock));
+    fl.l_type = type;
+    fl.l_whence = SEEK_SET;
+
+    if (fcntl(fd, F_OFD_SETLK, &fl) == -1) {
+        return (ngx_errno == EAGAIN || ngx_errno == EACCES) ? NGX_BUSY
+                                                            : NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_oci_store_lock(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest, int map)
+{
+    int          dir;
+    char         sub[3], name[NGX_OCI_STORE_NAME];
+    char         path[NGX_OCI_STORE_NAME + 3];
+    ngx_int_t    rc;
+    struct stat  a, b;
+
+    rc = ngx_oci_store_setlk(map, F_WRLCK);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    ngx_oci_store_names(digest, sub, name);
+    ngx_oci_store_map_name(name);
+    (void) ngx_sprintf((u_char *) path, "%s/%s%Z", sub, name);
+
+    dir = cache->algs[digest->alg];
+
+    if (fstat(map, &a) == -1
+        || fstatat(dir, path, &b, AT_SYMLINK_NOFOLLOW) == -1
+        || a.st_ino != b.st_ino || a.st_dev != b.st_dev)
+    {
+        ngx_oci_store_unlock(map);
+        return NGX_DECLINED;
+    }
+
+    return NGX_OK;
+}
+
+
+void
+ngx_oci_store_unlock(int map)
+{
+    (void) ngx_oci_store_setlk(map, F_UNLCK);
+}
+
+
+ngx_int_t
+ngx_oci_store_record(int map, size_t n, uint32_t crc, uint32_t state)
+{
+    ngx_oci_store_record_t  record;
+
+    record.crc = crc;
+    record.state = state;
+
+    return ngx_oci_store_write(map, (u_char *) &record, sizeof(record),
+                               NGX_OCI_STORE_RECORDS
+                               + (off_t) (n * sizeof(record)));
+}
+
+
+ngx_int_t
+ngx_oci_store_header(int map, ngx_oci_store_header_t *header)
+{
+    header->crc = ngx_oci_store_header_crc(header);
+
+    return ngx_oci_store_write(map, (u_char *) header,
+                               sizeof(ngx_oci_store_header_t), 0);
+}
+
+
+static uint32_t
+ngx_oci_store_header_crc(ngx_oci_store_header_t *header)
+{
+    ngx_oci_store_header_t  h;
+
+    ngx_memcpy(&h, header, sizeof(ngx_oci_store_header_t));
+    h.crc = 0;
+
+    return ngx_oci_crc32c(0, (u_char *) &h, sizeof(ngx_oci_store_header_t));
+}
+
+
+ngx_int_t
+ngx_oci_store_write(int fd, u_char *p, size_t n, off_t offset)
+{
+    ssize_t  rc;
+
+    while (n) {
+        rc = pwrite(fd, p, n, offset);
+
+        if (rc == -1) {
+            if (ngx_errno == NGX_EINTR) {
+                continue;
+            }
+
+            return NGX_ERROR;
+        }
+
+        if (rc == 0) {
+            ngx_set_errno(EIO);
+            return NGX_ERROR;
+        }
+
+        p += rc;
+        n -= rc;
+        offset += rc;
+    }
+
+    return NGX_OK;
+}
+
+
+void
+ngx_oci_store_unlink(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    ngx_log_t *log)
+{
+    int   dir;
+    char  sub[3], name[NGX_OCI_STORE_NAME], path[NGX_OCI_STORE_NAME + 3];
+
+    ngx_oci_store_names(digest, sub, name);
+    (void) ngx_sprintf((u_char *) path, "%s/%s%Z", sub, name);
+
+    dir = cache->algs[digest->alg];
+
+    /* the data first: a sidecar without data is unusable, never wrong */
+
+    if (unlinkat(dir, path, 0) == -1 && ngx_errno != ENOENT) {
+        ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
+                      "unlinkat() \"%s\" failed", path);
+    }
+
+    ngx_oci_store_map_name(path);
+
+    if (unlinkat(dir, path, 0) == -1 && ngx_errno != ENOENT) {
+        ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
+                      "unlinkat() \"%s\" failed", path);
+    }
+}
+
+
+ngx_int_t
+ngx_oci_store_crc(int fd, off_t offset, size_t len, uint32_t *crc)
+{
+    u_char   *buf;
+    ssize_t   n;
+
+    buf = malloc(NGX_OCI_STORE_CRC_BUF);
+    if (buf == NULL) {
+        ngx_set_errno(ENOMEM);
+        return NGX_ERROR;
+    }
+
+    *crc = 0;
+
+    while (len) {
+        n = pread(fd, buf, ngx_min(len, NGX_OCI_STORE_CRC_BUF), offset);
+
+        if (n <= 0) {
+            if (n == -1 && ngx_errno == NGX_EINTR) {
+                continue;
+            }
+
+            if (n == 0) {
+                ngx_set_errno(EIO);
+            }
+
+            free(buf);
+            return NGX_ERROR;
+        }
+
+        *crc = ngx_oci_crc32c(*crc, buf, n);
+        offset += n;
+        len -= n;
+    }
+
+    free(buf);
+
+    return NGX_OK;
+}
+
+
+off_t
+ngx_oci_store_free(ngx_oci_cache_t *cache)
+{
+    struct statvfs  fs;
+
+    if (fstatvfs(cache->dir, &fs) == -1) {
+        return -1;
+    }
+
+    return (off_t) fs.f_bavail * (off_t) fs.f_frsize;
+}

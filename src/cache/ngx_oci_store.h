@@ -1,0 +1,113 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * The files of a blob: the sparse data file and its sidecar, the slice map.
+ * Everything here may wait for the disk: call it in a thread.
+ */
+
+
+#ifndef _NGX_OCI_STORE_H_INCLUDED_
+#define _NGX_OCI_STORE_H_INCLUDED_
+
+
+#include "ngx_oci_cache.h"
+
+
+#define NGX_OCI_STORE_HASH_MAX    256     /* bytes of a digest's state */
+#define NGX_OCI_STORE_RECORDS     4096    /* offset of the records, bytes */
+
+#define NGX_OCI_STORE_VERIFIED    0x01
+
+#define NGX_OCI_SLICE_ABSENT      0
+#define NGX_OCI_SLICE_PRESENT     1       /* written under header's boot id */
+#define NGX_OCI_SLICE_UNCHECKED   2       /* under an earlier one */
+
+
+/* the sidecar's header, in the host's byte order */
+
+typedef struct {
+    u_char                          magic[8];
+    uint32_t                        version;
+    uint32_t                        crc;        /* of all with crc 0 */
+    uint32_t                        alg;
+    uint32_t                        flags;
+    uint64_t                        size;       /* of the blob, bytes */
+    uint64_t                        slice;      /* bytes */
+    u_char                          digest[NGX_OCI_DIGEST_BYTES];
+    char                            boot_id[40];
+    uint64_t                        hashed;     /* bytes in hash_state */
+    uint32_t                        hash_len;
+    u_char                          hash_state[NGX_OCI_STORE_HASH_MAX];
+} ngx_oci_store_header_t;
+
+
+typedef struct {
+    uint32_t                        crc;        /* CRC32C of the slice */
+    uint32_t                        state;      /* NGX_OCI_SLICE_... */
+} ngx_oci_store_record_t;
+
+
+/* open files of a blob; owned by whoever opened it */
+
+typedef struct {
+    int                             fd;         /* data */
+    int                             map;        /* sidecar */
+    ngx_oci_store_header_t          header;
+    ngx_oci_store_record_t         *records;    /* malloc()ed, or NULL */
+    size_t                          slices;
+    uint64_t                        uniq;       /* inode of the sidecar */
+} ngx_oci_store_t;
+
+
+/*
+ * Opens the files of a blob; with size >= 0 creates them where there are
+ * none or where they are unusable.  Records of an earlier boot are turned
+ * into "unchecked", those of a foreign slice size make the pair unusable.
+ * NGX_OK; NGX_DECLINED: there are none; NGX_ERROR: logged.
+ */
+ngx_int_t ngx_oci_store_open(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest, off_t size, ngx_oci_store_t *st,
+    ngx_log_t *log);
+void ngx_oci_store_close(ngx_oci_store_t *st);
+
+/*
+ * The exclusive, non-blocking lock of the sidecar, which whoever writes or
+ * unlinks must hold; does not wait.  NGX_OK; NGX_BUSY: somebody has it;
+ * NGX_DECLINED: got it, but the name no longer leads to this file (it was
+ * dropped again); NGX_ERROR.
+ */
+ngx_int_t ngx_oci_store_lock(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest, int map);
+void ngx_oci_store_unlock(int map);
+
+/* records slice n; the lock must be held.  NGX_OK or NGX_ERROR (errno) */
+ngx_int_t ngx_oci_store_record(int map, size_t n, uint32_t crc,
+    uint32_t state);
+
+/* writes the header; the lock must be held */
+ngx_int_t ngx_oci_store_header(int map, ngx_oci_store_header_t *header);
+
+/* pwrite() of all n bytes; NGX_ERROR with errno */
+ngx_int_t ngx_oci_store_write(int fd, u_char *p, size_t n, off_t offset);
+
+/* unlinks both files; errors other than ENOENT are logged */
+void ngx_oci_store_unlink(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    ngx_log_t *log);
+
+/* the CRC32C of a part of the file; NGX_OK or NGX_ERROR (errno) */
+ngx_int_t ngx_oci_store_crc(int fd, off_t offset, size_t len, uint32_t *crc);
+
+/* creates and opens the directories of a cache; in the master */
+ngx_int_t ngx_oci_store_init(ngx_oci_cache_t *cache, ngx_log_t *log);
+
+/* the bytes that are free for us on the file system, or -1 */
+off_t ngx_oci_store_free(ngx_oci_cache_t *cache);
+
+/* the names of a blob's files: "ab" and hex digits; name holds 128 + 5 */
+void ngx_oci_store_names(ngx_oci_digest_t *digest, char sub[3], char *name);
+
+#define NGX_OCI_STORE_NAME  (128 + sizeof(".map"))
+
+
+#endif /* _NGX_OCI_STORE_H_INCLUDED_ */

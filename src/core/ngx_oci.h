@@ -1,0 +1,371 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * What the modules share: the request context, the registries, upstream
+ * exchanges and the core's table of functions.  Modules meet only here.
+ */
+
+
+#ifndef _NGX_OCI_H_INCLUDED_
+#define _NGX_OCI_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+#include <ngx_http.h>
+
+#include "ngx_oci_compat.h"
+#include "ngx_oci_route.h"
+#include "ngx_oci_header.h"
+
+
+#define NGX_OCI_VERSION             "0.1.0"
+#define NGX_OCI_ABI                 1
+#define NGX_OCI_BUILD               "nginx-oci/" NGX_OCI_VERSION " for "      \
+                                    NGINX_VER
+
+#define NGX_OCI_AUTHORIZATION_MAX   8192    /* bytes of a credential */
+#define NGX_OCI_MANIFEST_MAX        (4 * 1024 * 1024)
+
+
+typedef struct ngx_oci_registry_s  ngx_oci_registry_t;
+typedef struct ngx_oci_exchange_s  ngx_oci_exchange_t;
+
+
+/* whose credentials go upstream */
+
+typedef enum {
+    NGX_OCI_CREDENTIALS_CLIENT = 0,     /* the caller's Authorization */
+    NGX_OCI_CREDENTIALS_STORED          /* the registry's own, token dance */
+} ngx_oci_credentials_e;
+
+
+typedef struct {
+    ngx_str_t                       user;
+    ngx_str_t                       password;
+    ngx_str_t                       basic;      /* "Basic <base64>" */
+} ngx_oci_credentials_t;
+
+
+typedef struct {
+    ngx_str_t                       from;   /* repository prefix at the edge */
+    ngx_str_t                       to;     /* and at the upstream */
+} ngx_oci_path_map_t;
+
+
+typedef struct {
+    ngx_str_t                       host;   /* lower case, without port */
+    in_port_t                       port;   /* 0: any */
+} ngx_oci_host_t;
+
+
+/* one oci_registry{} block; lives as long as the cycle */
+
+struct ngx_oci_registry_s {
+    ngx_str_t                       name;
+    ngx_uint_t                      index;      /* into the core's array */
+
+    ngx_str_t                       scheme;     /* "http" or "https" */
+    ngx_str_t                       host;       /* Host, SNI, verified name */
+    ngx_str_t                       group;      /* authority for proxy_pass:
+                                                   the upstream{} to use */
+    ngx_str_t                       public_url;
+
+    ngx_http_upstream_srv_conf_t   *upstream;   /* of group */
+    ngx_http_upstream_conf_t        conf;       /* of exchanges to group */
+    ngx_http_upstream_conf_t        redirect_conf;  /* to other hosts */
+    ngx_http_conf_ctx_t            *ctx;        /* of a location that passes
+                                                   here: for exchanges; NULL
+                                                   if there is none */
+
+    ngx_uint_t                      credentials;    /* ..._credentials_e */
+    ngx_oci_credentials_t          *stored;         /* or NULL */
+    ngx_oci_credentials_t          *fill;           /* or NULL */
+
+    ngx_array_t                    *paths;      /* of ngx_oci_path_map_t */
+    ngx_array_t                    *realm_allow;    /* of ngx_oci_host_t */
+    ngx_array_t                    *redirect_allow; /* of ngx_oci_host_t */
+
+    ngx_msec_t                      connect_timeout;
+    ngx_msec_t                      stall_timeout;  /* no progress for */
+    ngx_uint_t                      max_connections;
+
+    ngx_str_t                       trusted_certificate;
+    ngx_array_t                    *proxy;      /* of ngx_array_t * of
+                                                   ngx_str_t: proxy_* lines */
+
+    unsigned                        ssl:1;
+    unsigned                        ssl_verify:1;
+};
+
+
+typedef enum {
+    NGX_OCI_CACHE_NONE = 0,         /* not a cacheable request */
+    NGX_OCI_CACHE_HIT,
+    NGX_OCI_CACHE_MISS,
+    NGX_OCI_CACHE_PARTIAL,
+    NGX_OCI_CACHE_JOIN,
+    NGX_OCI_CACHE_STALE,
+    NGX_OCI_CACHE_REVALIDATED,
+    NGX_OCI_CACHE_BYPASS,
+    NGX_OCI_CACHE_N
+} ngx_oci_cache_status_e;
+
+
+typedef enum {
+    NGX_OCI_VERIFY_NONE = 0,
+    NGX_OCI_VERIFY_OFF,
+    NGX_OCI_VERIFY_PENDING,
+    NGX_OCI_VERIFY_VERIFIED,
+    NGX_OCI_VERIFY_MISMATCH
+} ngx_oci_verify_status_e;
+
+
+/* the request context, r->ctx of ngx_http_oci_module */
+
+typedef struct {
+    ngx_oci_route_t                 route;
+    ngx_oci_registry_t             *registry;
+    ngx_str_t                       repository; /* at the upstream, mapped */
+    ngx_str_t                       uri;        /* at the upstream, with
+                                                   query */
+    ngx_str_t                       authorization;  /* the caller's value or
+                                                       "" */
+    ngx_uint_t                      cache_status;   /* ..._cache_status_e */
+    ngx_uint_t                      verify_status;  /* ..._verify_status_e */
+    off_t                           upstream_bytes; /* body bytes fetched on
+                                                       behalf of this */
+    ngx_str_t                       upstream_authorization; /* passed on:
+                                        what proxy_set_header sends */
+    void                           *cache;      /* the cache module's state */
+    ngx_uint_t                      authorized; /* that is known */
+    ngx_uint_t                      status;     /* of a malformed URI, or
+                                                   0 */
+    ngx_uint_t                      code;       /* and what is wrong */
+    u_char                          buf[NGX_OCI_DIGEST_LEN];
+} ngx_oci_ctx_t;
+
+
+/*
+ * Exchanges.  One logical exchange with a registry: a request, the token
+ * dance (stored credentials only), redirects under redirect_allow, the
+ * response's body.  Detached from any client; runs on a fake request of its
+ * own with ngx_http_upstream.
+ *
+ * Owner: whoever called exchange_create(), until done() was called, after
+ * which the exchange is freed by itself; its pool goes with it.  Neither
+ * header() nor body() is called after exchange_abort().
+ */
+
+typedef struct {
+    ngx_uint_t                      status;
+    off_t                           content_length; /* -1: not sent */
+    off_t                           range_start;    /* 206: parsed and well */
+    off_t                           range_end;      /* formed, else -1; one */
+    off_t                           range_total;    /* past the last; "*" -1 */
+    ngx_str_t                       content_type;
+    ngx_str_t                       content_encoding;
+    ngx_str_t                       docker_content_digest;
+    ngx_str_t                       etag;
+    ngx_str_t                       www_authenticate;
+    ngx_str_t                       location;
+    ngx_str_t                       retry_after;
+    ngx_str_t                       link;
+    ngx_str_t                       warning;
+    unsigned                        redirected:1;   /* from another host */
+} ngx_oci_response_t;
+
+
+struct ngx_oci_exchange_s {
+    /* set by exchange_create() */
+    ngx_pool_t                     *pool;
+    ngx_oci_registry_t             *registry;
+    ngx_log_t                      *log;
+
+    /* set by the owner before exchange_start(); strings must live in pool
+       (exchange_create() sets everything to "none") */
+    ngx_uint_t                      method;     /* NGX_HTTP_GET or _HEAD */
+    ngx_str_t                       uri;        /* path and query */
+    ngx_str_t                       repository; /* at the upstream; for the
+                                                   scope of the dance */
+    ngx_uint_t                      credentials;    /* ..._credentials_e */
+    ngx_oci_credentials_t          *stored;     /* with ..._STORED; NULL:
+                                                   anonymous dance */
+    ngx_str_t                       authorization;  /* with ..._CLIENT */
+    ngx_str_t                       accept;     /* "": not sent */
+    off_t                           range_start;    /* -1: no Range */
+    off_t                           range_end;  /* one past the last byte;
+                                                   -1: open-ended */
+    void                           *data;
+
+    /*
+     * The response's header is there (of the last HTTP exchange: neither a
+     * redirect that was followed nor a 401 that was answered).  NGX_OK goes
+     * on with the body, anything else ends the exchange with NGX_ABORT.
+     */
+    ngx_int_t                     (*header)(ngx_oci_exchange_t *ex);
+
+    /*
+     * Gives a place for body bytes: *p and *size (> 0).  NGX_OK; NGX_AGAIN
+     * pauses reading until exchange_resume() (back-pressure; stall_timeout
+     * stops meanwhile); NGX_ERROR ends the exchange with NGX_ABORT.
+     */
+    ngx_int_t                     (*buffer)(ngx_oci_exchange_t *ex,
+                                      u_char **p, size_t *size);
+
+    /*
+     * n bytes stand at the place given last.  idle: the socket has nothing
+     * more for now, a good time to write out what has gathered.  Also called
+     * with n == 0 and idle 1.  NGX_OK or NGX_ERROR as above.
+     */
+    ngx_int_t                     (*received)(ngx_oci_exchange_t *ex,
+                                      size_t n, ngx_uint_t idle);
+
+    /*
+     * Called exactly once, from the event loop, never from inside
+     * exchange_start() or any other function of this table.
+     * NGX_OK: the body ended as announced.  NGX_ERROR: connect failed, reset,
+     * short body, TLS failure, malformed response.  NGX_BUSY: stalled or
+     * timed out.  NGX_ABORT: the owner ended it, by exchange_abort() or a
+     * callback's return.  in.status is 0 if there was no response.
+     */
+    void                          (*done)(ngx_oci_exchange_t *ex,
+                                      ngx_int_t rc);
+
+    ngx_oci_response_t              in;
+    off_t                           received_bytes; /* of the body, so far */
+
+    void                           *priv;       /* ngx_oci_exchange.c's */
+};
+
+
+/* statistics, in shared memory of the core, summed over all workers */
+
+typedef enum {
+    NGX_OCI_STAT_VERIFY_FAILURES = 0,
+    NGX_OCI_STAT_JOINED,
+    NGX_OCI_STAT_WAKEUP_FALLBACKS,
+    NGX_OCI_STAT_FILLS_STARTED,
+    NGX_OCI_STAT_FILLS_DONE,
+    NGX_OCI_STAT_FILLS_FAILED,
+    NGX_OCI_STAT_FILLS_ACTIVE,          /* gauge */
+    NGX_OCI_STAT_SENT_HIT,              /* bytes by cache status */
+    NGX_OCI_STAT_SENT_MISS,
+    NGX_OCI_STAT_SENT_BYPASS,
+    NGX_OCI_STAT_EVICTED_BYTES,
+    NGX_OCI_STAT_DISK_ERRORS,
+    NGX_OCI_STAT_N
+} ngx_oci_stat_e;
+
+#define NGX_OCI_STAT_REGISTRIES     64
+#define NGX_OCI_STAT_CODES          24
+#define NGX_OCI_STAT_BUCKETS        16
+
+typedef struct {
+    uint32_t                        abi;
+    uint32_t                        size;       /* sizeof of this struct */
+    uint64_t                        counters[NGX_OCI_STAT_N];
+    uint64_t                        upstream_bytes[NGX_OCI_STAT_REGISTRIES];
+    uint64_t                        requests[NGX_OCI_ROUTE_N]
+                                            [NGX_OCI_STAT_CODES]
+                                            [NGX_OCI_CACHE_N];
+    uint64_t                        wakeup_buckets[NGX_OCI_STAT_BUCKETS];
+    uint64_t                        wakeup_sum_us;
+    uint64_t                        wakeup_count;
+} ngx_oci_stats_t;
+
+
+/*
+ * The cache module's hook: called for GET and HEAD of blobs and manifests.
+ * Returns NGX_DECLINED to have the request passed through, or what a content
+ * handler returns.
+ */
+typedef ngx_int_t (*ngx_oci_content_pt)(ngx_http_request_t *r,
+    ngx_oci_ctx_t *ctx);
+
+
+/* a cache zone, for oci_status */
+
+typedef struct {
+    ngx_str_t                       name;
+    uint64_t                        bytes;      /* stored */
+    uint64_t                        max_size;   /* bytes; 0: no limit */
+    uint64_t                        blobs;
+} ngx_oci_zone_info_t;
+
+/* what stands in zone i.  NGX_OK, or NGX_DECLINED: there is no such zone */
+typedef ngx_int_t (*ngx_oci_zone_info_pt)(ngx_uint_t i,
+    ngx_oci_zone_info_t *info);
+
+
+typedef struct {
+    ngx_array_t                     registries; /* of ngx_oci_registry_t * */
+    ngx_oci_content_pt              content;    /* set by the cache module in
+                                                   its postconfiguration */
+    ngx_oci_zone_info_pt            zone_info;  /* likewise */
+    ngx_shm_zone_t                 *stats_zone;
+} ngx_oci_main_conf_t;
+
+
+typedef struct {
+    ngx_uint_t                      abi;
+    const char                     *build;
+
+    /* NULL where memory is short; log: of the cycle or the worker */
+    ngx_oci_exchange_t           *(*exchange_create)(
+                                      ngx_oci_registry_t *registry,
+                                      ngx_log_t *log);
+    /* NGX_OK: done() will be called; NGX_ERROR: it will not, the exchange
+       is freed */
+    ngx_int_t                     (*exchange_start)(ngx_oci_exchange_t *ex);
+    /* reading goes on after buffer() said NGX_AGAIN; harmless otherwise */
+    void                          (*exchange_resume)(ngx_oci_exchange_t *ex);
+    /* ends it; done(NGX_ABORT) follows from the event loop.  Before
+       exchange_start(): frees it at once, without done() */
+    void                          (*exchange_abort)(ngx_oci_exchange_t *ex);
+
+    /*
+     * Hands a request that a content handler holds (NGX_DONE returned,
+     * r->main->count raised) to the pass-through.  May finalize r: return
+     * at once.  Runs posted requests itself.
+     */
+    void                          (*pass)(ngx_http_request_t *r);
+
+    /*
+     * Answers with an OCI error body (distribution-spec, "Error Codes");
+     * returns what a content handler returns.  message: plain text, is
+     * escaped; NULL: the code's own text.
+     */
+    ngx_int_t                     (*error)(ngx_http_request_t *r,
+                                      ngx_uint_t status, ngx_uint_t code,
+                                      const char *message);
+
+    ngx_oci_registry_t           *(*registry)(ngx_str_t *name);
+
+    /* NULL before the zone is there */
+    ngx_oci_stats_t              *(*stats)(void);
+
+    /* what the statistics' places stand for */
+    ngx_str_t                     (*code_name)(ngx_uint_t i);
+    ngx_str_t                     (*route_name)(ngx_uint_t route);
+    ngx_str_t                     (*cache_name)(ngx_uint_t status);
+} ngx_oci_core_t;
+
+
+extern ngx_module_t    ngx_http_oci_module;
+extern ngx_oci_core_t  ngx_oci_core;
+
+
+#define ngx_oci_stat_add(id, n)                                               \
+    do {                                                                      \
+        ngx_oci_stats_t  *st_ = ngx_oci_core.stats();                         \
+        if (st_) {                                                            \
+            (void) __atomic_fetch_add(&st_->counters[id], (uint64_t) (n),     \
+                                      __ATOMIC_RELAXED);                      \
+        }                                                                     \
+    } while (0)
+
+
+#endif /* _NGX_OCI_H_INCLUDED_ */

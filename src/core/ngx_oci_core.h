@@ -1,0 +1,154 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * What the files of the core module share.
+ */
+
+
+#ifndef _NGX_OCI_CORE_H_INCLUDED_
+#define _NGX_OCI_CORE_H_INCLUDED_
+
+
+#include "ngx_oci.h"
+
+
+#define NGX_OCI_ACCESS_OFF   0
+#define NGX_OCI_ACCESS_OPEN  1
+
+
+/* where a request is passed: a location's own, or a nameless child's */
+
+typedef struct {
+    ngx_oci_registry_t         *registry;
+    ngx_http_handler_pt         proxy;      /* the proxy module's handler */
+    void                      **loc_conf;   /* of the child; NULL: own */
+} ngx_oci_pass_t;
+
+
+typedef struct {
+    ngx_array_t                *passes;     /* of ngx_oci_pass_t; NULL: no
+                                               oci_pass here */
+    ngx_http_complex_value_t   *name;       /* NULL: the first of passes */
+    ngx_uint_t                  access;     /* NGX_OCI_ACCESS_... */
+    ngx_uint_t                  prometheus; /* of oci_status */
+    u_char                     *file;       /* of oci_pass, for errors */
+    ngx_uint_t                  line;
+} ngx_oci_loc_conf_t;
+
+
+/* ngx_oci_registry.c */
+char *ngx_oci_registry_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+ngx_oci_registry_t *ngx_oci_registry_find(ngx_oci_main_conf_t *omcf,
+    ngx_str_t *name);
+
+/* parses directives from memory in the context of cf; text ends with ";" */
+char *ngx_oci_conf_text(ngx_conf_t *cf, ngx_str_t *text);
+
+/* ngx_oci_pass.c */
+char *ngx_oci_pass_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+ngx_int_t ngx_oci_pass_request(ngx_http_request_t *r);
+void ngx_oci_pass_async(ngx_http_request_t *r);
+ngx_oci_pass_t *ngx_oci_pass_find(ngx_http_request_t *r,
+    ngx_oci_loc_conf_t *olcf);
+void ngx_oci_pass_init_filter(void);
+
+/* ngx_oci_error.c */
+ngx_int_t ngx_oci_error(ngx_http_request_t *r, ngx_uint_t status,
+    ngx_uint_t code, const char *message);
+
+/* ngx_oci_stats.c */
+ngx_int_t ngx_oci_stats_add_zone(ngx_conf_t *cf, ngx_oci_main_conf_t *omcf);
+ngx_oci_stats_t *ngx_oci_stats(void);
+ngx_int_t ngx_oci_stats_log(ngx_http_request_t *r);
+/* body bytes that the proxy module has read for the request */
+off_t ngx_oci_stats_passed(ngx_http_request_t *r);
+/* body bytes that came from a registry */
+void ngx_oci_stats_upstream(ngx_oci_registry_t *registry, off_t bytes);
+ngx_str_t ngx_oci_code_name(ngx_uint_t i);
+ngx_str_t ngx_oci_route_name(ngx_uint_t route);
+ngx_str_t ngx_oci_cache_name(ngx_uint_t status);
+ngx_str_t ngx_oci_verify_name(ngx_uint_t status);
+
+/* ngx_oci_exchange.c */
+ngx_oci_exchange_t *ngx_oci_exchange_create(ngx_oci_registry_t *registry,
+    ngx_log_t *log);
+ngx_int_t ngx_oci_exchange_start(ngx_oci_exchange_t *ex);
+void ngx_oci_exchange_resume(ngx_oci_exchange_t *ex);
+void ngx_oci_exchange_abort(ngx_oci_exchange_t *ex);
+ngx_int_t ngx_oci_exchange_init_registry(ngx_conf_t *cf,
+    ngx_oci_registry_t *registry);
+
+/*
+ * ngx_oci_upstream_auth.c: Authorization values for a registry's stored
+ * credentials (NULL: the anonymous dance), remembered in the worker per
+ * registry, credentials and scope (distribution-spec, token authentication).
+ */
+
+/* one who waits for a token; the place is the waiter's own */
+
+typedef struct {
+    ngx_queue_t                 queue;
+    ngx_uint_t                  waiting;    /* in the queue */
+    void                      (*handler)(void *data, ngx_int_t rc);
+    void                       *data;
+} ngx_oci_auth_waiter_t;
+
+/*
+ * The remembered value for "repository:<repository>:<actions>", or for
+ * scope "registry:catalog:*" if repository is empty, copied into pool.
+ * NGX_OK (an empty value: the registry asks for none); NGX_DECLINED: not
+ * known, or about to expire; NGX_ERROR: no memory.
+ */
+ngx_int_t ngx_oci_auth_lookup(ngx_oci_registry_t *registry,
+    ngx_oci_credentials_t *credentials, ngx_str_t *repository,
+    const char *actions, ngx_pool_t *pool, ngx_str_t *value);
+
+/*
+ * Gets a value and remembers it instead of a former one.  challenge: the
+ * WWW-Authenticate value of a 401; empty: GET /v2/ is asked for one first.
+ * Equal ones of a worker are one dance.  NGX_AGAIN: waiter->handler()
+ * follows from the event loop with NGX_OK (lookup has it), NGX_ERROR or
+ * NGX_BUSY (timed out); NGX_ERROR: no memory, or the challenge can't be
+ * answered (logged).
+ */
+ngx_int_t ngx_oci_auth_challenge(ngx_oci_registry_t *registry,
+    ngx_oci_credentials_t *credentials, ngx_str_t *repository,
+    const char *actions, ngx_str_t *challenge,
+    ngx_oci_auth_waiter_t *waiter);
+void ngx_oci_auth_leave(ngx_oci_auth_waiter_t *waiter);
+
+/*
+ * Gets the Authorization value of a registry's own credentials for a
+ * request that is passed on, into ctx->upstream_authorization.  NGX_OK;
+ * NGX_AGAIN: handler(r, rc) follows from the event loop unless the request
+ * ends before; NGX_ERROR.
+ */
+ngx_int_t ngx_oci_auth_request(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
+    void (*handler)(ngx_http_request_t *r, ngx_int_t rc));
+ngx_int_t ngx_oci_auth_init_process(ngx_cycle_t *cycle);
+
+/* may a host of a realm, or of a redirect, be called? */
+ngx_uint_t ngx_oci_auth_host_allowed(ngx_array_t *hosts, ngx_oci_url_t *url);
+
+/* ngx_oci_token.c: oci_token, and the realms that lead to it */
+char *ngx_oci_token_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+/* points the realm of a challenge that is passed on at the server's
+   oci_token location of the registry, if there is one */
+ngx_int_t ngx_oci_token_rewrite(ngx_http_request_t *r,
+    ngx_oci_registry_t *registry, ngx_str_t *challenge);
+
+/* ngx_oci_status.c */
+char *ngx_oci_status_directive(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+/* ngx_http_oci_module.c */
+ngx_oci_ctx_t *ngx_oci_request_ctx(ngx_http_request_t *r, ngx_uint_t *status,
+    ngx_uint_t *code);
+ngx_int_t ngx_oci_handler(ngx_http_request_t *r);
+ngx_uint_t ngx_oci_path_match(ngx_str_t *name, ngx_str_t *prefix);
+u_char *ngx_oci_path_replace(u_char *p, ngx_str_t *name, ngx_str_t *from,
+    ngx_str_t *to);
+
+
+#endif /* _NGX_OCI_CORE_H_INCLUDED_ */

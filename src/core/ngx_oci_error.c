@@ -1,0 +1,110 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ */
+
+
+#include "ngx_oci_core.h"
+
+
+typedef struct {
+    ngx_str_t  code;
+    ngx_str_t  message;
+} ngx_oci_error_text_t;
+
+
+/* in the order of ngx_oci_error_e */
+
+static ngx_oci_error_text_t  ngx_oci_error_texts[] = {
+    { ngx_string("NAME_INVALID"), ngx_string("invalid repository name") },
+    { ngx_string("NAME_UNKNOWN"),
+      ngx_string("repository name not known to registry") },
+    { ngx_string("DIGEST_INVALID"), ngx_string("invalid digest") },
+    { ngx_string("MANIFEST_INVALID"), ngx_string("invalid tag") },
+    { ngx_string("MANIFEST_UNKNOWN"), ngx_string("manifest unknown") },
+    { ngx_string("MANIFEST_INVALID"), ngx_string("manifest invalid") },
+    { ngx_string("BLOB_UNKNOWN"), ngx_string("blob unknown to registry") },
+    { ngx_string("SIZE_INVALID"), ngx_string("invalid size or range") },
+    { ngx_string("UNAUTHORIZED"), ngx_string("authentication required") },
+    { ngx_string("DENIED"), ngx_string("access denied") },
+    { ngx_string("UNSUPPORTED"), ngx_string("operation unsupported") },
+    { ngx_string("TOOMANYREQUESTS"), ngx_string("too many requests") },
+    { ngx_string("UNAVAILABLE"), ngx_string("service unavailable") },
+    { ngx_string("UNKNOWN"), ngx_string("unknown error") }
+};
+
+
+ngx_int_t
+ngx_oci_error(ngx_http_request_t *r, ngx_uint_t status, ngx_uint_t code,
+    const char *message)
+{
+    size_t                 len;
+    u_char                *p;
+    ngx_buf_t             *b;
+    ngx_int_t              rc;
+    ngx_str_t              text;
+    ngx_chain_t            out;
+    ngx_table_elt_t       *h;
+    ngx_oci_error_text_t  *e;
+
+    rc = ngx_http_discard_request_body(r);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    e = &ngx_oci_error_texts[code];
+    text = e->message;
+
+    if (message) {
+        text.data = (u_char *) message;
+        text.len = ngx_strlen(message);
+    }
+
+    len = sizeof("{\"errors\":[{\"code\":\"\",\"message\":\"\"}]}" CRLF) - 1
+          + e->code.len + text.len
+          + ngx_escape_json(NULL, text.data, text.len);
+
+    b = ngx_create_temp_buf(r->pool, len);
+    h = ngx_list_push(&r->headers_out.headers);
+
+    if (b == NULL || h == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    h->hash = 1;
+    ngx_oci_header_unlink(h);
+    ngx_str_set(&h->key, "Docker-Distribution-Api-Version");
+    ngx_str_set(&h->value, "registry/2.0");
+
+    p = ngx_sprintf(b->last, "{\"errors\":[{\"code\":\"%V\",\"message\":\"",
+                    &e->code);
+    p = (u_char *) ngx_escape_json(p, text.data, text.len);
+    b->last = ngx_cpymem(p, "\"}]}" CRLF, sizeof("\"}]}" CRLF) - 1);
+
+    b->last_buf = 1;
+    b->last_in_chain = 1;
+
+    r->headers_out.status = status;
+    r->headers_out.content_length_n = b->last - b->pos;
+    r->headers_out.last_modified_time = -1;
+    ngx_str_set(&r->headers_out.content_type, "application/json");
+    r->headers_out.content_type_len = r->headers_out.content_type.len;
+    r->headers_out.content_type_lowcase = NULL;
+    r->disable_not_modified = 1;
+    r->allow_ranges = 0;
+
+    if (r->method == NGX_HTTP_HEAD) {
+        r->header_only = 1;
+    }
+
+    rc = ngx_http_send_header(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
+    }
+
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_http_output_filter(r, &out);
+}

@@ -1,0 +1,505 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * A logical exchange: hops, one after the other, until an answer is neither
+ * a challenge that can be met nor a redirect that may be followed.
+ */
+
+
+#include "ngx_oci_hop.h"
+
+
+#define NGX_OCI_EXCHANGE_POOL       2048
+#define NGX_OCI_EXCHANGE_REDIRECTS  5
+
+
+/* what follows the hop that ends */
+
+typedef enum {
+    NGX_OCI_EXCHANGE_DONE = 0,
+    NGX_OCI_EXCHANGE_DANCE,
+    NGX_OCI_EXCHANGE_REDIRECT
+} ngx_oci_exchange_next_e;
+
+
+/* Owner: the exchange, in whose pool it is */
+
+typedef struct {
+    ngx_oci_hop_t              *hop;        /* NULL: none is running */
+    ngx_oci_auth_waiter_t       waiter;
+    ngx_event_t                 event;      /* the end, where no hop is */
+    ngx_oci_url_t              *url;        /* of the redirect */
+    ngx_str_t                   challenge;
+    ngx_uint_t                  next;       /* ..._next_e */
+    ngx_uint_t                  redirects;
+    ngx_int_t                   rc;
+
+    unsigned                    danced:1;
+    unsigned                    redirected:1;
+    unsigned                    aborted:1;
+} ngx_oci_exchange_priv_t;
+
+
+static ngx_int_t ngx_oci_exchange_hop(ngx_oci_exchange_t *ex,
+    ngx_oci_url_t *url, ngx_str_t *uri);
+static ngx_int_t ngx_oci_exchange_authorization(ngx_oci_exchange_t *ex,
+    ngx_str_t *value);
+static ngx_int_t ngx_oci_exchange_header(ngx_oci_hop_t *hop);
+static ngx_int_t ngx_oci_exchange_redirect(ngx_oci_exchange_t *ex,
+    ngx_oci_hop_t *hop);
+static ngx_int_t ngx_oci_exchange_dup(ngx_pool_t *pool, ngx_str_t *dst,
+    ngx_str_t *src);
+static ngx_int_t ngx_oci_exchange_buffer(ngx_oci_hop_t *hop, u_char **p,
+    size_t *size);
+static ngx_int_t ngx_oci_exchange_received(ngx_oci_hop_t *hop, size_t n,
+    ngx_uint_t idle);
+static void ngx_oci_exchange_hop_done(ngx_oci_hop_t *hop, ngx_int_t rc);
+static void ngx_oci_exchange_danced(void *data, ngx_int_t rc);
+static void ngx_oci_exchange_end(ngx_oci_exchange_t *ex, ngx_int_t rc);
+static void ngx_oci_exchange_event(ngx_event_t *ev);
+static void ngx_oci_exchange_finish(ngx_oci_exchange_t *ex, ngx_int_t rc);
+
+
+ngx_int_t
+ngx_oci_exchange_init_registry(ngx_conf_t *cf, ngx_oci_registry_t *registry)
+{
+    return ngx_oci_hop_init_registry(cf, registry);
+}
+
+
+ngx_oci_exchange_t *
+ngx_oci_exchange_create(ngx_oci_registry_t *registry, ngx_log_t *log)
+{
+    ngx_pool_t               *pool;
+    ngx_oci_exchange_t       *ex;
+    ngx_oci_exchange_priv_t  *priv;
+
+    pool = ngx_create_pool(NGX_OCI_EXCHANGE_POOL, log);
+    if (pool == NULL) {
+        return NULL;
+    }
+
+    ex = ngx_pcalloc(pool, sizeof(ngx_oci_exchange_t));
+    priv = ngx_pcalloc(pool, sizeof(ngx_oci_exchange_priv_t));
+
+    if (ex == NULL || priv == NULL) {
+        ngx_destroy_pool(pool);
+        return NULL;
+    }
+
+    ex->pool = pool;
+    ex->registry = registry;
+    ex->log = log;
+    ex->method = NGX_HTTP_GET;
+    ex->range_start = -1;
+    ex->range_end = -1;
+    ex->priv = priv;
+
+    priv->waiter.handler = ngx_oci_exchange_danced;
+    priv->waiter.data = ex;
+
+    priv->event.handler = ngx_oci_exchange_event;
+    priv->event.data = ex;
+    priv->event.log = log;
+
+    return ex;
+}
+
+
+ngx_int_t
+ngx_oci_exchange_start(ngx_oci_exchange_t *ex)
+{
+    if (ngx_oci_exchange_hop(ex, NULL, &ex->uri) != NGX_OK) {
+        ngx_destroy_pool(ex->pool);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+void
+ngx_oci_exchange_resume(ngx_oci_exchange_t *ex)
+{
+    ngx_oci_exchange_priv_t  *priv;
+
+    priv = ex->priv;
+
+    if (priv->hop) {
+        ngx_oci_hop_resume(priv->hop);
+    }
+}
+
+
+void
+ngx_oci_exchange_abort(ngx_oci_exchange_t *ex)
+{
+    ngx_oci_exchange_priv_t  *priv;
+
+    priv = ex->priv;
+
+    if (priv->aborted) {
+        return;
+    }
+
+    priv->aborted = 1;
+
+    if (priv->hop) {
+        ngx_oci_hop_abort(priv->hop);
+        return;
+    }
+
+    if (priv->waiter.waiting) {
+        ngx_oci_auth_leave(&priv->waiter);
+        ngx_oci_exchange_end(ex, NGX_ABORT);
+        return;
+    }
+
+    if (priv->event.posted) {
+        return;
+    }
+
+    /* never started */
+
+    ngx_destroy_pool(ex->pool);
+}
+
+
+static ngx_int_t
+ngx_oci_exchange_hop(ngx_oci_exchange_t *ex, ngx_oci_url_t *url,
+    ngx_str_t *uri)
+{
+    ngx_oci_hop_t            *hop;
+    ngx_oci_exchange_priv_t  *priv;
+
+    priv = ex->priv;
+
+    hop = ngx_oci_hop_create(ex->registry, ex->log);
+    if (hop == NULL) {
+        return NGX_ERROR;
+    }
+
+    hop->data = ex;
+    hop->url = url;
+    hop->uri = *uri;
+    hop->method = ex->method;
+    hop->accept = ex->accept;
+    hop->range_start = ex->range_start;
+    hop->range_end = ex->range_end;
+
+    hop->header = ngx_oci_exchange_header;
+    hop->buffer = ngx_oci_exchange_buffer;
+    hop->received = ngx_oci_exchange_received;
+    hop->done = ngx_oci_exchange_hop_done;
+
+    /* another host gets no credentials */
+
+    if (url == NULL
+        && ngx_oci_exchange_authorization(ex, &hop->authorization) != NGX_OK)
+    {
+        ngx_destroy_pool(hop->pool);
+        return NGX_ERROR;
+    }
+
+    priv->next = NGX_OCI_EXCHANGE_DONE;
+
+    if (ngx_oci_hop_start(hop) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    priv->hop = hop;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_oci_exchange_authorization(ngx_oci_exchange_t *ex, ngx_str_t *value)
+{
+    ngx_int_t  rc;
+
+    if (ex->credentials == NGX_OCI_CREDENTIALS_CLIENT) {
+        *value = ex->authorization;
+        return NGX_OK;
+    }
+
+    rc = ngx_oci_auth_lookup(ex->registry, ex->stored, &ex->repository,
+                             "pull", ex->pool, value);
+
+    if (rc == NGX_DECLINED) {
+
+        /* the answer will be a challenge, or none is needed */
+
+        ngx_str_null(value);
+        return NGX_OK;
+    }
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_oci_exchange_header(ngx_oci_hop_t *hop)
+{
+    ngx_oci_exchange_t *ex = hop->data;
+
+    ngx_int_t                 rc;
+    ngx_oci_exchange_priv_t  *priv;
+
+    priv = ex->priv;
+
+    if (priv->aborted) {
+        return NGX_ERROR;
+    }
+
+    if (hop->in.status == NGX_HTTP_UNAUTHORIZED
+        && ex->credentials == NGX_OCI_CREDENTIALS_STORED
+        && hop->url == NULL
+        && !priv->danced
+        && hop->in.www_authenticate.len)
+    {
+        if (ngx_oci_exchange_dup(ex->pool, &priv->challenge,
+                                 &hop->in.www_authenticate)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        priv->danced = 1;
+        priv->next = NGX_OCI_EXCHANGE_DANCE;
+
+        return NGX_ABORT;
+    }
+
+    if (hop->in.location.len
+        && (hop->in.status == NGX_HTTP_MOVED_PERMANENTLY
+            || hop->in.status == NGX_HTTP_MOVED_TEMPORARILY
+            || hop->in.status == NGX_HTTP_SEE_OTHER
+            || hop->in.status == NGX_HTTP_TEMPORARY_REDIRECT
+            || hop->in.status == NGX_HTTP_PERMANENT_REDIRECT))
+    {
+        rc = ngx_oci_exchange_redirect(ex, hop);
+
+        if (rc == NGX_ERROR) {
+            return NGX_ERROR;
+        }
+
+        if (rc == NGX_OK) {
+            priv->next = NGX_OCI_EXCHANGE_REDIRECT;
+            return NGX_ABORT;
+        }
+    }
+
+    ex->in = hop->in;
+    ex->in.redirected = priv->redirected;
+
+    return ex->header(ex);
+}
+
+
+/* NGX_OK: priv->url is where to go; NGX_DECLINED: it is not followed */
+
+static ngx_int_t
+ngx_oci_exchange_redirect(ngx_oci_exchange_t *ex, ngx_oci_hop_t *hop)
+{
+    ngx_str_t                 location;
+    ngx_oci_url_t            *url;
+    ngx_oci_exchange_priv_t  *priv;
+
+    priv = ex->priv;
+
+    if (++priv->redirects > NGX_OCI_EXCHANGE_REDIRECTS) {
+        ngx_log_error(NGX_LOG_ERR, hop->log, 0,
+                      "upstream redirects more than %d times",
+                      NGX_OCI_EXCHANGE_REDIRECTS);
+        return NGX_DECLINED;
+    }
+
+    /* the one before is the running hop's own until that is freed */
+
+    url = ngx_palloc(ex->pool, sizeof(ngx_oci_url_t));
+
+    if (url == NULL
+        || ngx_oci_exchange_dup(ex->pool, &location, &hop->in.location)
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (ngx_oci_url_parse(&location, url) != NGX_OK) {
+        ngx_log_error(NGX_LOG_ERR, hop->log, 0,
+                      "upstream sent an invalid Location");
+        return NGX_DECLINED;
+    }
+
+    if (!url->absolute) {
+
+        /* another path of the same server */
+
+        if (hop->url) {
+            url->scheme = hop->url->scheme;
+            url->host = hop->url->host;
+            url->authority = hop->url->authority;
+            url->port = hop->url->port;
+            url->absolute = 1;
+        }
+
+        priv->url = url;
+        return NGX_OK;
+    }
+
+    if (url->scheme.len == 4 && ex->registry->ssl) {
+        ngx_log_error(NGX_LOG_ERR, hop->log, 0,
+                      "a redirect from https to http host \"%V\" is not "
+                      "followed", &url->authority);
+        return NGX_DECLINED;
+    }
+
+    if (!ngx_oci_auth_host_allowed(ex->registry->redirect_allow, url)) {
+        ngx_log_error(NGX_LOG_WARN, hop->log, 0,
+                      "a redirect to host \"%V\" is not in redirect_allow, "
+                      "it is left to the client", &url->authority);
+        return NGX_DECLINED;
+    }
+
+    priv->url = url;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_oci_exchange_dup(ngx_pool_t *pool, ngx_str_t *dst, ngx_str_t *src)
+{
+    dst->len = src->len;
+    dst->data = ngx_pstrdup(pool, src);
+
+    return dst->data ? NGX_OK : NGX_ERROR;
+}
+
+
+static ngx_int_t
+ngx_oci_exchange_buffer(ngx_oci_hop_t *hop, u_char **p, size_t *size)
+{
+    ngx_oci_exchange_t *ex = hop->data;
+
+    return ex->buffer(ex, p, size);
+}
+
+
+static ngx_int_t
+ngx_oci_exchange_received(ngx_oci_hop_t *hop, size_t n, ngx_uint_t idle)
+{
+    ngx_oci_exchange_t *ex = hop->data;
+
+    ex->received_bytes += n;
+
+    return ex->received(ex, n, idle);
+}
+
+
+static void
+ngx_oci_exchange_hop_done(ngx_oci_hop_t *hop, ngx_int_t rc)
+{
+    ngx_oci_exchange_t *ex = hop->data;
+
+    ngx_int_t                 ok;
+    ngx_oci_exchange_priv_t  *priv;
+
+    priv = ex->priv;
+    priv->hop = NULL;
+
+    if (priv->aborted) {
+        ngx_oci_exchange_finish(ex, NGX_ABORT);
+        return;
+    }
+
+    switch (priv->next) {
+
+    case NGX_OCI_EXCHANGE_DANCE:
+
+        ok = ngx_oci_auth_challenge(ex->registry, ex->stored,
+                                    &ex->repository, "pull",
+                                    &priv->challenge, &priv->waiter);
+        if (ok == NGX_AGAIN) {
+            return;
+        }
+
+        rc = NGX_ERROR;
+        break;
+
+    case NGX_OCI_EXCHANGE_REDIRECT:
+
+        if (priv->url->absolute) {
+            priv->redirected = 1;
+            ok = ngx_oci_exchange_hop(ex, priv->url, &priv->url->uri);
+
+        } else {
+            ok = ngx_oci_exchange_hop(ex, NULL, &priv->url->uri);
+        }
+
+        if (ok == NGX_OK) {
+            return;
+        }
+
+        rc = NGX_ERROR;
+        break;
+    }
+
+    ngx_oci_exchange_finish(ex, rc);
+}
+
+
+static void
+ngx_oci_exchange_danced(void *data, ngx_int_t rc)
+{
+    ngx_oci_exchange_t *ex = data;
+
+    if (rc == NGX_OK) {
+
+        if (ngx_oci_exchange_hop(ex, NULL, &ex->uri) == NGX_OK) {
+            return;
+        }
+
+        rc = NGX_ERROR;
+    }
+
+    ngx_oci_exchange_end(ex, rc);
+}
+
+
+static void
+ngx_oci_exchange_end(ngx_oci_exchange_t *ex, ngx_int_t rc)
+{
+    ngx_oci_exchange_priv_t  *priv;
+
+    priv = ex->priv;
+    priv->rc = rc;
+
+    ngx_post_event(&priv->event, &ngx_posted_events);
+}
+
+
+static void
+ngx_oci_exchange_event(ngx_event_t *ev)
+{
+    ngx_oci_exchange_t *ex = ev->data;
+
+    ngx_oci_exchange_priv_t  *priv;
+
+    priv = ex->priv;
+
+    ngx_oci_exchange_finish(ex, priv->aborted ? NGX_ABORT : priv->rc);
+}
+
+
+/* the last hop's strings, which ex->in points at, live on until here */
+
+static void
+ngx_oci_exchange_finish(ngx_oci_exchange_t *ex, ngx_int_t rc)
+{
+    ex->done(ex, rc);
+
+    ngx_destroy_pool(ex->pool);
+}

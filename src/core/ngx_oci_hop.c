@@ -1,0 +1,966 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * The core's ngx_http_upstream connects, does TLS, sends the request, reads
+ * the header and retries.  From the header's end on the body is read here,
+ * straight into the owner's memory: the core's way on, through the header
+ * filters to a client, is never taken.
+ *
+ * The fake request's count is 2.  Whatever ends the upstream takes one, and
+ * with write_event_handler NULL and connection.error set that is all that
+ * the core does to it; ngx_oci_hop_event() frees it.
+ */
+
+
+#include "ngx_oci_hop.h"
+
+
+#define NGX_OCI_HOP_POOL         4096
+#define NGX_OCI_HOP_HEADER_SIZE  (32 * 1024)    /* bytes of a header */
+#define NGX_OCI_HOP_TRIES        3
+
+
+static ngx_int_t ngx_oci_hop_request(ngx_oci_hop_t *hop);
+static void ngx_oci_hop_connection(ngx_oci_hop_t *hop);
+static ngx_chain_t *ngx_oci_hop_text(ngx_oci_hop_t *hop);
+static ngx_int_t ngx_oci_hop_upstream(ngx_oci_hop_t *hop);
+static void ngx_oci_hop_resolved(ngx_oci_hop_t *hop, ngx_int_t rc);
+static void ngx_oci_hop_init(ngx_oci_hop_t *hop);
+static ngx_int_t ngx_oci_hop_create_request(ngx_http_request_t *r);
+static ngx_int_t ngx_oci_hop_reinit_request(ngx_http_request_t *r);
+static ngx_int_t ngx_oci_hop_process_header(ngx_http_request_t *r);
+static ssize_t ngx_oci_hop_no_recv(ngx_connection_t *c, u_char *buf,
+    size_t size);
+static void ngx_oci_hop_abort_request(ngx_http_request_t *r);
+static void ngx_oci_hop_finalize_request(ngx_http_request_t *r,
+    ngx_int_t rc);
+static ngx_chain_t *ngx_oci_hop_send_chain(ngx_connection_t *c,
+    ngx_chain_t *in, off_t limit);
+static void ngx_oci_hop_event(ngx_event_t *ev);
+static void ngx_oci_hop_end(ngx_oci_hop_t *hop, ngx_int_t rc);
+static void ngx_oci_hop_finish(ngx_oci_hop_t *hop);
+static void ngx_oci_hop_read(ngx_http_request_t *r, ngx_http_upstream_t *u);
+static ngx_int_t ngx_oci_hop_body(ngx_oci_hop_t *hop, ngx_connection_t *c);
+static ssize_t ngx_oci_hop_recv(ngx_oci_hop_t *hop, ngx_connection_t *c,
+    u_char *p, size_t size);
+static u_char *ngx_oci_hop_log_error(ngx_log_t *log, u_char *buf,
+    size_t len);
+static ngx_int_t ngx_oci_hop_ssl(ngx_conf_t *cf,
+    ngx_oci_registry_t *registry);
+
+
+ngx_oci_hop_t *
+ngx_oci_hop_create(ngx_oci_registry_t *registry, ngx_log_t *log)
+{
+    ngx_pool_t     *pool;
+    ngx_oci_hop_t  *hop;
+
+    if (registry->ctx == NULL) {
+        ngx_log_error(NGX_LOG_ERR, log, 0,
+                      "no location passes to oci_registry \"%V\"",
+                      &registry->name);
+        return NULL;
+    }
+
+    pool = ngx_create_pool(NGX_OCI_HOP_POOL, log);
+    if (pool == NULL) {
+        return NULL;
+    }
+
+    hop = ngx_pcalloc(pool, sizeof(ngx_oci_hop_t));
+    if (hop == NULL) {
+        ngx_destroy_pool(pool);
+        return NULL;
+    }
+
+    hop->pool = pool;
+    hop->registry = registry;
+    hop->range_start = -1;
+    hop->range_end = -1;
+    hop->method = NGX_HTTP_GET;
+
+    hop->private_log = *log;
+    hop->private_log.handler = ngx_oci_hop_log_error;
+    hop->private_log.data = &hop->log_ctx;
+    hop->log = &hop->private_log;
+    pool->log = hop->log;
+
+    hop->event.handler = ngx_oci_hop_event;
+    hop->event.data = hop;
+    hop->event.log = hop->log;
+
+    return hop;
+}
+
+
+ngx_int_t
+ngx_oci_hop_start(ngx_oci_hop_t *hop)
+{
+    ngx_int_t  rc;
+
+    if (ngx_oci_hop_request(hop) != NGX_OK
+        || ngx_oci_hop_upstream(hop) != NGX_OK)
+    {
+        ngx_destroy_pool(hop->pool);
+        return NGX_ERROR;
+    }
+
+    if (hop->url) {
+
+        rc = ngx_oci_peer_resolve(hop, ngx_oci_hop_resolved);
+
+        if (rc == NGX_AGAIN) {
+            return NGX_OK;
+        }
+
+        if (rc != NGX_OK) {
+            ngx_destroy_pool(hop->pool);
+            return NGX_ERROR;
+        }
+    }
+
+    ngx_oci_hop_init(hop);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_oci_hop_resolved(ngx_oci_hop_t *hop, ngx_int_t rc)
+{
+    if (rc != NGX_OK) {
+        ngx_oci_hop_end(hop, rc);
+        return;
+    }
+
+    ngx_oci_hop_init(hop);
+}
+
+
+static void
+ngx_oci_hop_init(ngx_oci_hop_t *hop)
+{
+    hop->started = 1;
+
+    ngx_http_upstream_init(hop->request);
+}
+
+
+/* the fake request: what ngx_http_upstream and balancers look at */
+
+static ngx_int_t
+ngx_oci_hop_request(ngx_oci_hop_t *hop)
+{
+    ngx_http_request_t         *r;
+    ngx_http_conf_ctx_t        *ctx;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    ctx = hop->registry->ctx;
+
+    r = ngx_pcalloc(hop->pool, sizeof(ngx_http_request_t));
+    if (r == NULL) {
+        return NGX_ERROR;
+    }
+
+    hop->request = r;
+
+    r->signature = NGX_HTTP_MODULE;
+    r->pool = hop->pool;
+    r->connection = &hop->connection;
+    r->main = r;
+    r->count = 2;
+    r->main_conf = ctx->main_conf;
+    r->srv_conf = ctx->srv_conf;
+    r->loc_conf = ctx->loc_conf;
+    r->method = hop->method;
+    r->http_version = NGX_HTTP_VERSION_11;
+    r->uri = hop->uri;
+    r->unparsed_uri = hop->uri;
+    r->header_only = (hop->method == NGX_HTTP_HEAD);
+    r->start_sec = ngx_time();
+    r->headers_in.content_length_n = -1;
+    r->headers_out.content_length_n = -1;
+
+    if (hop->method == NGX_HTTP_HEAD) {
+        ngx_str_set(&r->method_name, "HEAD");
+
+    } else {
+        ngx_str_set(&r->method_name, "GET");
+    }
+
+    cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
+
+    r->ctx = ngx_pcalloc(hop->pool, sizeof(void *) * ngx_http_max_module);
+    r->variables = ngx_pcalloc(hop->pool, cmcf->variables.nelts
+                                        * sizeof(ngx_http_variable_value_t));
+
+    if (r->ctx == NULL || r->variables == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (ngx_list_init(&r->headers_in.headers, hop->pool, 1,
+                      sizeof(ngx_table_elt_t))
+        != NGX_OK
+        || ngx_list_init(&r->headers_out.headers, hop->pool, 1,
+                         sizeof(ngx_table_elt_t))
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    ngx_oci_hop_connection(hop);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_oci_hop_connection(ngx_oci_hop_t *hop)
+{
+    ngx_connection_t  *c;
+
+    c = &hop->connection;
+
+    /* not one of the cycle's: no descriptor, no slot, no close */
+
+    hop->log_ctx.connection = c;
+    hop->log_ctx.request = hop->request;
+    hop->log_ctx.current_request = hop->request;
+
+    hop->sockaddr.sin_family = AF_INET;
+
+    c->fd = (ngx_socket_t) -1;
+    c->data = hop->request;
+    c->read = &hop->read;
+    c->write = &hop->write;
+    c->log = hop->log;
+    c->pool = hop->pool;
+    c->send_chain = ngx_oci_hop_send_chain;
+    c->sockaddr = (struct sockaddr *) &hop->sockaddr;
+    c->local_sockaddr = c->sockaddr;
+    c->socklen = sizeof(struct sockaddr_in);
+    c->local_socklen = c->socklen;
+    ngx_str_set(&c->addr_text, "fill");
+    c->tcp_nodelay = NGX_TCP_NODELAY_DISABLED;
+    c->tcp_nopush = NGX_TCP_NOPUSH_DISABLED;
+
+    hop->read.data = c;
+    hop->read.log = hop->log;
+    hop->read.active = 1;
+
+    hop->write.data = c;
+    hop->write.log = hop->log;
+    hop->write.write = 1;
+    hop->write.active = 1;
+    hop->write.ready = 1;
+}
+
+
+/* the request's text */
+
+static ngx_chain_t *
+ngx_oci_hop_text(ngx_oci_hop_t *hop)
+{
+    u_char       *p;
+    size_t        len;
+    ngx_buf_t    *b;
+    ngx_str_t     host, range;
+    ngx_chain_t  *cl;
+    u_char        buf[sizeof("Range: bytes=-" CRLF) + 2 * NGX_OFF_T_LEN];
+
+    if (hop->url) {
+        host = hop->url->authority;
+
+    } else {
+        host = hop->registry->host;
+    }
+
+    range.data = buf;
+    range.len = 0;
+
+    if (hop->range_start >= 0) {
+        p = ngx_sprintf(buf, "Range: bytes=%O-", hop->range_start);
+
+        if (hop->range_end > hop->range_start) {
+            p = ngx_sprintf(p, "%O", hop->range_end - 1);
+        }
+
+        range.len = ngx_sprintf(p, CRLF) - buf;
+    }
+
+    len = sizeof("HEAD  HTTP/1.1" CRLF "Host: " CRLF
+                 "User-Agent: nginx-oci/" NGX_OCI_VERSION CRLF
+                 "Accept-Encoding: identity" CRLF
+                 "Accept: " CRLF "Authorization: " CRLF CRLF)
+          + hop->uri.len + host.len + range.len + hop->accept.len
+          + hop->authorization.len;
+
+    b = ngx_create_temp_buf(hop->pool, len);
+    cl = ngx_alloc_chain_link(hop->pool);
+
+    if (b == NULL || cl == NULL) {
+        return NULL;
+    }
+
+    p = ngx_sprintf(b->last, "%s %V HTTP/1.1" CRLF "Host: %V" CRLF
+                    "User-Agent: nginx-oci/" NGX_OCI_VERSION CRLF
+                    "Accept-Encoding: identity" CRLF "%V",
+                    hop->method == NGX_HTTP_HEAD ? "HEAD" : "GET",
+                    &hop->uri, &host, &range);
+
+    if (hop->accept.len) {
+        p = ngx_sprintf(p, "Accept: %V" CRLF, &hop->accept);
+    }
+
+    if (hop->authorization.len) {
+        p = ngx_sprintf(p, "Authorization: %V" CRLF, &hop->authorization);
+    }
+
+    b->last = ngx_cpymem(p, CRLF, 2);
+
+    cl->buf = b;
+    cl->next = NULL;
+
+    return cl;
+}
+
+
+static ngx_int_t
+ngx_oci_hop_upstream(ngx_oci_hop_t *hop)
+{
+    ngx_http_request_t   *r;
+    ngx_http_upstream_t  *u;
+
+    r = hop->request;
+
+    if (ngx_http_upstream_create(r) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    u = r->upstream;
+
+    u->conf = hop->url ? &hop->registry->redirect_conf
+                       : &hop->registry->conf;
+
+#if (NGX_HTTP_SSL)
+    u->ssl = hop->url ? (hop->url->scheme.len == 5) : hop->registry->ssl;
+#endif
+
+    u->schema = u->ssl ? (ngx_str_t) ngx_string("https://")
+                       : (ngx_str_t) ngx_string("http://");
+    u->output.tag = (ngx_buf_tag_t) &ngx_http_oci_module;
+    u->buffering = 0;
+
+    u->create_request = ngx_oci_hop_create_request;
+    u->reinit_request = ngx_oci_hop_reinit_request;
+    u->process_header = ngx_oci_hop_process_header;
+    u->abort_request = ngx_oci_hop_abort_request;
+    u->finalize_request = ngx_oci_hop_finalize_request;
+    u->input_filter_ctx = hop;
+
+    /* what can't fail must not: the core would answer the client */
+
+    u->request_bufs = ngx_oci_hop_text(hop);
+    if (u->request_bufs == NULL) {
+        return NGX_ERROR;
+    }
+
+    r->upstream_states = ngx_array_create(hop->pool, NGX_OCI_HOP_TRIES + 1,
+                                          sizeof(ngx_http_upstream_state_t));
+
+    return r->upstream_states ? NGX_OK : NGX_ERROR;
+}
+
+
+static ngx_int_t
+ngx_oci_hop_create_request(ngx_http_request_t *r)
+{
+    ngx_oci_response_init(r->upstream->input_filter_ctx);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_oci_hop_reinit_request(ngx_http_request_t *r)
+{
+    ngx_oci_response_init(r->upstream->input_filter_ctx);
+
+    r->state = 0;
+
+    return NGX_OK;
+}
+
+
+/*
+ * At the header's end the core's reading stops, as if the socket were
+ * empty, and ngx_oci_hop_read() takes over.
+ */
+
+static ngx_int_t
+ngx_oci_hop_process_header(ngx_http_request_t *r)
+{
+    ngx_int_t             rc;
+    ngx_connection_t     *c;
+    ngx_oci_hop_t        *hop;
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
+    hop = u->input_filter_ctx;
+
+    rc = ngx_oci_response_parse(hop, r);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    c = u->peer.connection;
+
+    hop->header_parsed = 1;
+    hop->raw = u->buffer;
+    hop->recv = c->recv;
+
+    u->buffer.last = u->buffer.start;
+    u->read_event_handler = ngx_oci_hop_read;
+    c->recv = ngx_oci_hop_no_recv;
+
+    ngx_post_event(&hop->event, &ngx_posted_events);
+
+    return NGX_AGAIN;
+}
+
+
+static ssize_t
+ngx_oci_hop_no_recv(ngx_connection_t *c, u_char *buf, size_t size)
+{
+    ngx_oci_hop_t       *hop;
+    ngx_http_request_t  *r;
+
+    r = c->data;
+    hop = r->upstream->input_filter_ctx;
+
+    c->recv = hop->recv;
+
+    return NGX_AGAIN;
+}
+
+
+static void
+ngx_oci_hop_abort_request(ngx_http_request_t *r)
+{
+    return;
+}
+
+
+/* the core is about to end it, with its reason or on our behalf */
+
+static void
+ngx_oci_hop_finalize_request(ngx_http_request_t *r, ngx_int_t rc)
+{
+    ngx_oci_hop_t  *hop;
+
+    hop = r->upstream->input_filter_ctx;
+
+    hop->ended = 1;
+    hop->connection.error = 1;
+    r->write_event_handler = NULL;
+
+    if (!hop->ending) {
+        ngx_oci_hop_end(hop, rc == NGX_HTTP_GATEWAY_TIME_OUT ? NGX_BUSY
+                                                             : NGX_ERROR);
+    }
+}
+
+
+static ngx_chain_t *
+ngx_oci_hop_send_chain(ngx_connection_t *c, ngx_chain_t *in, off_t limit)
+{
+    return NULL;
+}
+
+
+void
+ngx_oci_hop_resume(ngx_oci_hop_t *hop)
+{
+    if (hop->paused && !hop->ending) {
+        hop->paused = 0;
+        ngx_post_event(&hop->event, &ngx_posted_events);
+    }
+}
+
+
+void
+ngx_oci_hop_abort(ngx_oci_hop_t *hop)
+{
+    if (!hop->ending) {
+        ngx_oci_hop_end(hop, NGX_ABORT);
+    }
+}
+
+
+static void
+ngx_oci_hop_end(ngx_oci_hop_t *hop, ngx_int_t rc)
+{
+    hop->ending = 1;
+    hop->rc = rc;
+
+    ngx_post_event(&hop->event, &ngx_posted_events);
+}
+
+
+static void
+ngx_oci_hop_event(ngx_event_t *ev)
+{
+    size_t                n;
+    ngx_oci_hop_t        *hop;
+    ngx_http_upstream_t  *u;
+
+    hop = ev->data;
+    u = hop->request->upstream;
+
+    if (hop->ending) {
+        ngx_oci_hop_finish(hop);
+        return;
+    }
+
+    if (!hop->header_given) {
+        hop->header_given = 1;
+
+        if (hop->header(hop) != NGX_OK && !hop->ending) {
+
+            /* the connection stays good if all of it has come already */
+
+            n = hop->raw.last - hop->raw.pos;
+
+            if (!hop->chunked && hop->length >= 0
+                && (off_t) n == hop->length)
+            {
+                hop->length = 0;
+                hop->raw.pos = hop->raw.last;
+            }
+
+            ngx_oci_hop_end(hop, NGX_ABORT);
+        }
+
+        if (hop->ending) {
+            return;
+        }
+    }
+
+    ngx_oci_hop_read(hop->request, u);
+}
+
+
+static void
+ngx_oci_hop_finish(ngx_oci_hop_t *hop)
+{
+    ngx_http_cleanup_t   *cln;
+    ngx_http_request_t   *r;
+    ngx_http_upstream_t  *u;
+
+    r = hop->request;
+    u = r->upstream;
+
+    if (!hop->started) {
+        ngx_oci_peer_cancel(hop);
+
+    } else if (!hop->ended) {
+
+        u->keepalive = (hop->header_parsed && hop->length == 0
+                        && !hop->connection_close
+                        && hop->raw.pos == hop->raw.last);
+
+        if (u->cleanup && *u->cleanup) {
+            (*u->cleanup)(r);
+        }
+    }
+
+    hop->done(hop, hop->rc);
+
+    cln = r->cleanup;
+    r->cleanup = NULL;
+
+    for ( /* void */ ; cln; cln = cln->next) {
+        if (cln->handler) {
+            cln->handler(cln->data);
+        }
+    }
+
+    if (hop->event.posted) {
+        ngx_delete_posted_event(&hop->event);
+    }
+
+    ngx_destroy_pool(hop->pool);
+}
+
+
+static void
+ngx_oci_hop_read(ngx_http_request_t *r, ngx_http_upstream_t *u)
+{
+    ngx_int_t          rc;
+    ngx_connection_t  *c;
+    ngx_oci_hop_t     *hop;
+
+    hop = u->input_filter_ctx;
+    c = u->peer.connection;
+
+    if (hop->ending || !hop->header_given) {
+        return;
+    }
+
+    if (c->read->timedout) {
+        ngx_log_error(NGX_LOG_ERR, hop->log, NGX_ETIMEDOUT,
+                      "upstream timed out");
+        ngx_oci_hop_end(hop, NGX_BUSY);
+        return;
+    }
+
+    if (hop->paused) {
+        return;
+    }
+
+    c->log->action = "reading upstream";
+
+    rc = ngx_oci_hop_body(hop, c);
+
+    if (hop->ending) {
+        return;
+    }
+
+    if (rc == NGX_BUSY) {
+        hop->paused = 1;
+
+        if (c->read->timer_set) {
+            ngx_del_timer(c->read);
+        }
+
+        return;
+    }
+
+    if (rc != NGX_AGAIN) {
+        ngx_oci_hop_end(hop, rc);
+        return;
+    }
+
+    ngx_add_timer(c->read, u->conf->read_timeout);
+
+    if (ngx_handle_read_event(c->read, 0) != NGX_OK) {
+        ngx_oci_hop_end(hop, NGX_ERROR);
+    }
+}
+
+
+/*
+ * NGX_AGAIN: the socket is empty; NGX_BUSY: the owner has no place; else
+ * how it ended.
+ */
+
+static ngx_int_t
+ngx_oci_hop_body(ngx_oci_hop_t *hop, ngx_connection_t *c)
+{
+    u_char     *p;
+    size_t      size;
+    ssize_t     n;
+    ngx_int_t   rc;
+
+    for ( ;; ) {
+
+        if (hop->length == 0) {
+            return NGX_OK;
+        }
+
+        rc = hop->buffer(hop, &p, &size);
+
+        if (rc != NGX_OK) {
+            return (rc == NGX_AGAIN) ? NGX_BUSY : NGX_ABORT;
+        }
+
+        if (hop->length > 0 && (off_t) size > hop->length) {
+            size = (size_t) hop->length;
+        }
+
+        n = ngx_oci_hop_recv(hop, c, p, size);
+
+        if (n == NGX_AGAIN) {
+            rc = hop->received(hop, 0, 1);
+            return (rc == NGX_OK) ? NGX_AGAIN : NGX_ABORT;
+        }
+
+        if (n == NGX_DONE) {
+            hop->length = 0;
+            continue;
+        }
+
+        if (n == NGX_ERROR) {
+            return NGX_ERROR;
+        }
+
+        if (n == 0) {
+
+            if (hop->length == -1 && !hop->chunked) {
+                hop->connection_close = 1;
+                return NGX_OK;
+            }
+
+            ngx_log_error(NGX_LOG_ERR, hop->log, 0,
+                          "upstream prematurely closed connection after %O "
+                          "bytes of the body", hop->body_bytes);
+            return NGX_ERROR;
+        }
+
+        if (hop->length > 0) {
+            hop->length -= n;
+        }
+
+        hop->body_bytes += n;
+        ngx_oci_stats_upstream(hop->registry, n);
+
+        rc = hop->received(hop, n, !c->read->ready || hop->length == 0);
+
+        if (rc != NGX_OK) {
+            return NGX_ABORT;
+        }
+
+        if (hop->ending) {
+            return NGX_OK;
+        }
+    }
+}
+
+
+/* as recv(); NGX_DONE at the end of a chunked body */
+
+static ssize_t
+ngx_oci_hop_recv(ngx_oci_hop_t *hop, ngx_connection_t *c, u_char *p,
+    size_t size)
+{
+    size_t      len;
+    ssize_t     n;
+    ngx_int_t   rc;
+    ngx_buf_t  *raw;
+
+    raw = &hop->raw;
+
+    if (!hop->chunked) {
+
+        len = raw->last - raw->pos;
+
+        if (len == 0) {
+            return c->recv(c, p, size);
+        }
+
+        len = ngx_min(len, size);
+        ngx_memcpy(p, raw->pos, len);
+        raw->pos += len;
+
+        return len;
+    }
+
+    for ( ;; ) {
+
+        rc = ngx_oci_parse_chunked(hop->request, raw, &hop->chunked_state);
+
+        if (rc == NGX_DONE) {
+            return NGX_DONE;
+        }
+
+        if (rc == NGX_ERROR) {
+            ngx_log_error(NGX_LOG_ERR, hop->log, 0,
+                          "upstream sent invalid chunked response");
+            return NGX_ERROR;
+        }
+
+        len = raw->last - raw->pos;
+
+        if (rc == NGX_OK && len) {
+            len = ngx_min(len, size);
+            len = ngx_min((off_t) len, hop->chunked_state.size);
+            ngx_memcpy(p, raw->pos, len);
+            raw->pos += len;
+            hop->chunked_state.size -= len;
+
+            return len;
+        }
+
+        raw->pos = raw->start;
+        raw->last = raw->start;
+
+        n = c->recv(c, raw->start, raw->end - raw->start);
+        if (n <= 0) {
+            return n;
+        }
+
+        raw->last += n;
+    }
+}
+
+
+/* the query of a redirect's URL may be a secret: it is not logged */
+
+static u_char *
+ngx_oci_hop_log_error(ngx_log_t *log, u_char *buf, size_t len)
+{
+    u_char               *p;
+    ngx_str_t             uri;
+    ngx_oci_hop_t        *hop;
+    ngx_http_log_ctx_t   *ctx;
+    ngx_http_upstream_t  *u;
+
+    ctx = log->data;
+    p = buf;
+
+    if (log->action) {
+        p = ngx_snprintf(p, len, " while %s", log->action);
+        len -= p - buf;
+        buf = p;
+    }
+
+    if (ctx->request == NULL || ctx->request->upstream == NULL) {
+        return p;
+    }
+
+    u = ctx->request->upstream;
+    hop = u->input_filter_ctx;
+    uri = hop->uri;
+
+    p = ngx_strlchr(uri.data, uri.data + uri.len, '?');
+    if (p) {
+        uri.len = p - uri.data;
+    }
+
+    p = ngx_snprintf(buf, len, ", registry: \"%V\", request: \"%V %V\"",
+                     &hop->registry->name, &ctx->request->method_name, &uri);
+    len -= p - buf;
+    buf = p;
+
+    if (u->peer.name) {
+        p = ngx_snprintf(buf, len, ", upstream: \"%V%V\"", &u->schema,
+                         u->peer.name);
+    }
+
+    return p;
+}
+
+
+ngx_int_t
+ngx_oci_hop_init_registry(ngx_conf_t *cf, ngx_oci_registry_t *registry)
+{
+    ngx_http_upstream_conf_t      *conf;
+    ngx_http_upstream_srv_conf_t  *uscf;
+
+    conf = &registry->conf;
+
+    conf->upstream = registry->upstream;
+    conf->connect_timeout = registry->connect_timeout;
+    conf->send_timeout = registry->stall_timeout;
+    conf->read_timeout = registry->stall_timeout;
+    conf->buffer_size = NGX_OCI_HOP_HEADER_SIZE;
+    conf->ignore_client_abort = 1;
+    conf->next_upstream = NGX_HTTP_UPSTREAM_FT_ERROR
+                          |NGX_HTTP_UPSTREAM_FT_TIMEOUT
+                          |NGX_HTTP_UPSTREAM_FT_INVALID_HEADER;
+    conf->next_upstream_tries = NGX_OCI_HOP_TRIES;
+    ngx_str_set(&conf->module, "oci");
+
+    if (ngx_oci_hop_ssl(cf, registry) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    uscf = ngx_pcalloc(cf->pool, sizeof(ngx_http_upstream_srv_conf_t));
+    if (uscf == NULL) {
+        return NGX_ERROR;
+    }
+
+    uscf->peer.init = ngx_oci_peer_init;
+
+    registry->redirect_conf = *conf;
+    registry->redirect_conf.upstream = uscf;
+
+#if (NGX_HTTP_SSL)
+    registry->redirect_conf.ssl_name = NULL;
+#endif
+
+    return NGX_OK;
+}
+
+
+/* as ngx_http_proxy_set_ssl(); also with an http registry, for its realm */
+
+static ngx_int_t
+ngx_oci_hop_ssl(ngx_conf_t *cf, ngx_oci_registry_t *registry)
+{
+#if (NGX_HTTP_SSL)
+
+    u_char                    *p, *last;
+    ngx_str_t                  ciphers;
+    ngx_pool_cleanup_t        *cln;
+    ngx_http_upstream_conf_t  *conf;
+
+    conf = &registry->conf;
+
+    conf->ssl = ngx_pcalloc(cf->pool, sizeof(ngx_ssl_t));
+    conf->ssl_name = ngx_pcalloc(cf->pool, sizeof(ngx_http_complex_value_t));
+
+    if (conf->ssl == NULL || conf->ssl_name == NULL) {
+        return NGX_ERROR;
+    }
+
+    conf->ssl->log = cf->log;
+
+    if (ngx_ssl_create(conf->ssl, NGX_SSL_TLSv1_2|NGX_SSL_TLSv1_3, NULL)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    cln = ngx_pool_cleanup_add(cf->pool, 0);
+    if (cln == NULL) {
+        ngx_ssl_cleanup_ctx(conf->ssl);
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_ssl_cleanup_ctx;
+    cln->data = conf->ssl;
+
+    ngx_str_set(&ciphers, "DEFAULT");
+
+    if (ngx_ssl_ciphers(cf, conf->ssl, &ciphers, 0) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    conf->ssl_server_name = 1;
+    conf->ssl_session_reuse = 1;
+    conf->ssl_verify = registry->ssl_verify;
+
+    if (registry->ssl_verify && registry->trusted_certificate.len
+        && ngx_ssl_trusted_certificate(cf, conf->ssl,
+                                       &registry->trusted_certificate, 4)
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (ngx_ssl_client_session_cache(cf, conf->ssl, 1) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    /* the name without a port */
+
+    conf->ssl_name->value = registry->host;
+    p = registry->host.data;
+    last = p + registry->host.len;
+
+    if (*p == '[') {
+        p = ngx_strlchr(p, last, ']');
+    }
+
+    p = p ? ngx_strlchr(p, last, ':') : NULL;
+
+    if (p) {
+        conf->ssl_name->value.len = p - registry->host.data;
+    }
+
+#endif
+
+    return NGX_OK;
+}
