@@ -8,6 +8,7 @@
 
 
 #include "ngx_oci_blob.h"
+#include "ngx_oci_hold.h"
 #include "ngx_oci_probe.h"
 
 
@@ -333,7 +334,13 @@ ngx_oci_cache_postconfiguration(ngx_conf_t *cf)
                                                ngx_http_oci_cache_module);
     omcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_oci_module);
 
-    if (omcf == NULL || ocmcf->caches.nelts == 0) {
+    if (omcf == NULL || omcf->registries.nelts == 0) {
+        return NGX_OK;
+    }
+
+    ngx_oci_hold_init();
+
+    if (ocmcf->caches.nelts == 0) {
         return NGX_OK;
     }
 

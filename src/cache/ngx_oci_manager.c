@@ -130,7 +130,10 @@ ngx_oci_manager(void *data)
                          __ATOMIC_RELAXED);
     }
 
-    if (next != cache->manager_sleep) {
+    if (!ngx_quit && !ngx_terminate) {
+
+        /* does something once an hour */
+
         ngx_oci_refs_expire(cache);
     }
 
@@ -186,6 +189,7 @@ ngx_oci_manager_drop(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 {
     int        map, flags;
     char       sub[3], name[NGX_OCI_STORE_NAME];
+    char       path[NGX_OCI_STORE_NAME + 3];
     ngx_int_t  rc;
 
     ngx_oci_store_names(digest, sub, name);
@@ -226,6 +230,12 @@ ngx_oci_manager_drop(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 
     if (rc == NGX_OK) {
         rc = ngx_oci_manager_drop_locked(cache, digest, map);
+
+        if (rc == NGX_BUSY && create) {
+            (void) ngx_sprintf((u_char *) path, "%s/%s%Z", sub, name);
+            (void) unlinkat(cache->algs[digest->alg], path, 0);
+        }
+
         ngx_oci_store_unlock(map);
 
     } else {

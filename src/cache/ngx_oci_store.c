@@ -9,6 +9,7 @@
 
 
 #define NGX_OCI_STORE_VERSION    1
+#define NGX_OCI_STORE_TRIES      3
 #define NGX_OCI_STORE_INIT_WAIT  1000     /* ms, for another's creation */
 #define NGX_OCI_STORE_CRC_BUF    (256 * 1024)
 
@@ -17,6 +18,9 @@
 #endif
 
 
+static ngx_int_t ngx_oci_store_open_files(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest, off_t size, ngx_oci_store_t *st,
+    ngx_log_t *log);
 static ngx_int_t ngx_oci_store_load(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest, ngx_oci_store_t *st, ngx_log_t *log);
 static ngx_int_t ngx_oci_store_create(ngx_oci_cache_t *cache,
@@ -166,10 +170,68 @@ ngx_int_t
 ngx_oci_store_open(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     off_t size, ngx_oci_store_t *st, ngx_log_t *log)
 {
-    int         dir, flags;
-    char        sub[3], name[NGX_OCI_STORE_NAME];
     ngx_int_t   rc;
-    struct stat sb;
+    ngx_uint_t  tries;
+
+    for (tries = 0; tries < NGX_OCI_STORE_TRIES; tries++) {
+
+        rc = ngx_oci_store_open_files(cache, digest, size, st, log);
+
+        if (rc == NGX_AGAIN) {
+            ngx_oci_store_close(st);
+            continue;
+        }
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+
+        rc = ngx_oci_store_load(cache, digest, st, log);
+
+        if (rc == NGX_OK && size >= 0 && (off_t) st->header.size != size) {
+            ngx_log_error(NGX_LOG_ERR, log, 0,
+                          "a blob in \"%V\" has size %uL, the registry says "
+                          "%O", &cache->path->name, st->header.size, size);
+            rc = NGX_ERROR;
+        }
+
+        if (rc == NGX_DECLINED && size >= 0) {
+            rc = ngx_oci_store_create(cache, digest, size, st, log);
+
+            if (rc == NGX_DONE) {
+
+                /* unusable files went: new ones are made */
+
+                ngx_oci_store_close(st);
+                continue;
+            }
+        }
+
+        if (rc != NGX_OK) {
+            ngx_oci_store_close(st);
+        }
+
+        return rc;
+    }
+
+    ngx_log_error(NGX_LOG_ERR, log, 0,
+                  "a blob's files in \"%V\" come and go",
+                  &cache->path->name);
+
+    return NGX_ERROR;
+}
+
+
+/* as ngx_oci_store_open(); NGX_AGAIN: they were unlinked meanwhile */
+
+static ngx_int_t
+ngx_oci_store_open_files(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    off_t size, ngx_oci_store_t *st, ngx_log_t *log)
+{
+    int          dir, flags;
+    char         sub[3], name[NGX_OCI_STORE_NAME];
+    char         path[NGX_OCI_STORE_NAME + 3];
+    struct stat  sb, named;
 
     ngx_memzero(st, sizeof(ngx_oci_store_t));
     st->fd = -1;
@@ -204,7 +266,19 @@ ngx_oci_store_open(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
         return NGX_ERROR;
     }
 
-    if (fstat(st->fd, &sb) == -1 || !S_ISREG(sb.st_mode)
+    /* the sidecar of a successor must not vouch for unlinked data */
+
+    ngx_oci_store_names(digest, sub, name);
+    (void) ngx_sprintf((u_char *) path, "%s/%s%Z", sub, name);
+
+    if (fstatat(dir, path, &named, AT_SYMLINK_NOFOLLOW) == -1
+        || fstat(st->fd, &sb) == -1
+        || sb.st_ino != named.st_ino || sb.st_dev != named.st_dev)
+    {
+        return NGX_AGAIN;
+    }
+
+    if (!S_ISREG(sb.st_mode)
         || fstat(st->map, &sb) == -1 || !S_ISREG(sb.st_mode))
     {
         ngx_log_error(NGX_LOG_CRIT, log, 0,
@@ -216,24 +290,7 @@ ngx_oci_store_open(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 
     st->uniq = sb.st_ino;
 
-    rc = ngx_oci_store_load(cache, digest, st, log);
-
-    if (rc == NGX_OK && size >= 0 && (off_t) st->header.size != size) {
-        ngx_log_error(NGX_LOG_ERR, log, 0,
-                      "\"%V/blobs/.../%s\" has size %uL, the registry says "
-                      "%O", &cache->path->name, name, st->header.size, size);
-        rc = NGX_DECLINED;
-    }
-
-    if (rc == NGX_DECLINED && size >= 0) {
-        rc = ngx_oci_store_create(cache, digest, size, st, log);
-    }
-
-    if (rc != NGX_OK) {
-        ngx_oci_store_close(st);
-    }
-
-    return rc;
+    return NGX_OK;
 }
 
 
@@ -299,6 +356,8 @@ ngx_oci_store_load(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 }
 
 
+/* NGX_DONE: the files were unusable and are unlinked */
+
 static ngx_int_t
 ngx_oci_store_create(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     off_t size, ngx_oci_store_t *st, ngx_log_t *log)
@@ -306,15 +365,21 @@ ngx_oci_store_create(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     off_t                    len;
     ngx_int_t                rc;
     ngx_uint_t               waited;
+    struct stat              sb;
     ngx_oci_store_header_t  *h;
 
     /* another worker may be creating the same pair: then its header is soon
        there */
 
     for (waited = 0; /* void */; waited += 5) {
-        rc = ngx_oci_store_setlk(st->map, F_WRLCK);
+        rc = ngx_oci_store_lock(cache, digest, st->map);
+
         if (rc == NGX_OK) {
             break;
+        }
+
+        if (rc == NGX_DECLINED) {
+            return NGX_DONE;
         }
 
         if (rc == NGX_ERROR || waited >= NGX_OCI_STORE_INIT_WAIT) {
@@ -326,16 +391,28 @@ ngx_oci_store_create(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
         ngx_msleep(5);
 
         rc = ngx_oci_store_load(cache, digest, st, log);
+
         if (rc != NGX_DECLINED) {
-            return rc;
+            return (rc == NGX_OK && (off_t) st->header.size != size)
+                   ? NGX_ERROR : rc;
         }
     }
 
     rc = ngx_oci_store_load(cache, digest, st, log);
 
-    if (rc == NGX_OK && (off_t) st->header.size == size) {
+    if (rc == NGX_OK) {
         ngx_oci_store_unlock(st->map);
-        return NGX_OK;
+        return ((off_t) st->header.size == size) ? NGX_OK : NGX_ERROR;
+    }
+
+    /* never written over: somebody may still read from them */
+
+    if (fstat(st->map, &sb) == -1 || sb.st_size
+        || fstat(st->fd, &sb) == -1 || sb.st_size)
+    {
+        ngx_oci_store_unlink(cache, digest, log);
+        ngx_oci_store_unlock(st->map);
+        return NGX_DONE;
     }
 
     h = &st->header;
@@ -359,8 +436,6 @@ ngx_oci_store_create(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     /* the header last: what was there before is unusable until then */
 
     if (st->records == NULL
-        || ftruncate(st->map, 0) == -1
-        || ftruncate(st->fd, 0) == -1
         || ftruncate(st->fd, size) == -1
         || ftruncate(st->map, len) == -1
         || ngx_oci_store_header(st->map, h) != NGX_OK)

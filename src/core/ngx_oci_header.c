@@ -10,10 +10,12 @@
 static u_char *ngx_oci_header_number(u_char *p, u_char *last, off_t *n);
 static u_char *ngx_oci_header_ows(u_char *p, u_char *last);
 static u_char *ngx_oci_header_token(u_char *p, u_char *last);
+static u_char *ngx_oci_challenge_token68(u_char *p, u_char *last);
 static u_char *ngx_oci_challenge_params(u_char *p, u_char *last,
     ngx_oci_challenge_t *ch);
 static ngx_int_t ngx_oci_url_authority(ngx_oci_url_t *url, u_char *p,
     u_char *last);
+static ngx_int_t ngx_oci_url_ipv6(u_char *p, size_t len);
 static ngx_int_t ngx_oci_url_host(u_char *p, size_t len);
 
 
@@ -170,7 +172,7 @@ ngx_oci_content_range_parse(ngx_str_t *value, off_t *start, off_t *end,
     *end = -1;
     *total = -1;
 
-    if (value->len < 9 || memcmp(p, "bytes ", 6) != 0) {
+    if (value->len < 9 || strncasecmp((char *) p, "bytes ", 6) != 0) {
         return NGX_ERROR;
     }
 
@@ -235,7 +237,7 @@ ngx_int_t
 ngx_oci_challenge_parse(ngx_str_t *value, ngx_oci_challenge_t *ch)
 {
     u_char               *p, *last, *q;
-    ngx_uint_t            found;
+    ngx_uint_t            found, bearer;
     ngx_oci_challenge_t   c, basic;
 
     memset(ch, 0, sizeof(ngx_oci_challenge_t));
@@ -268,21 +270,34 @@ ngx_oci_challenge_parse(ngx_str_t *value, ngx_oci_challenge_t *ch)
         c.scheme.data = p;
         c.scheme.len = q - p;
 
+        bearer = (c.scheme.len == 6
+                  && strncasecmp((char *) p, "Bearer", 6) == 0);
+
+        if (!bearer
+            && !(c.scheme.len == 5
+                 && strncasecmp((char *) p, "Basic", 5) == 0))
+        {
+            p = ngx_oci_challenge_token68(q, last);
+            p = ngx_oci_challenge_params(p, last, &c);
+
+            if (p == NULL) {
+                return NGX_ERROR;
+            }
+
+            continue;
+        }
+
         p = ngx_oci_challenge_params(q, last, &c);
         if (p == NULL) {
             return NGX_ERROR;
         }
 
-        if (c.scheme.len == 6
-            && strncasecmp((char *) c.scheme.data, "Bearer", 6) == 0)
-        {
+        if (bearer) {
             *ch = c;
             return NGX_OK;
         }
 
-        if (!found && c.scheme.len == 5
-            && strncasecmp((char *) c.scheme.data, "Basic", 5) == 0)
-        {
+        if (!found) {
             basic = c;
             found = 1;
         }
@@ -294,6 +309,42 @@ ngx_oci_challenge_parse(ngx_str_t *value, ngx_oci_challenge_t *ch)
     }
 
     return NGX_DECLINED;
+}
+
+
+/*
+ * Skips " <token68>", which may end in "=", where a comma or the end
+ * follows: else it's the name of a parameter.
+ */
+
+static u_char *
+ngx_oci_challenge_token68(u_char *p, u_char *last)
+{
+    u_char  *q, *start;
+
+    start = ngx_oci_header_ows(p, last);
+
+    for (q = start; q < last; q++) {
+
+        if (!((*q >= 'a' && *q <= 'z') || (*q >= 'A' && *q <= 'Z')
+              || (*q >= '0' && *q <= '9')
+              || memchr("-._~+/", *q, 6) != NULL))
+        {
+            break;
+        }
+    }
+
+    if (start == p || q == start) {
+        return p;
+    }
+
+    while (q < last && *q == '=') {
+        q++;
+    }
+
+    q = ngx_oci_header_ows(q, last);
+
+    return (q == last || *q == ',') ? q : p;
 }
 
 
@@ -509,16 +560,9 @@ ngx_oci_url_authority(ngx_oci_url_t *url, u_char *p, u_char *last)
 
     if (*p == '[') {
 
-        for (q = p + 1; q < last && *q != ']'; q++) {
-            if (!((*q >= '0' && *q <= '9')
-                  || ((*q | 0x20) >= 'a' && (*q | 0x20) <= 'f')
-                  || *q == ':' || *q == '.'))
-            {
-                return NGX_ERROR;
-            }
-        }
+        q = memchr(p, ']', last - p);
 
-        if (q == last || q - p < 3) {
+        if (q == NULL || ngx_oci_url_ipv6(p + 1, q - p - 1) != NGX_OK) {
             return NGX_ERROR;
         }
 
@@ -554,6 +598,24 @@ ngx_oci_url_authority(ngx_oci_url_t *url, u_char *p, u_char *last)
 }
 
 
+static ngx_int_t
+ngx_oci_url_ipv6(u_char *p, size_t len)
+{
+    char             text[sizeof("ffff:ffff:ffff:ffff:ffff:ffff:"
+                                 "255.255.255.255")];
+    struct in6_addr  addr;
+
+    if (len >= sizeof(text) || memchr(p, '\0', len)) {
+        return NGX_ERROR;
+    }
+
+    memcpy(text, p, len);
+    text[len] = '\0';
+
+    return (inet_pton(AF_INET6, text, &addr) == 1) ? NGX_OK : NGX_ERROR;
+}
+
+
 /*
  * A name, or a canonical dotted quad: a last label of digits, or one that
  * begins with "0x", is a number to inet_aton().
@@ -577,6 +639,14 @@ ngx_oci_url_host(u_char *p, size_t len)
 
     for ( ;; ) {
         label = p;
+
+        if (p == last) {
+
+            /* one dot at the end is that of the root */
+
+            break;
+        }
+
         digits = 1;
 
         for ( /* void */ ; p < last && *p != '.'; p++) {
@@ -594,10 +664,7 @@ ngx_oci_url_host(u_char *p, size_t len)
         }
 
         if (p == label) {
-
-            /* one dot at the end is that of the root */
-
-            return (p == last && labels && !digits) ? NGX_OK : NGX_ERROR;
+            return NGX_ERROR;
         }
 
         labels++;
