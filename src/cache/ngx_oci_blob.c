@@ -25,6 +25,7 @@ static void ngx_oci_blob_arm(ngx_msec_t delay);
 static struct {
     ngx_queue_t       blobs;
     ngx_queue_t       idle;         /* least recently used last */
+    ngx_uint_t        fallback;     /* the timer wakes, not the doorbell */
     ngx_event_t       timer;        /* holds an exiting worker while there
                                        are waiters */
     ngx_connection_t  dummy;
@@ -419,7 +420,9 @@ ngx_oci_blob_timer(ngx_event_t *ev)
 
         blob->refs++;
 
+        ngx_oci_blobs.fallback = 1;
         ngx_oci_blob_wake(blob);
+        ngx_oci_blobs.fallback = 0;
 
         waiting |= !ngx_queue_empty(&blob->waiters);
 
@@ -431,4 +434,11 @@ ngx_oci_blob_timer(ngx_event_t *ev)
     if (waiting || !ngx_queue_empty(&ngx_oci_blobs.idle)) {
         ngx_oci_blob_arm(NGX_OCI_BLOB_FALLBACK);
     }
+}
+
+
+ngx_uint_t
+ngx_oci_blob_fallback(void)
+{
+    return ngx_oci_blobs.fallback;
 }

@@ -84,6 +84,8 @@ void ngx_oci_blob_wait(ngx_oci_blob_t *blob, ngx_oci_waiter_t *waiter);
 void ngx_oci_blob_unwait(ngx_oci_waiter_t *waiter);
 /* wakes all waiters of the blob */
 void ngx_oci_blob_wake(ngx_oci_blob_t *blob);
+/* is a waiter woken by the timer, because no doorbell rang in a second? */
+ngx_uint_t ngx_oci_blob_fallback(void);
 
 ngx_int_t ngx_oci_blob_init_process(ngx_cycle_t *cycle);
 void ngx_oci_blob_exit_process(ngx_cycle_t *cycle);

@@ -25,9 +25,9 @@ typedef struct {
 
 
 static ngx_oci_probe_t *ngx_oci_probe_find(ngx_oci_cache_t *cache,
-    ngx_oci_ctx_t *ctx);
+    ngx_oci_ctx_t *ctx, ngx_uint_t method);
 static ngx_oci_probe_t *ngx_oci_probe_create(ngx_oci_cache_t *cache,
-    ngx_oci_ctx_t *ctx);
+    ngx_oci_ctx_t *ctx, ngx_uint_t method);
 static ngx_int_t ngx_oci_probe_header(ngx_oci_exchange_t *ex);
 static ngx_int_t ngx_oci_probe_buffer(ngx_oci_exchange_t *ex, u_char **p,
     size_t *size);
@@ -50,15 +50,15 @@ ngx_oci_probe_init_process(void)
 
 
 ngx_int_t
-ngx_oci_probe(ngx_oci_cache_t *cache, ngx_oci_ctx_t *ctx,
+ngx_oci_probe(ngx_oci_cache_t *cache, ngx_oci_ctx_t *ctx, ngx_uint_t method,
     ngx_oci_probe_waiter_t *waiter)
 {
     ngx_oci_probe_t  *probe;
 
-    probe = ngx_oci_probe_find(cache, ctx);
+    probe = ngx_oci_probe_find(cache, ctx, method);
 
     if (probe == NULL) {
-        probe = ngx_oci_probe_create(cache, ctx);
+        probe = ngx_oci_probe_create(cache, ctx, method);
         if (probe == NULL) {
             return NGX_ERROR;
         }
@@ -82,7 +82,8 @@ ngx_oci_probe_leave(ngx_oci_probe_waiter_t *waiter)
 
 
 static ngx_oci_probe_t *
-ngx_oci_probe_find(ngx_oci_cache_t *cache, ngx_oci_ctx_t *ctx)
+ngx_oci_probe_find(ngx_oci_cache_t *cache, ngx_oci_ctx_t *ctx,
+    ngx_uint_t method)
 {
     ngx_queue_t      *q;
     ngx_oci_probe_t  *probe;
@@ -94,6 +95,7 @@ ngx_oci_probe_find(ngx_oci_cache_t *cache, ngx_oci_ctx_t *ctx)
         probe = ngx_queue_data(q, ngx_oci_probe_t, queue);
 
         if (probe->cache == cache
+            && probe->ex->method == method
             && probe->registry == ctx->registry
             && ngx_oci_digest_equal(&probe->digest, &ctx->route.digest)
             && probe->repository.len == ctx->repository.len
@@ -114,7 +116,8 @@ ngx_oci_probe_find(ngx_oci_cache_t *cache, ngx_oci_ctx_t *ctx)
 
 
 static ngx_oci_probe_t *
-ngx_oci_probe_create(ngx_oci_cache_t *cache, ngx_oci_ctx_t *ctx)
+ngx_oci_probe_create(ngx_oci_cache_t *cache, ngx_oci_ctx_t *ctx,
+    ngx_uint_t method)
 {
     u_char              *p;
     ngx_oci_probe_t     *probe;
@@ -163,18 +166,21 @@ ngx_oci_probe_create(ngx_oci_cache_t *cache, ngx_oci_ctx_t *ctx)
     p = ngx_oci_digest_print(p, &probe->digest);
     ex->uri.len = p - ex->uri.data;
 
-    ex->method = NGX_HTTP_GET;
+    ex->method = method;
     ex->repository = probe->repository;
     ex->credentials = registry->credentials;
     ex->stored = registry->stored;
     ex->authorization = probe->authorization;
-    ex->range_start = 0;
-    ex->range_end = 1;
     ex->data = probe;
     ex->header = ngx_oci_probe_header;
     ex->buffer = ngx_oci_probe_buffer;
     ex->received = ngx_oci_probe_received;
     ex->done = ngx_oci_probe_done;
+
+    if (method == NGX_HTTP_GET) {
+        ex->range_start = 0;
+        ex->range_end = 1;
+    }
 
     probe->ex = ex;
 
@@ -222,6 +228,17 @@ ngx_oci_probe_header(ngx_oci_exchange_t *ex)
 
     probe->result.status = ex->in.status;
 
+    if (ex->method == NGX_HTTP_HEAD) {
+
+        if (ex->in.status == NGX_HTTP_OK && ex->in.content_length >= 0) {
+            probe->result.rc = NGX_OK;
+            probe->result.size = ex->in.content_length;
+            return NGX_OK;
+        }
+
+        return NGX_ERROR;
+    }
+
     if (ex->in.status == NGX_HTTP_PARTIAL_CONTENT) {
 
         if (ex->in.range_start == 0 && ex->in.range_end == 1
@@ -244,6 +261,7 @@ ngx_oci_probe_header(ngx_oci_exchange_t *ex)
 
         probe->result.rc = NGX_OK;
         probe->result.size = ex->in.content_length;
+        probe->result.no_range = 1;
     }
 
     return NGX_ERROR;
@@ -311,6 +329,12 @@ ngx_oci_probe_remember(ngx_oci_probe_t *probe)
     ngx_oci_ref_t  ref;
 
     if (probe->result.rc == NGX_OK) {
+
+        /* HEAD proves nothing where a registry is itself a proxy */
+
+        if (probe->ex->method == NGX_HTTP_HEAD) {
+            return;
+        }
 
         ngx_memzero(&ref, sizeof(ngx_oci_ref_t));
 

@@ -212,6 +212,19 @@ ngx_oci_reader_authorize(ngx_oci_reader_t *rd)
 
     ctx = rd->ctx;
 
+    /* HEAD protects the blobs of a push from garbage collection there */
+
+    if (rd->r->method == NGX_HTTP_HEAD) {
+
+        if (ngx_oci_probe(rd->cache, ctx, NGX_HTTP_HEAD, &rd->probe)
+            != NGX_OK)
+        {
+            ngx_oci_reader_pass(rd);
+        }
+
+        return;
+    }
+
     if (rd->member) {
 
         if (ctx->registry->credentials == NGX_OCI_CREDENTIALS_STORED) {
@@ -229,7 +242,7 @@ ngx_oci_reader_authorize(ngx_oci_reader_t *rd)
         }
     }
 
-    if (ngx_oci_probe(rd->cache, ctx, &rd->probe) != NGX_OK) {
+    if (ngx_oci_probe(rd->cache, ctx, NGX_HTTP_GET, &rd->probe) != NGX_OK) {
         ngx_oci_reader_pass(rd);
     }
 }
@@ -247,12 +260,29 @@ ngx_oci_reader_probed(void *data, ngx_oci_probe_result_t *result)
 
     ngx_http_set_log_request(c->log, rd->r);
 
-    if (result->rc == NGX_OK) {
+    if (rd->r->method == NGX_HTTP_HEAD) {
+
+        if (result->rc == NGX_OK) {
+            rd->size = result->size;
+            rd->ctx->cache_status = NGX_OCI_CACHE_REVALIDATED;
+            ngx_oci_send_start(rd);
+
+        } else if (ngx_oci_reader_stale(rd, result)) {
+            rd->ctx->cache_status = NGX_OCI_CACHE_STALE;
+            ngx_oci_send_start(rd);
+
+        } else {
+            ngx_oci_reader_pass(rd);
+        }
+
+    } else if (result->rc == NGX_OK) {
         rd->size = result->size;
+        rd->no_range = result->no_range;
         rd->ctx->upstream_bytes += 1;
         ngx_oci_reader_open(rd);
 
     } else if (ngx_oci_reader_stale(rd, result)) {
+        rd->stale = 1;
         ngx_oci_reader_open(rd);
 
     } else {

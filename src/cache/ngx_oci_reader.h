@@ -64,6 +64,8 @@ typedef struct {
     ngx_chain_t                 out;
 
     unsigned                    member:1;
+    unsigned                    stale:1;    /* the registry is out of reach */
+    unsigned                    no_range:1; /* the registry ignores Range */
     unsigned                    opening:1;
     unsigned                    whole:1;    /* every byte of the blob */
     unsigned                    header_sent:1;
@@ -76,7 +78,7 @@ typedef struct {
 
 /* ngx_oci_send.c: all of these may finalize the request */
 
-/* the blob is open: header, body */
+/* the blob is open (or, for HEAD, its size is known): header, body */
 void ngx_oci_send_start(ngx_oci_reader_t *rd);
 void ngx_oci_send_body(ngx_oci_reader_t *rd);
 

@@ -10,6 +10,8 @@
 
 
 static ngx_int_t ngx_http_oci_map(ngx_http_request_t *r, ngx_oci_ctx_t *ctx);
+static ngx_oci_path_map_t *ngx_http_oci_map_find(
+    ngx_oci_registry_t *registry, ngx_str_t *name);
 static ngx_oci_registry_t *ngx_http_oci_registry(ngx_str_t *name);
 
 static ngx_int_t ngx_http_oci_variable(ngx_http_request_t *r,
@@ -296,9 +298,8 @@ static ngx_int_t
 ngx_http_oci_map(ngx_http_request_t *r, ngx_oci_ctx_t *ctx)
 {
     u_char              *p, *rest, *last;
-    ngx_str_t           *name;
-    ngx_uint_t           i;
-    ngx_oci_path_map_t  *map;
+    ngx_str_t           *name, from;
+    ngx_oci_path_map_t  *map, *mount;
 
     name = &ctx->route.repository;
 
@@ -309,24 +310,29 @@ ngx_http_oci_map(ngx_http_request_t *r, ngx_oci_ctx_t *ctx)
         return NGX_OK;
     }
 
-    map = ctx->registry->paths->elts;
+    map = ngx_http_oci_map_find(ctx->registry, name);
 
-    for (i = 0; i < ctx->registry->paths->nelts; i++) {
+    /* a cross-repository mount names a second one */
 
-        if (ngx_oci_path_match(name, &map[i].from)) {
-            break;
-        }
+    ngx_str_null(&from);
+    mount = NULL;
+
+    if (ctx->route.route == NGX_OCI_ROUTE_UPLOAD
+        && ngx_http_arg(r, (u_char *) "from", 4, &from) == NGX_OK)
+    {
+        mount = ngx_http_oci_map_find(ctx->registry, &from);
     }
 
-    if (i == ctx->registry->paths->nelts) {
+    if (map == NULL && mount == NULL) {
         return NGX_OK;
     }
 
     rest = name->data + name->len;
     last = r->unparsed_uri.data + r->unparsed_uri.len;
 
-    p = ngx_pnalloc(r->pool, sizeof("/v2/") - 1 + map[i].to.len + 1
-                             + (last - name->data));
+    p = ngx_pnalloc(r->pool, sizeof("/v2/") - 1 + (last - name->data)
+                             + (map ? map->to.len + 1 : 0)
+                             + (mount ? mount->to.len + 1 : 0));
     if (p == NULL) {
         return NGX_ERROR;
     }
@@ -335,13 +341,45 @@ ngx_http_oci_map(ngx_http_request_t *r, ngx_oci_ctx_t *ctx)
     p = ngx_cpymem(p, "/v2/", sizeof("/v2/") - 1);
 
     ctx->repository.data = p;
-    p = ngx_oci_path_replace(p, name, &map[i].from, &map[i].to);
+
+    if (map) {
+        p = ngx_oci_path_replace(p, name, &map->from, &map->to);
+
+    } else {
+        p = ngx_cpymem(p, name->data, name->len);
+    }
+
     ctx->repository.len = p - ctx->repository.data;
+
+    if (mount) {
+        p = ngx_cpymem(p, rest, from.data - rest);
+        p = ngx_oci_path_replace(p, &from, &mount->from, &mount->to);
+        rest = from.data + from.len;
+    }
 
     p = ngx_cpymem(p, rest, last - rest);
     ctx->uri.len = p - ctx->uri.data;
 
     return NGX_OK;
+}
+
+
+static ngx_oci_path_map_t *
+ngx_http_oci_map_find(ngx_oci_registry_t *registry, ngx_str_t *name)
+{
+    ngx_uint_t           i;
+    ngx_oci_path_map_t  *map;
+
+    map = registry->paths->elts;
+
+    for (i = 0; i < registry->paths->nelts; i++) {
+
+        if (ngx_oci_path_match(name, &map[i].from)) {
+            return &map[i];
+        }
+    }
+
+    return NULL;
 }
 
 
@@ -537,7 +575,7 @@ ngx_http_oci_preconfiguration(ngx_conf_t *cf)
         var->data = v->data;
     }
 
-    return NGX_OK;
+    return ngx_oci_token_add_variables(cf);
 }
 
 

@@ -26,6 +26,15 @@ typedef struct {
 } ngx_oci_pass_t;
 
 
+/* an oci_token location */
+
+typedef struct {
+    ngx_oci_registry_t         *registry;
+    ngx_http_handler_pt         proxy;      /* the proxy module's handler */
+    ngx_str_t                   name;       /* of the location */
+} ngx_oci_token_t;
+
+
 typedef struct {
     ngx_array_t                *passes;     /* of ngx_oci_pass_t; NULL: no
                                                oci_pass here */
@@ -34,6 +43,9 @@ typedef struct {
     ngx_uint_t                  prometheus; /* of oci_status */
     u_char                     *file;       /* of oci_pass, for errors */
     ngx_uint_t                  line;
+    ngx_oci_token_t            *token;      /* NULL: no oci_token here */
+    ngx_array_t                *tokens;     /* of ngx_oci_token_t *: of a
+                                               server, or NULL */
 } ngx_oci_loc_conf_t;
 
 
@@ -52,6 +64,12 @@ void ngx_oci_pass_async(ngx_http_request_t *r);
 ngx_oci_pass_t *ngx_oci_pass_find(ngx_http_request_t *r,
     ngx_oci_loc_conf_t *olcf);
 void ngx_oci_pass_init_filter(void);
+/* a line of an expansion, unless the registry has an own one */
+u_char *ngx_oci_pass_line(u_char *p, ngx_oci_registry_t *registry,
+    const char *name, const char *fmt, ...);
+/* the registry's own proxy_* lines, and room for them */
+u_char *ngx_oci_pass_own_lines(u_char *p, ngx_oci_registry_t *registry);
+size_t ngx_oci_pass_own_size(ngx_oci_registry_t *registry);
 
 /* ngx_oci_error.c */
 ngx_int_t ngx_oci_error(ngx_http_request_t *r, ngx_uint_t status,
@@ -128,10 +146,31 @@ ngx_int_t ngx_oci_auth_request(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
     void (*handler)(ngx_http_request_t *r, ngx_int_t rc));
 ngx_int_t ngx_oci_auth_init_process(ngx_cycle_t *cycle);
 
+/* forgets a remembered value that the registry answered with a 401 */
+void ngx_oci_auth_refused(ngx_oci_registry_t *registry, ngx_str_t *value);
+
+/*
+ * The realm of the registry's token service, which may be called.  NGX_OK;
+ * NGX_DONE: the registry has none; NGX_DECLINED: not known, discover() finds
+ * out, as challenge() does; NGX_ERROR: no memory.
+ */
+ngx_int_t ngx_oci_auth_realm(ngx_oci_registry_t *registry, ngx_pool_t *pool,
+    ngx_str_t *realm);
+ngx_int_t ngx_oci_auth_discover(ngx_oci_registry_t *registry,
+    ngx_oci_auth_waiter_t *waiter);
+/* NGX_OK: a Bearer challenge whose realm may be called, is remembered;
+   NGX_DECLINED: it is not one */
+ngx_int_t ngx_oci_auth_learn(ngx_oci_registry_t *registry,
+    ngx_str_t *challenge, ngx_oci_challenge_t *ch, ngx_log_t *log);
+
 /* may a host of a realm, or of a redirect, be called? */
 ngx_uint_t ngx_oci_auth_host_allowed(ngx_array_t *hosts, ngx_oci_url_t *url);
+/* is it reached through the registry's group? */
+ngx_uint_t ngx_oci_auth_own_origin(ngx_oci_registry_t *registry,
+    ngx_oci_url_t *url);
 
 /* ngx_oci_token.c: oci_token, and the realms that lead to it */
+ngx_int_t ngx_oci_token_add_variables(ngx_conf_t *cf);
 char *ngx_oci_token_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 /* points the realm of a challenge that is passed on at the server's
    oci_token location of the registry, if there is one */

@@ -605,7 +605,7 @@ ngx_oci_url_ipv6(u_char *p, size_t len)
                                  "255.255.255.255")];
     struct in6_addr  addr;
 
-    if (len >= sizeof(text) || memchr(p, '\0', len)) {
+    if (len >= sizeof(text)) {
         return NGX_ERROR;
     }
 
@@ -639,14 +639,6 @@ ngx_oci_url_host(u_char *p, size_t len)
 
     for ( ;; ) {
         label = p;
-
-        if (p == last) {
-
-            /* one dot at the end is that of the root */
-
-            break;
-        }
-
         digits = 1;
 
         for ( /* void */ ; p < last && *p != '.'; p++) {
@@ -688,7 +680,12 @@ ngx_oci_url_host(u_char *p, size_t len)
             break;
         }
 
-        p++;
+        if (++p == last) {
+
+            /* one dot at the end is that of the root */
+
+            return digits ? NGX_ERROR : NGX_OK;
+        }
     }
 
     if (!digits) {

@@ -37,8 +37,8 @@ typedef struct {
  * or the value is malformed (to be ignored: the answer is 200);
  * NGX_DECLINED where it is well-formed but no range is satisfiable (416);
  * NGX_ERROR where it names more than max ranges (400).
- * A malformed set is one with any syntax error; "5-2" counts as
- * unsatisfiable (416), as the conformance suite and nginx have it.
+ * A malformed set is one with any syntax error or an empty member; "5-2"
+ * counts as unsatisfiable (416), as the conformance suite and nginx have it.
  */
 ngx_int_t ngx_oci_range_parse(ngx_str_t *value, off_t size,
     ngx_oci_range_t *ranges, ngx_uint_t max);
@@ -81,6 +81,8 @@ typedef struct {
  * fragment, a port out of range, hosts with bytes outside [A-Za-z0-9._-]
  * (or a bracketed IPv6 literal), and numeric-looking hosts that are not a
  * canonical dotted quad (decimal, octal and hexadecimal forms of IPv4).
+ * Refuses "//..." and a query right after the authority, too.  A name may
+ * end in the dot of the root, which is kept in host.
  * NGX_OK or NGX_ERROR.
  */
 ngx_int_t ngx_oci_url_parse(ngx_str_t *value, ngx_oci_url_t *url);

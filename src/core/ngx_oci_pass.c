@@ -23,13 +23,8 @@ static char *ngx_oci_pass_child(ngx_conf_t *cf, ngx_oci_registry_t *registry,
     ngx_oci_pass_t *pass);
 static char *ngx_oci_pass_expand(ngx_conf_t *cf,
     ngx_oci_registry_t *registry);
-static u_char *ngx_oci_pass_line(u_char *p, ngx_oci_registry_t *registry,
-    const char *name, const char *fmt, ...);
 static ngx_uint_t ngx_oci_pass_overridden(ngx_oci_registry_t *registry,
     const char *name);
-static u_char *ngx_oci_pass_own_lines(u_char *p,
-    ngx_oci_registry_t *registry);
-static size_t ngx_oci_pass_own_size(ngx_oci_registry_t *registry);
 static void ngx_oci_pass_authorized(ngx_http_request_t *r, ngx_int_t rc);
 static ngx_int_t ngx_oci_pass_header_filter(ngx_http_request_t *r);
 static ngx_int_t ngx_oci_pass_rewrite(ngx_http_request_t *r,
@@ -315,7 +310,7 @@ ngx_oci_pass_expand(ngx_conf_t *cf, ngx_oci_registry_t *registry)
 }
 
 
-static u_char *
+u_char *
 ngx_oci_pass_line(u_char *p, ngx_oci_registry_t *registry, const char *name,
     const char *fmt, ...)
 {
@@ -364,7 +359,7 @@ ngx_oci_pass_overridden(ngx_oci_registry_t *registry, const char *name)
 }
 
 
-static size_t
+size_t
 ngx_oci_pass_own_size(ngx_oci_registry_t *registry)
 {
     size_t         size;
@@ -393,7 +388,7 @@ ngx_oci_pass_own_size(ngx_oci_registry_t *registry)
 
 /* the registry's proxy_* lines, quoted again */
 
-static u_char *
+u_char *
 ngx_oci_pass_own_lines(u_char *p, ngx_oci_registry_t *registry)
 {
     size_t         k;
@@ -608,15 +603,26 @@ ngx_oci_pass_header_filter(ngx_http_request_t *r)
             {
                 return NGX_ERROR;
             }
+
+        } else if (h[i].key.len == 16
+                   && ngx_strncasecmp(h[i].key.data,
+                                      (u_char *) "WWW-Authenticate", 16)
+                      == 0)
+        {
+            if (ngx_oci_token_rewrite(r, ctx->registry, &h[i].value)
+                != NGX_OK)
+            {
+                return NGX_ERROR;
+            }
         }
     }
 
-    if (r->headers_out.www_authenticate
-        && ngx_oci_token_rewrite(r, ctx->registry,
-                                 &r->headers_out.www_authenticate->value)
-           != NGX_OK)
+    if (r->headers_out.status == NGX_HTTP_UNAUTHORIZED
+        && ctx->registry->credentials == NGX_OCI_CREDENTIALS_STORED)
     {
-        return NGX_ERROR;
+        /* a token that was revoked is not used again */
+
+        ngx_oci_auth_refused(ctx->registry, &ctx->upstream_authorization);
     }
 
     return ngx_http_next_header_filter(r);

@@ -628,8 +628,8 @@ ngx_oci_registry_done(ngx_conf_t *cf, ngx_oci_registry_t *registry)
         registry->host = registry->group;
     }
 
-    if (registry->ssl && registry->ssl_verify
-        && registry->trusted_certificate.len == 0)
+    if (registry->ssl_verify && registry->trusted_certificate.len == 0
+        && (registry->ssl || access(ngx_oci_registry_ca, R_OK) == 0))
     {
         if (access(ngx_oci_registry_ca, R_OK) != 0) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,

@@ -77,6 +77,10 @@ typedef struct {
 
 /*
  * Parses the raw (undecoded) request target, path and query, into *route.
+ * The path is read from the right: names and upload ids may hold any of the
+ * API's words, and what ends as the path of a manifest, blob or referrers
+ * list is one, not an upload's id.  The query is checked for control bytes,
+ * spaces and "#" only.
  * The one escape that is accepted is "%3A" (any case) for the colon of a
  * digest: then and only then route->reference is a decoded copy in buf,
  * which must hold NGX_OCI_DIGEST_LEN bytes.

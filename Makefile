@@ -1,0 +1,158 @@
+
+# nginx-oci
+#
+#   make                    modules against the installed nginx (nginx-dev)
+#   make NGINX_SRC=dir      nginx and modules from a source tree
+#   make deps               installs the Debian packages that are missing
+#   make run                an edge to try, see README.md
+#   make test               the test suite
+#   make test-asan          the same with sanitizers
+#   make fuzz               fuzzes the parsers, FUZZ_SECONDS for each
+#   make bench              benchmarks
+
+SHELL = /bin/bash
+
+NGINX_DEV   = /usr/share/nginx/src
+BUILD       = $(CURDIR)/build
+MODULES     = $(BUILD)/modules
+OBJ         = $(BUILD)/obj
+
+SO          = ngx_http_oci_module.so ngx_http_oci_cache_module.so
+SOURCES     = $(wildcard src/*/*.c src/*/*.h src/*/*.map)
+
+CC_OPT      = -g -O2 -fPIC -Wextra -Wno-unused-parameter
+SANITIZE    = -g -O1 -fsanitize=address,undefined -fno-omit-frame-pointer \
+              -DNGX_DEBUG_PALLOC=1 -Wno-error
+
+PURE        = src/core/ngx_oci_route.c src/core/ngx_oci_header.c \
+              src/core/ngx_oci_crc32c.c
+UNITS       = $(patsubst t/unit/%.c,$(BUILD)/unit/%,$(wildcard t/unit/*.c))
+FUZZERS     = $(patsubst t/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard t/fuzz/*.c))
+FUZZ_SECONDS ?= 30
+
+NGINX_INCS  = -I$(NGINX_DEV)/src/core -I$(NGINX_DEV)/src/event \
+              -I$(NGINX_DEV)/src/os/unix -I$(OBJ) -Isrc/core
+
+TEST_ENV    = TEST_NGINX_BINARY=$${TEST_NGINX_BINARY:-$$(PATH=$$PATH:/usr/sbin command -v nginx)} \
+              TEST_NGINX_MODULES=$${TEST_NGINX_MODULES:-$(MODULES)}
+
+TESTS      ?= t
+
+
+.PHONY: all modules deps need run test test-asan fuzz bench clean unit
+
+all: modules
+
+ifdef NGINX_SRC
+
+modules: $(BUILD)/src/stamp
+
+# the tree is not written to: it is copied, configured and built here
+
+$(BUILD)/src/stamp: config $(SOURCES)
+	@test -f '$(NGINX_SRC)/auto/configure' -o -f '$(NGINX_SRC)/configure' \
+	|| { echo "NGINX_SRC=$(NGINX_SRC) is no nginx source tree" >&2; exit 1; }
+	@tools/deps.sh build-src check
+	rm -rf $(BUILD)/src && mkdir -p $(BUILD)/src $(MODULES)
+	cp -R '$(NGINX_SRC)/.' $(BUILD)/src/nginx
+	cd $(BUILD)/src/nginx \
+	&& { test -f configure || cp auto/configure configure; } \
+	&& ./configure --with-compat --with-debug --with-threads \
+	    --with-http_ssl_module --with-http_v2_module \
+	    --with-http_slice_module --with-http_stub_status_module \
+	    --with-http_auth_request_module --with-http_realip_module \
+	    --with-cc-opt='$(CC_OPT)' \
+	    --add-dynamic-module=$(CURDIR) > $(BUILD)/src/configure.log
+	$(MAKE) -C $(BUILD)/src/nginx > $(BUILD)/src/make.log
+	cp $(addprefix $(BUILD)/src/nginx/objs/,$(SO)) $(MODULES)/
+	touch $@
+
+else
+
+modules: $(addprefix $(MODULES)/,$(SO))
+
+$(OBJ)/Makefile: config
+	@tools/deps.sh build check
+	@mkdir -p $(OBJ)
+	cd $(NGINX_DEV) && . ./conf_flags && ./configure \
+	    "$${NGX_CONF_FLAGS[@]}" --with-cc-opt='$(CC_OPT)' \
+	    --with-ld-opt=-fPIC --add-dynamic-module=$(CURDIR) \
+	    --builddir=$(OBJ) > $(BUILD)/configure.log
+
+$(OBJ)/stamp: $(OBJ)/Makefile $(SOURCES)
+	$(MAKE) -f $(OBJ)/Makefile -C $(NGINX_DEV) modules > $(BUILD)/make.log
+	@touch $@
+
+$(addprefix $(MODULES)/,$(SO)): $(MODULES)/%: $(OBJ)/stamp
+	@mkdir -p $(MODULES)
+	cp $(OBJ)/$* $@
+
+endif
+
+
+deps:
+	@tools/deps.sh all install
+
+need:
+	@tools/deps.sh all check 2>/dev/null || tools/deps.sh all install
+
+
+run: need
+	@$(MAKE) --no-print-directory modules
+	@tools/run.sh
+
+
+unit: $(UNITS)
+
+$(BUILD)/unit/%: t/unit/%.c $(wildcard t/unit/*.h) $(PURE) $(SOURCES) $(OBJ)/Makefile
+	@mkdir -p $(BUILD)/unit
+	$(CC) -g -O1 -Wall -Wextra -Wno-unused-parameter $(NGINX_INCS) \
+	    -o $@ $< $(PURE)
+
+test: need
+	@$(MAKE) --no-print-directory modules unit
+	$(TEST_ENV) prove --timer $(TESTS)
+
+
+# nginx itself too is built with the sanitizers: the packages' source, which
+# nginx-dev has no C files of
+
+test-asan: need $(BUILD)/asan/stamp
+	TEST_NGINX_BINARY=$(BUILD)/asan/nginx/objs/nginx \
+	TEST_NGINX_MODULES=$(BUILD)/asan/nginx/objs \
+	TEST_NGINX_ASAN=1 prove --timer $(TESTS)
+
+$(BUILD)/asan/stamp: config $(SOURCES)
+	@tools/nginx-source.sh $(BUILD)/asan '$(NGINX_SRC)'
+	cd $(BUILD)/asan/nginx && ./configure --with-compat --with-debug \
+	    --with-threads --with-http_ssl_module --with-http_v2_module \
+	    --with-http_slice_module --with-http_stub_status_module \
+	    --with-http_auth_request_module --with-http_realip_module \
+	    --with-cc-opt='$(SANITIZE)' --with-ld-opt='-fsanitize=address,undefined' \
+	    --add-dynamic-module=$(CURDIR) > ../configure.log
+	$(MAKE) -C $(BUILD)/asan/nginx > $(BUILD)/asan/make.log 2>&1
+	touch $@
+
+
+$(BUILD)/fuzz/%: t/fuzz/%.c $(wildcard t/fuzz/*.h) $(PURE) $(OBJ)/Makefile
+	@mkdir -p $(BUILD)/fuzz
+	clang -g -O1 -fsanitize=fuzzer,address,undefined \
+	    -fno-sanitize-recover=undefined $(NGINX_INCS) -o $@ $< $(PURE)
+
+fuzz: $(FUZZERS)
+	@for f in $(notdir $(FUZZERS)); do \
+	    mkdir -p $(BUILD)/fuzz/corpus/$$f; \
+	    echo "== $$f"; \
+	    $(BUILD)/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -verbosity=0 \
+	        -artifact_prefix=$(BUILD)/fuzz/ \
+	        $(BUILD)/fuzz/corpus/$$f t/fuzz/corpus/$$f || exit 1; \
+	done; echo "no findings"
+
+
+bench: need
+	@$(MAKE) --no-print-directory modules
+	@benchmarks/run
+
+
+clean:
+	rm -rf $(BUILD)
