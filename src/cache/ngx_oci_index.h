@@ -97,6 +97,8 @@ struct ngx_oci_index_sh_s {
     ngx_queue_t               queue;        /* LRU, most recent first */
     uint64_t                  bytes;        /* on disk, all entries */
     uint64_t                  count;
+    time_t                    bypass;       /* no new fills before: the disk
+                                               failed */
     int64_t                   free;         /* bytes on the file system, as
                                                the manager last saw; -1 */
 };
@@ -107,6 +109,14 @@ typedef struct {
     uint64_t                  end;
 } ngx_oci_span_t;
 
+
+/* may a fill of this blob begin or go on?  NGX_OK: there is room, or all of
+   it is stored; NGX_BUSY: the disk failed; NGX_DECLINED: less than min_free
+   is left */
+ngx_int_t ngx_oci_index_admit(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest);
+/* writing failed: new fills are refused for a while (s) */
+void ngx_oci_index_bypass(ngx_oci_cache_t *cache, time_t time);
 
 /* bytes on disk and entries, all of them together */
 void ngx_oci_index_totals(ngx_oci_cache_t *cache, uint64_t *bytes,
@@ -137,6 +147,13 @@ ngx_uint_t ngx_oci_index_usable(ngx_oci_cache_t *cache,
  */
 uint64_t ngx_oci_index_readable(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, uint64_t pos, uint64_t end, ngx_uint_t wait);
+
+/*
+ * 1 if bytes are readable at pos while the slot's mark of waiting still
+ * stands: whoever wrote them did not see the mark, a wake-up was lost.
+ */
+ngx_uint_t ngx_oci_index_lost(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry, uint64_t pos);
 
 /* verified?  With wait set and it is not, the slot is marked as waiting */
 ngx_uint_t ngx_oci_index_verified(ngx_oci_cache_t *cache,

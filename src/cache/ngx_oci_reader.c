@@ -367,7 +367,7 @@ ngx_oci_reader_open(ngx_oci_reader_t *rd)
 static ngx_uint_t
 ngx_oci_reader_admit(ngx_oci_reader_t *rd)
 {
-    int64_t           free;
+    ngx_int_t         rc;
     ngx_oci_cache_t  *cache;
 
     cache = rd->cache;
@@ -380,19 +380,21 @@ ngx_oci_reader_admit(ngx_oci_reader_t *rd)
         return 0;
     }
 
-    free = cache->index->free;
+    rc = ngx_oci_index_admit(cache, &rd->ctx->route.digest);
 
-    if (free >= 0 && free < cache->min_free
-        && ngx_oci_index_acquire(cache, &rd->ctx->route.digest, NULL) == NULL)
-    {
+    if (rc == NGX_DECLINED) {
         ngx_log_error(NGX_LOG_WARN, rd->r->connection->log, 0,
                       "less than min_free is left for oci cache zone "
                       "\"%V\", the blob is passed through",
                       &cache->zone->shm.name);
-        return 0;
+
+    } else if (rc == NGX_BUSY) {
+        ngx_log_error(NGX_LOG_INFO, rd->r->connection->log, 0,
+                      "the disk of oci cache zone \"%V\" failed, the blob "
+                      "is passed through", &cache->zone->shm.name);
     }
 
-    return 1;
+    return rc == NGX_OK;
 }
 
 
@@ -482,6 +484,12 @@ ngx_oci_reader_woken(void *data)
     rd->sleeping = 0;
 
     ngx_http_set_log_request(c->log, rd->r);
+
+    if (ngx_oci_blob_fallback()
+        && ngx_oci_index_lost(rd->cache, rd->blob->entry, rd->pos))
+    {
+        ngx_oci_stat_add(NGX_OCI_STAT_WAKEUP_FALLBACKS, 1);
+    }
 
     if (rd->header_sent) {
         ngx_oci_send_body(rd);

@@ -441,6 +441,7 @@ ngx_oci_run_write_done(void *data)
                       "writing a blob in \"%V\" failed",
                       &blob->cache->path->name);
         ngx_oci_stat_add(NGX_OCI_STAT_DISK_ERRORS, 1);
+        ngx_oci_index_bypass(blob->cache, NGX_OCI_RUN_BYPASS);
         ngx_oci_run_end(run, NGX_ERROR);
         return;
     }
@@ -670,6 +671,14 @@ ngx_oci_run_check_task(void *data, ngx_log_t *log)
     record.state = (crc == record.crc) ? NGX_OCI_SLICE_PRESENT
                                        : NGX_OCI_SLICE_ABSENT;
 
+    /* what is fetched instead of it has to be verified again */
+
+    if (record.state == NGX_OCI_SLICE_ABSENT
+        && ngx_oci_store_unverify(blob->store.map) != NGX_OK)
+    {
+        return;
+    }
+
     if (ngx_oci_store_record(blob->store.map, slice, record.crc,
                              record.state)
         == NGX_OK
@@ -694,6 +703,7 @@ ngx_oci_run_check_done(void *data)
         ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
                       "a slice at %uL did not survive, it is fetched again",
                       run->start);
+        run->fill->verify.header.flags &= ~NGX_OCI_STORE_VERIFIED;
     }
 
     ngx_oci_index_slice(blob->cache, blob->entry,

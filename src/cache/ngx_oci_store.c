@@ -552,6 +552,29 @@ ngx_oci_store_header(int map, ngx_oci_store_header_t *header)
 }
 
 
+ngx_int_t
+ngx_oci_store_unverify(int map)
+{
+    ngx_oci_store_header_t  h;
+
+    if (pread(map, &h, sizeof(ngx_oci_store_header_t), 0)
+        != sizeof(ngx_oci_store_header_t))
+    {
+        return NGX_ERROR;
+    }
+
+    if (!(h.flags & NGX_OCI_STORE_VERIFIED)) {
+        return NGX_OK;
+    }
+
+    h.flags &= ~NGX_OCI_STORE_VERIFIED;
+    h.hashed = 0;
+    h.hash_len = 0;
+
+    return ngx_oci_store_header(map, &h);
+}
+
+
 static uint32_t
 ngx_oci_store_header_crc(ngx_oci_store_header_t *header)
 {

@@ -88,6 +88,9 @@ ngx_int_t ngx_oci_store_record(int map, size_t n, uint32_t crc,
 /* writes the header; the lock must be held */
 ngx_int_t ngx_oci_store_header(int map, ngx_oci_store_header_t *header);
 
+/* takes the verified mark off the header; the lock must be held */
+ngx_int_t ngx_oci_store_unverify(int map);
+
 /* pwrite() of all n bytes; NGX_ERROR with errno */
 ngx_int_t ngx_oci_store_write(int fd, u_char *p, size_t n, off_t offset);
 

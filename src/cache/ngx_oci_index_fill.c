@@ -1,0 +1,502 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ */
+
+
+#include "ngx_oci_index_sh.h"
+
+
+#define NGX_OCI_INDEX_WANTS  256    /* wants looked at by one plan() */
+
+
+static ngx_int_t ngx_oci_index_plan_from(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry, uint64_t pos, uint64_t end, uint64_t max,
+    ngx_oci_span_t *busy, ngx_uint_t n, ngx_oci_span_t *span,
+    ngx_uint_t *check);
+
+
+ngx_oci_want_t *
+ngx_oci_index_want(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    uint64_t pos, uint64_t end)
+{
+    ngx_oci_want_t  *want;
+
+    ngx_oci_index_lock(cache);
+
+    want = ngx_oci_index_alloc(cache, sizeof(ngx_oci_want_t));
+
+    if (want) {
+        want->entry = entry;
+        want->pos = pos;
+        want->end = end;
+        want->slot = ngx_oci_doorbell_slot(cache);
+        ngx_queue_insert_tail(&entry->wants, &want->queue);
+    }
+
+    ngx_oci_index_unlock(cache);
+
+    return want;
+}
+
+
+void
+ngx_oci_index_want_move(ngx_oci_cache_t *cache, ngx_oci_want_t *want,
+    uint64_t pos)
+{
+    ngx_oci_index_lock(cache);
+    want->pos = pos;
+    ngx_oci_index_unlock(cache);
+}
+
+
+void
+ngx_oci_index_unwant(ngx_oci_cache_t *cache, ngx_oci_want_t *want)
+{
+    ngx_oci_index_lock(cache);
+    ngx_queue_remove(&want->queue);
+    ngx_slab_free_locked(cache->shpool, want);
+    ngx_oci_index_unlock(cache);
+}
+
+
+void
+ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    ngx_oci_registry_t *registry, ngx_str_t *repository,
+    ngx_str_t *authorization)
+{
+    size_t             len;
+    uint32_t           id;
+    ngx_oci_source_t  *src;
+
+    if (authorization->len + repository->len > NGX_OCI_SOURCE_MAX) {
+        return;
+    }
+
+    id = ngx_crc32_long(registry->name.data, registry->name.len);
+    len = offsetof(ngx_oci_source_t, data) + repository->len
+          + authorization->len;
+
+    ngx_oci_index_lock(cache);
+
+    src = entry->source;
+
+    if (src && src->registry == id
+        && src->repository_len == repository->len
+        && src->authorization_len == authorization->len
+        && ngx_memcmp(src->data, repository->data, repository->len) == 0
+        && ngx_memcmp(src->data + repository->len, authorization->data,
+                      authorization->len) == 0)
+    {
+        ngx_oci_index_unlock(cache);
+        return;
+    }
+
+    src = ngx_slab_alloc_locked(cache->shpool, len);
+
+    if (src) {
+        src->registry = id;
+        src->repository_len = (uint16_t) repository->len;
+        src->authorization_len = (uint16_t) authorization->len;
+        ngx_memcpy(src->data, repository->data, repository->len);
+        ngx_memcpy(src->data + repository->len, authorization->data,
+                   authorization->len);
+
+        if (entry->source) {
+            ngx_slab_free_locked(cache->shpool, entry->source);
+        }
+
+        entry->source = src;
+    }
+
+    ngx_oci_index_unlock(cache);
+}
+
+
+ngx_int_t
+ngx_oci_index_source_get(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    u_char *buf, uint32_t *registry, ngx_str_t *repository,
+    ngx_str_t *authorization)
+{
+    ngx_oci_source_t  *src;
+
+    ngx_oci_index_lock(cache);
+
+    src = entry->source;
+
+    if (src == NULL) {
+        ngx_oci_index_unlock(cache);
+        return NGX_DECLINED;
+    }
+
+    *registry = src->registry;
+    repository->len = src->repository_len;
+    authorization->len = src->authorization_len;
+
+    /* index_source() keeps nothing longer than NGX_OCI_SOURCE_MAX */
+
+    ngx_memcpy(buf, src->data, repository->len + authorization->len);
+
+    ngx_oci_index_unlock(cache);
+
+    repository->data = buf;
+    authorization->data = buf + repository->len;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_oci_index_plan(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    uint64_t ahead, uint64_t max, ngx_uint_t all, ngx_oci_span_t *busy,
+    ngx_uint_t n, ngx_oci_span_t *span, ngx_uint_t *check)
+{
+    uint64_t         end;
+    ngx_int_t        rc;
+    ngx_uint_t       i;
+    ngx_queue_t     *q;
+    ngx_oci_want_t  *want;
+
+    rc = NGX_DECLINED;
+
+    ngx_oci_index_lock(cache);
+
+    for (q = ngx_queue_head(&entry->wants), i = 0;
+         q != ngx_queue_sentinel(&entry->wants) && i < NGX_OCI_INDEX_WANTS;
+         q = ngx_queue_next(q), i++)
+    {
+        want = ngx_queue_data(q, ngx_oci_want_t, queue);
+
+        end = ngx_min(want->end, want->pos + ahead);
+
+        rc = ngx_oci_index_plan_from(cache, entry, want->pos, end, max,
+                                     busy, n, span, check);
+        if (rc == NGX_OK) {
+
+            /* the next plan begins with another reader */
+
+            ngx_queue_remove(q);
+            ngx_queue_insert_tail(&entry->wants, q);
+
+            break;
+        }
+    }
+
+    if (rc != NGX_OK && all) {
+        rc = ngx_oci_index_plan_from(cache, entry, 0, entry->size, max,
+                                     busy, n, span, check);
+    }
+
+    ngx_oci_index_unlock(cache);
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_oci_index_plan_from(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    uint64_t pos, uint64_t end, uint64_t max, ngx_oci_span_t *busy,
+    ngx_uint_t n, ngx_oci_span_t *span, ngx_uint_t *check)
+{
+    size_t      slice, last;
+    u_char     *unchecked;
+    uint64_t    at;
+    ngx_uint_t  i, found;
+
+    end = ngx_min(end, entry->size);
+
+    if (pos >= end) {
+        return NGX_DECLINED;
+    }
+
+    unchecked = entry->map + ngx_oci_index_half(entry);
+    last = (end - 1) / cache->slice;
+    found = 0;
+
+    for (slice = pos / cache->slice; slice <= last; slice++) {
+
+        at = (uint64_t) slice * cache->slice;
+
+        for (i = 0; i < n; i++) {
+            if (at < busy[i].end && busy[i].pos < at + cache->slice) {
+                break;
+            }
+        }
+
+        if (i < n || ngx_oci_bit_get(entry->map, slice)) {
+            if (found) {
+                break;
+            }
+
+            continue;
+        }
+
+        if (ngx_oci_bit_get(unchecked, slice)) {
+            if (!found) {
+                span->pos = at;
+                span->end = ngx_min(at + cache->slice, entry->size);
+                *check = 1;
+                return NGX_OK;
+            }
+
+            break;
+        }
+
+        if (!found) {
+            span->pos = at;
+            *check = 0;
+            found = 1;
+        }
+
+        span->end = ngx_min(at + cache->slice, entry->size);
+
+        if (span->end - span->pos >= max) {
+            break;
+        }
+    }
+
+    return found ? NGX_OK : NGX_DECLINED;
+}
+
+
+uint64_t
+ngx_oci_index_gap(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    uint64_t pos)
+{
+    size_t  n;
+
+    ngx_oci_index_lock(cache);
+
+    for (n = pos / cache->slice; n < entry->slices; n++) {
+        if (ngx_oci_bit_get(entry->map, n)) {
+            break;
+        }
+    }
+
+    ngx_oci_index_unlock(cache);
+
+    return ngx_min((uint64_t) n * cache->slice, entry->size);
+}
+
+
+ngx_uint_t
+ngx_oci_index_wanted(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
+{
+    ngx_uint_t  wanted;
+
+    ngx_oci_index_lock(cache);
+    wanted = !ngx_queue_empty(&entry->wants);
+    ngx_oci_index_unlock(cache);
+
+    return wanted;
+}
+
+
+void
+ngx_oci_index_publish(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    ngx_uint_t i, uint64_t start, uint64_t mark, uint64_t added)
+{
+    uint64_t  waiters;
+
+    ngx_oci_index_lock(cache);
+
+    entry->runs[i].start = start;
+    entry->runs[i].mark = mark;
+
+    entry->bytes += added;
+    cache->index->bytes += added;
+
+    waiters = 0;
+
+    if (added) {
+        waiters = entry->waiters;
+        entry->waiters = 0;
+    }
+
+    ngx_oci_index_unlock(cache);
+
+    ngx_oci_doorbell_ring(cache, waiters);
+}
+
+
+void
+ngx_oci_index_slice(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    size_t n, ngx_uint_t present)
+{
+    u_char    *unchecked;
+    uint64_t   waiters, size;
+
+    ngx_oci_index_lock(cache);
+
+    unchecked = entry->map + ngx_oci_index_half(entry);
+    waiters = 0;
+
+    if (present) {
+        if (!ngx_oci_bit_get(entry->map, n)) {
+            ngx_oci_bit_set(entry->map, n);
+            entry->have++;
+        }
+
+        waiters = entry->waiters;
+        entry->waiters = 0;
+
+    } else {
+        if (ngx_oci_bit_get(entry->map, n)) {
+            ngx_oci_bit_clear(entry->map, n);
+            entry->have--;
+        }
+
+        size = ngx_min(cache->slice, entry->bytes);
+        entry->bytes -= size;
+        cache->index->bytes -= size;
+        entry->verified = 0;
+    }
+
+    ngx_oci_bit_clear(unchecked, n);
+
+    ngx_oci_index_unlock(cache);
+
+    ngx_oci_doorbell_ring(cache, waiters);
+}
+
+
+ngx_uint_t
+ngx_oci_index_has(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry, size_t n)
+{
+    ngx_uint_t  has;
+
+    ngx_oci_index_lock(cache);
+    has = ngx_oci_bit_get(entry->map, n) ? 1 : 0;
+    ngx_oci_index_unlock(cache);
+
+    return has;
+}
+
+
+ngx_int_t
+ngx_oci_index_own(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
+{
+    ngx_int_t  rc, slot;
+
+    slot = ngx_oci_doorbell_slot(cache);
+
+    if (slot < 0) {
+        return NGX_BUSY;
+    }
+
+    ngx_oci_index_lock(cache);
+
+    if (entry->owner == -1) {
+        entry->owner = (int32_t) slot;
+        ngx_memzero(entry->runs, sizeof(entry->runs));
+        rc = NGX_OK;
+
+    } else {
+        rc = NGX_BUSY;
+    }
+
+    ngx_oci_index_unlock(cache);
+
+    return rc;
+}
+
+
+void
+ngx_oci_index_disown(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    ngx_uint_t failed)
+{
+    uint64_t  waiters;
+
+    ngx_oci_index_lock(cache);
+
+    entry->owner = -1;
+    ngx_memzero(entry->runs, sizeof(entry->runs));
+
+    if (failed) {
+        entry->failed++;
+    }
+
+    waiters = entry->waiters;
+    entry->waiters = 0;
+
+    ngx_oci_index_unlock(cache);
+
+    ngx_oci_doorbell_ring(cache, waiters);
+}
+
+
+ngx_int_t
+ngx_oci_index_ring_owner(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
+{
+    int32_t  owner;
+
+    ngx_oci_index_lock(cache);
+    owner = entry->owner;
+    ngx_oci_index_unlock(cache);
+
+    if (owner < 0) {
+        return NGX_DECLINED;
+    }
+
+    ngx_oci_doorbell_ring(cache, (uint64_t) 1 << owner);
+
+    return NGX_OK;
+}
+
+
+void
+ngx_oci_index_set_verified(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
+{
+    uint64_t  waiters;
+
+    ngx_oci_index_lock(cache);
+
+    entry->verified = 1;
+    entry->mismatches = 0;
+    entry->backoff = 0;
+
+    waiters = entry->waiters;
+    entry->waiters = 0;
+
+    ngx_oci_index_unlock(cache);
+
+    ngx_oci_doorbell_ring(cache, waiters);
+}
+
+
+void
+ngx_oci_index_reset(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    time_t backoff)
+{
+    uint64_t  waiters;
+
+    ngx_oci_index_lock(cache);
+
+    entry->generation++;
+    entry->verified = 0;
+    entry->loaded = 0;
+    entry->have = 0;
+    ngx_memzero(entry->map, 2 * ngx_oci_index_half(entry));
+    ngx_memzero(entry->runs, sizeof(entry->runs));
+
+    cache->index->bytes -= entry->bytes;
+    entry->bytes = 0;
+
+    if (backoff) {
+        entry->mismatches++;
+
+        /* the first is forgiven, then 2, 4, 8 ... times */
+
+        if (entry->mismatches > 1) {
+            entry->backoff = ngx_time()
+                             + (backoff << ngx_min(entry->mismatches - 2, 8));
+        }
+    }
+
+    waiters = entry->waiters;
+    entry->waiters = 0;
+
+    ngx_oci_index_unlock(cache);
+
+    ngx_oci_doorbell_ring(cache, waiters);
+}

@@ -1,0 +1,39 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * What the two files of the index share: ngx_oci_index.c has the entries,
+ * ngx_oci_index_fill.c what readers want and what a fill does.
+ */
+
+
+#ifndef _NGX_OCI_INDEX_SH_H_INCLUDED_
+#define _NGX_OCI_INDEX_SH_H_INCLUDED_
+
+
+#include "ngx_oci_index.h"
+
+
+#define ngx_oci_index_entry(n)                                                \
+    ((ngx_oci_entry_t *) ((u_char *) (n) - offsetof(ngx_oci_entry_t, node)))
+
+#define ngx_oci_index_half(e)     (((e)->slices + 7) / 8)
+
+#define ngx_oci_index_idle(e)                                                 \
+    ((e)->users == 0 && ngx_queue_empty(&(e)->wants))
+
+#define ngx_oci_bit_get(map, n)   ((map)[(n) >> 3] & (1 << ((n) & 7)))
+#define ngx_oci_bit_set(map, n)   (map)[(n) >> 3] |= (u_char) (1 << ((n) & 7))
+#define ngx_oci_bit_clear(map, n)                                             \
+    (map)[(n) >> 3] &= (u_char) ~(1 << ((n) & 7))
+
+
+/* the zone's mutex: nothing slow, and only *_locked allocations, under it */
+void ngx_oci_index_lock(ngx_oci_cache_t *cache);
+void ngx_oci_index_unlock(ngx_oci_cache_t *cache);
+
+/* zeroed memory, under the mutex; forgets entries that nobody uses for it */
+void *ngx_oci_index_alloc(ngx_oci_cache_t *cache, size_t size);
+
+
+#endif /* _NGX_OCI_INDEX_SH_H_INCLUDED_ */

@@ -1,0 +1,104 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * What the two files of the references share: ngx_oci_refs.c has those in
+ * memory, ngx_oci_refs_file.c those on disk.
+ */
+
+
+#ifndef _NGX_OCI_REFS_H_INCLUDED_
+#define _NGX_OCI_REFS_H_INCLUDED_
+
+
+#include "ngx_oci_index.h"
+
+
+#define NGX_OCI_REFS_VERSION    1
+#define NGX_OCI_REFS_KEY        32              /* bytes */
+#define NGX_OCI_REFS_NAME       (NGX_OCI_REFS_KEY * 2 + 1)
+#define NGX_OCI_REFS_TMP        (NGX_OCI_REFS_NAME + 2 * NGX_INT64_LEN       \
+                                 + sizeof("..tmp"))
+
+#define NGX_OCI_REFS_KEEP       (7 * 86400)     /* s, unused in memory */
+#define NGX_OCI_REFS_FRESH      86400           /* s, then a used file's
+                                                   mtime is renewed */
+#define NGX_OCI_REFS_AGAIN      60              /* s between equal writes */
+#define NGX_OCI_REFS_GONE       120             /* s a removal is known */
+#define NGX_OCI_REFS_SLOW       60              /* s, then what the disk said
+                                                   may precede a removal */
+#define NGX_OCI_REFS_EVICT      32              /* nodes for one */
+#define NGX_OCI_REFS_ROOM       128             /* bytes, smallest chunk */
+
+#define NGX_OCI_REFS_HOUR       3600            /* s between expirations, and
+                                                   the age of leftovers */
+#define NGX_OCI_REFS_PAUSE      5               /* ms between directories */
+
+
+typedef enum {
+    NGX_OCI_REFS_REF = 1,
+    NGX_OCI_REFS_RIGHT,
+    NGX_OCI_REFS_REMOVED        /* was a reference: the disk isn't asked */
+} ngx_oci_refs_type_e;
+
+
+typedef enum {
+    NGX_OCI_REFS_READ = 1,
+    NGX_OCI_REFS_WRITE,
+    NGX_OCI_REFS_UNLINK
+} ngx_oci_refs_op_e;
+
+
+/* in shared memory; freed by eviction.  Allocated up to media_type and its
+   length, rights and removals up to stored only */
+
+typedef struct {
+    ngx_rbtree_node_t         node;
+    ngx_queue_t               queue;        /* LRU */
+    u_char                    key[NGX_OCI_REFS_KEY];
+    time_t                    accessed;
+    time_t                    checked;      /* of a removal: when */
+    uint32_t                  room;         /* bytes it takes */
+    u_char                    type;         /* ..._type_e */
+    u_char                    alg;
+    u_char                    media_type_len;
+    time_t                    stored;       /* mtime of the file, about */
+    int64_t                   size;
+    u_char                    digest[NGX_OCI_DIGEST_BYTES];
+    u_char                    media_type[1];
+} ngx_oci_refs_node_t;
+
+
+struct ngx_oci_refs_sh_s {
+    uint32_t                  layout;       /* sizes of the structs here */
+    ngx_rbtree_t              rbtree;
+    ngx_rbtree_node_t         sentinel;
+    ngx_queue_t               queue;        /* LRU, most recent first */
+    uint64_t                  bytes;        /* of all nodes */
+    uint64_t                  max;          /* the rest is the index's */
+    time_t                    expired;      /* when files were last looked
+                                               through */
+    u_char                    salt[NGX_OCI_REFS_KEY];   /* of rights' keys */
+};
+
+
+/* ngx_oci_refs.c: under the mutex but for the first two */
+void ngx_oci_refs_lock(ngx_oci_cache_t *cache);
+void ngx_oci_refs_unlock(ngx_oci_cache_t *cache);
+ngx_oci_refs_node_t *ngx_oci_refs_find(ngx_oci_cache_t *cache,
+    u_char *key);
+ngx_oci_refs_node_t *ngx_oci_refs_put_ref(ngx_oci_cache_t *cache,
+    u_char *key, ngx_oci_ref_t *ref, time_t stored);
+void ngx_oci_refs_get(ngx_oci_refs_node_t *node, ngx_oci_ref_t *ref);
+ngx_uint_t ngx_oci_refs_equal(ngx_oci_refs_node_t *node,
+    ngx_oci_ref_t *ref);
+
+/* ngx_oci_refs_file.c: disk tasks; failures are logged */
+ngx_int_t ngx_oci_refs_post(ngx_oci_cache_t *cache, u_char *key,
+    ngx_uint_t kind, ngx_oci_ref_t *ref,
+    void (*handler)(void *data, ngx_int_t rc), void *data);
+void ngx_oci_refs_write(ngx_oci_cache_t *cache, u_char *key,
+    ngx_oci_ref_t *ref, ngx_log_t *log);
+
+
+#endif /* _NGX_OCI_REFS_H_INCLUDED_ */
