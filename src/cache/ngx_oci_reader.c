@@ -18,6 +18,7 @@ static ngx_uint_t ngx_oci_reader_admit(ngx_oci_reader_t *rd);
 static void ngx_oci_reader_opened(void *data, ngx_oci_blob_t *blob);
 static void ngx_oci_reader_woken(void *data);
 static void ngx_oci_reader_cleanup(void *data);
+static void ngx_oci_reader_release(void *data);
 static void ngx_oci_reader_unref(ngx_oci_reader_t *rd);
 static void ngx_oci_reader_run(ngx_oci_reader_t *rd, ngx_connection_t *c);
 
@@ -30,6 +31,7 @@ ngx_oci_reader_handler(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
     ngx_pool_t          *pool;
     ngx_oci_cache_t     *cache;
     ngx_oci_reader_t    *rd;
+    ngx_pool_cleanup_t  *release;
     ngx_http_cleanup_t  *cln;
 
     cache = ocf->cache;
@@ -49,12 +51,18 @@ ngx_oci_reader_handler(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
     }
 
     rd = ngx_pcalloc(pool, sizeof(ngx_oci_reader_t));
+    release = ngx_pool_cleanup_add(r->pool, sizeof(ngx_oci_reader_out_t));
     cln = ngx_http_cleanup_add(r, 0);
 
-    if (rd == NULL || cln == NULL) {
+    if (rd == NULL || release == NULL || cln == NULL) {
         ngx_destroy_pool(pool);
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
+
+    ngx_memzero(release->data, sizeof(ngx_oci_reader_out_t));
+    release->handler = ngx_oci_reader_release;
+
+    rd->out = release->data;
 
     cln->handler = ngx_oci_reader_cleanup;
     cln->data = rd;
@@ -139,11 +147,22 @@ ngx_oci_reader_cleanup(void *data)
 
         (void) ngx_oci_index_ring_owner(rd->cache, rd->blob->entry);
 
-        ngx_oci_blob_unref(rd->blob);
+        rd->out->blob = rd->blob;
         rd->blob = NULL;
     }
 
     ngx_oci_reader_unref(rd);
+}
+
+
+static void
+ngx_oci_reader_release(void *data)
+{
+    ngx_oci_reader_out_t *out = data;
+
+    if (out->blob) {
+        ngx_oci_blob_unref(out->blob);
+    }
 }
 
 

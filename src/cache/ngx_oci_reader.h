@@ -27,6 +27,17 @@ typedef struct {
 } ngx_oci_part_t;
 
 
+/* what a thread of the core may still read from; in the request's pool, which
+   outlives its threads, and with it the blob's descriptor */
+
+typedef struct {
+    ngx_file_t                  file;
+    ngx_buf_t                   buf;
+    ngx_chain_t                 chain;
+    ngx_oci_blob_t             *blob;       /* referenced; NULL: none yet */
+} ngx_oci_reader_out_t;
+
+
 /*
  * Owner: its references: the request's cleanup, a lookup of refs that is
  * under way.  The last one frees pool, and with it the reader.
@@ -59,9 +70,7 @@ typedef struct {
     ngx_str_t                   tail;       /* after the last part */
     uint64_t                    sent;       /* body bytes handed on */
 
-    ngx_file_t                  file;
-    ngx_buf_t                   buf;
-    ngx_chain_t                 out;
+    ngx_oci_reader_out_t       *out;
 
     unsigned                    member:1;
     unsigned                    stale:1;    /* the registry is out of reach */

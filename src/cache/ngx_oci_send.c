@@ -871,23 +871,23 @@ ngx_oci_send_piece(ngx_oci_reader_t *rd)
         return NGX_BUSY;
     }
 
-    b = &rd->buf;
+    b = &rd->out->buf;
     ngx_memzero(b, sizeof(ngx_buf_t));
 
-    rd->file.fd = blob->store.fd;
-    rd->file.log = rd->r->connection->log;
-    rd->file.name = rd->ctx->route.reference;
+    rd->out->file.fd = blob->store.fd;
+    rd->out->file.log = rd->r->connection->log;
+    rd->out->file.name = rd->ctx->route.reference;
 
     b->in_file = 1;
-    b->file = &rd->file;
+    b->file = &rd->out->file;
     b->file_pos = rd->pos;
     b->file_last = limit;
     b->flush = 1;
     b->last_in_chain = 1;
     b->last_buf = (last && limit == part->end);
 
-    rd->out.buf = b;
-    rd->out.next = NULL;
+    rd->out->chain.buf = b;
+    rd->out->chain.next = NULL;
 
     rd->sent += limit - rd->pos;
     rd->pos = limit;
@@ -906,7 +906,7 @@ ngx_oci_send_piece(ngx_oci_reader_t *rd)
         (void) ngx_oci_fill_kick(blob, rd->ocf);
     }
 
-    rc = ngx_http_output_filter(rd->r, &rd->out);
+    rc = ngx_http_output_filter(rd->r, &rd->out->chain);
 
     return (rc == NGX_ERROR) ? NGX_ERROR : NGX_OK;
 }
@@ -917,7 +917,7 @@ ngx_oci_send_text(ngx_oci_reader_t *rd, ngx_str_t *text, ngx_uint_t last)
 {
     ngx_buf_t  *b;
 
-    b = &rd->buf;
+    b = &rd->out->buf;
     ngx_memzero(b, sizeof(ngx_buf_t));
 
     b->start = text->data;
@@ -928,10 +928,10 @@ ngx_oci_send_text(ngx_oci_reader_t *rd, ngx_str_t *text, ngx_uint_t last)
     b->last_buf = last;
     b->last_in_chain = 1;
 
-    rd->out.buf = b;
-    rd->out.next = NULL;
+    rd->out->chain.buf = b;
+    rd->out->chain.next = NULL;
 
-    return (ngx_http_output_filter(rd->r, &rd->out) == NGX_ERROR)
+    return (ngx_http_output_filter(rd->r, &rd->out->chain) == NGX_ERROR)
            ? NGX_ERROR : NGX_OK;
 }
 

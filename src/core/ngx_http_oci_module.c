@@ -263,6 +263,8 @@ ngx_oci_handler(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
+    ngx_str_set(&ctx->authorization, "");
+
     if (r->headers_in.authorization) {
         ctx->authorization = r->headers_in.authorization->value;
 
