@@ -111,7 +111,12 @@ ngx_oci_reader_cleanup(void *data)
 {
     ngx_oci_reader_t *rd = data;
 
+    off_t     sent;
     uint64_t  bytes;
+
+    /* of what was handed on, the socket may have taken less */
+
+    sent = rd->r->connection->sent - (off_t) rd->r->header_size;
 
     rd->r = NULL;
     rd->ctx->cache = NULL;
@@ -129,10 +134,10 @@ ngx_oci_reader_cleanup(void *data)
         rd->want = NULL;
     }
 
-    if (rd->sent) {
+    if (rd->sent && sent > 0) {
         ngx_oci_stat_add(rd->ctx->cache_status == NGX_OCI_CACHE_HIT
                          ? NGX_OCI_STAT_SENT_HIT : NGX_OCI_STAT_SENT_MISS,
-                         rd->sent);
+                         sent);
     }
 
     if (rd->blob) {

@@ -13,18 +13,7 @@
 
 #include "ngx_oci_blob.h"
 #include "ngx_oci_probe.h"
-
-
-#define NGX_OCI_RANGES_MAX    1024
-
-
-/* a piece of the response: text (of a multipart) and a stretch of the blob */
-
-typedef struct {
-    ngx_str_t                   text;
-    uint64_t                    pos;
-    uint64_t                    end;
-} ngx_oci_part_t;
+#include "ngx_oci_ranges.h"
 
 
 /* what a thread of the core may still read from; in the request's pool, which
@@ -63,11 +52,10 @@ typedef struct {
     uint64_t                    kicked;     /* place of the last kick */
     ngx_msec_t                  deadline;   /* of strict's waiting */
 
-    ngx_oci_part_t             *parts;
-    ngx_uint_t                  nparts;
+    ngx_oci_ranges_t            ranges;
+    ngx_int_t                   rc;         /* of an answer to finalize */
     ngx_uint_t                  part;
     uint64_t                    pos;
-    ngx_str_t                   tail;       /* after the last part */
     uint64_t                    sent;       /* body bytes handed on */
 
     ngx_oci_reader_out_t       *out;
@@ -76,9 +64,9 @@ typedef struct {
     unsigned                    stale:1;    /* the registry is out of reach */
     unsigned                    no_range:1; /* the registry ignores Range */
     unsigned                    opening:1;
-    unsigned                    whole:1;    /* every byte of the blob */
     unsigned                    header_sent:1;
     unsigned                    text_sent:1;
+    unsigned                    flushed:1;  /* the header, before any body */
     unsigned                    sleeping:1;
     unsigned                    joined:1;
     unsigned                    timer:1;    /* strict: c->write's */
