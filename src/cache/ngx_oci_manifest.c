@@ -1,0 +1,785 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ */
+
+
+#include "ngx_oci_manifest.h"
+
+
+static ngx_int_t ngx_oci_manifest_init(ngx_oci_manifest_t *mf,
+    ngx_http_request_t *r);
+static ngx_int_t ngx_oci_manifest_accept(ngx_oci_manifest_t *mf,
+    ngx_http_request_t *r);
+static void ngx_oci_manifest_cleanup(void *data);
+static void ngx_oci_manifest_looked_up(void *data, ngx_int_t rc);
+static void ngx_oci_manifest_decide(ngx_oci_manifest_t *mf);
+static void ngx_oci_manifest_use_ref(ngx_oci_manifest_t *mf);
+static ngx_uint_t ngx_oci_manifest_fresh(ngx_oci_manifest_t *mf);
+static ngx_uint_t ngx_oci_manifest_may(ngx_oci_manifest_t *mf, time_t max);
+static ngx_uint_t ngx_oci_manifest_acceptable(ngx_oci_manifest_t *mf);
+static void ngx_oci_manifest_resolved(void *data,
+    ngx_oci_resolve_result_t *result);
+static void ngx_oci_manifest_answer(ngx_oci_manifest_t *mf,
+    ngx_oci_resolve_result_t *result);
+static void ngx_oci_manifest_confirmed(ngx_oci_manifest_t *mf,
+    ngx_oci_resolve_result_t *result);
+static ngx_uint_t ngx_oci_manifest_stale(ngx_oci_manifest_t *mf,
+    ngx_oci_resolve_result_t *result);
+static void ngx_oci_manifest_serve(ngx_oci_manifest_t *mf);
+static void ngx_oci_manifest_from_disk(ngx_oci_manifest_t *mf, ngx_int_t rc);
+static void ngx_oci_manifest_get(ngx_oci_manifest_t *mf);
+static ngx_chain_t *ngx_oci_manifest_chain(ngx_oci_manifest_t *mf);
+static ngx_chain_t *ngx_oci_manifest_buf(ngx_oci_manifest_t *mf,
+    ngx_chain_t **last, u_char *p, size_t len);
+
+
+static ngx_str_t  ngx_oci_manifest_cache_hit = ngx_string("nginx-oci; hit");
+static ngx_str_t  ngx_oci_manifest_cache_revalidated =
+    ngx_string("nginx-oci; hit; detail=revalidated");
+static ngx_str_t  ngx_oci_manifest_cache_stale =
+    ngx_string("nginx-oci; hit; detail=stale");
+static ngx_str_t  ngx_oci_manifest_cache_miss =
+    ngx_string("nginx-oci; fwd=uri-miss; stored");
+
+
+ngx_int_t
+ngx_oci_manifest_handler(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
+    ngx_oci_cache_loc_conf_t *ocf)
+{
+    ngx_int_t            rc;
+    ngx_pool_t          *pool;
+    ngx_oci_manifest_t  *mf;
+
+    if (r != r->main) {
+        return NGX_DECLINED;
+    }
+
+    rc = ngx_http_discard_request_body(r);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    pool = ngx_create_pool(2048, ngx_cycle->log);
+    if (pool == NULL) {
+        return NGX_DECLINED;
+    }
+
+    mf = ngx_pcalloc(pool, sizeof(ngx_oci_manifest_t));
+    if (mf == NULL) {
+        ngx_destroy_pool(pool);
+        return NGX_DECLINED;
+    }
+
+    mf->pool = pool;
+    mf->refs = 1;
+    mf->ctx = ctx;
+    mf->ocf = ocf;
+    mf->cache = ocf->cache;
+    mf->tag = (ctx->route.route == NGX_OCI_ROUTE_TAG);
+
+    if (ngx_oci_manifest_init(mf, r) != NGX_OK) {
+        ngx_destroy_pool(pool);
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    r->main->count++;
+
+    r->read_event_handler = ngx_http_test_reading;
+    r->write_event_handler = ngx_http_request_empty_handler;
+
+    mf->refs++;
+
+    rc = ngx_oci_refs_lookup(mf->cache, ctx->registry, &ctx->repository,
+                             &ctx->route.reference, &mf->ref,
+                             ngx_oci_manifest_looked_up, mf);
+    if (rc == NGX_AGAIN) {
+        return NGX_DONE;
+    }
+
+    ngx_oci_manifest_looked_up(mf, rc);
+
+    return NGX_DONE;
+}
+
+
+static ngx_int_t
+ngx_oci_manifest_init(ngx_oci_manifest_t *mf, ngx_http_request_t *r)
+{
+    ngx_http_cleanup_t  *cln;
+
+    if (ngx_oci_manifest_accept(mf, r) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (!mf->tag) {
+        mf->digest = mf->ctx->route.digest;
+
+        if (ngx_oci_manifest_text(mf) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    cln = ngx_http_cleanup_add(r, 0);
+    if (cln == NULL) {
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_oci_manifest_cleanup;
+    cln->data = mf;
+
+    mf->r = r;
+    mf->resolve.handler = ngx_oci_manifest_resolved;
+    mf->resolve.data = mf;
+
+    return NGX_OK;
+}
+
+
+/* several Accept lines are one list, RFC 9110, section 5.3 */
+
+static ngx_int_t
+ngx_oci_manifest_accept(ngx_oci_manifest_t *mf, ngx_http_request_t *r)
+{
+    u_char           *p;
+    size_t            len;
+    ngx_uint_t        i, pass;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    len = 0;
+    p = NULL;
+
+    for (pass = 0; pass < 2; pass++) {
+
+        part = &r->headers_in.headers.part;
+        h = part->elts;
+
+        for (i = 0; /* void */; i++) {
+
+            if (i >= part->nelts) {
+                if (part->next == NULL) {
+                    break;
+                }
+
+                part = part->next;
+                h = part->elts;
+                i = 0;
+            }
+
+            if (h[i].key.len != 6 || h[i].value.len == 0
+                || ngx_strncasecmp(h[i].key.data, (u_char *) "Accept", 6)
+                   != 0)
+            {
+                continue;
+            }
+
+            if (pass == 0) {
+                len += h[i].value.len + 2;
+                continue;
+            }
+
+            if (p != mf->accept.data) {
+                *p++ = ',';
+                *p++ = ' ';
+            }
+
+            p = ngx_cpymem(p, h[i].value.data, h[i].value.len);
+        }
+
+        if (len == 0) {
+            ngx_str_set(&mf->accept, "");
+            return NGX_OK;
+        }
+
+        if (pass == 0) {
+            p = ngx_pnalloc(mf->pool, len);
+            if (p == NULL) {
+                return NGX_ERROR;
+            }
+
+            mf->accept.data = p;
+        }
+    }
+
+    mf->accept.len = p - mf->accept.data;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_oci_manifest_text(ngx_oci_manifest_t *mf)
+{
+    u_char  *p;
+
+    p = ngx_pnalloc(mf->pool, NGX_OCI_DIGEST_LEN);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    mf->digest_text.data = p;
+    mf->digest_text.len = ngx_oci_digest_print(p, &mf->digest) - p;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_oci_manifest_cleanup(void *data)
+{
+    ngx_oci_manifest_t *mf = data;
+
+    off_t  sent;
+
+    sent = mf->r->connection->sent - (off_t) mf->r->header_size;
+
+    if (mf->body && mf->ranges.nparts && sent > 0) {
+        ngx_oci_stat_add(mf->fetched ? NGX_OCI_STAT_SENT_MISS
+                                     : NGX_OCI_STAT_SENT_HIT, sent);
+    }
+
+    mf->r = NULL;
+
+    ngx_oci_resolve_leave(&mf->resolve);
+
+    if (mf->ex) {
+        ngx_oci_core.exchange_abort(mf->ex);
+    }
+
+    ngx_oci_manifest_unref(mf);
+}
+
+
+void
+ngx_oci_manifest_unref(ngx_oci_manifest_t *mf)
+{
+    if (--mf->refs) {
+        return;
+    }
+
+    free(mf->body);
+    ngx_destroy_pool(mf->pool);
+}
+
+
+void
+ngx_oci_manifest_run(ngx_oci_manifest_t *mf, ngx_connection_t *c)
+{
+    ngx_oci_manifest_unref(mf);
+
+    if (c) {
+        ngx_http_run_posted_requests(c);
+    }
+}
+
+
+static void
+ngx_oci_manifest_looked_up(void *data, ngx_int_t rc)
+{
+    ngx_oci_manifest_t *mf = data;
+
+    ngx_connection_t  *c;
+
+    c = NULL;
+
+    if (mf->r) {
+        c = mf->r->connection;
+        ngx_http_set_log_request(c->log, mf->r);
+
+        mf->known = (rc == NGX_OK
+                     && (mf->tag || ngx_oci_digest_equal(&mf->ref.digest,
+                                                         &mf->digest)));
+        ngx_oci_manifest_decide(mf);
+    }
+
+    ngx_oci_manifest_run(mf, c);
+}
+
+
+static void
+ngx_oci_manifest_decide(ngx_oci_manifest_t *mf)
+{
+    if (ngx_oci_manifest_fresh(mf)) {
+        ngx_oci_manifest_use_ref(mf);
+        mf->ctx->cache_status = NGX_OCI_CACHE_HIT;
+        ngx_oci_manifest_serve(mf);
+        return;
+    }
+
+    if (ngx_oci_resolve(mf) != NGX_OK) {
+        ngx_oci_manifest_pass(mf);
+    }
+}
+
+
+/* digest and media type as they were remembered */
+
+static void
+ngx_oci_manifest_use_ref(ngx_oci_manifest_t *mf)
+{
+    mf->digest = mf->ref.digest;
+    mf->type.data = mf->ref.media_type;
+    mf->type.len = mf->ref.media_type_len;
+}
+
+
+static ngx_uint_t
+ngx_oci_manifest_fresh(ngx_oci_manifest_t *mf)
+{
+    time_t  valid;
+
+    valid = mf->tag ? mf->ocf->valid_tag : mf->ocf->valid_manifest;
+
+    return mf->known
+           && valid
+           && ngx_time() - mf->ref.checked <= valid
+           && ngx_oci_manifest_acceptable(mf)
+           && ngx_oci_manifest_may(mf, NGX_OCI_RIGHT_VALID);
+}
+
+
+/* was the caller's right confirmed in the last max seconds? */
+
+static ngx_uint_t
+ngx_oci_manifest_may(ngx_oci_manifest_t *mf, time_t max)
+{
+    time_t          age;
+    ngx_oci_ctx_t  *ctx;
+
+    ctx = mf->ctx;
+
+    if (ctx->registry->credentials == NGX_OCI_CREDENTIALS_STORED) {
+        return 1;
+    }
+
+    return ngx_oci_refs_right(mf->cache, ctx->registry, &ctx->repository,
+                              &ctx->authorization, &age)
+           == NGX_OK
+           && age <= max;
+}
+
+
+/* a tag may lead somebody else to another type of manifest */
+
+static ngx_uint_t
+ngx_oci_manifest_acceptable(ngx_oci_manifest_t *mf)
+{
+    u_char      type[sizeof(mf->ref.media_type) + 1];
+    ngx_str_t  *accept;
+
+    accept = &mf->accept;
+
+    if (!mf->tag || accept->len == 0
+        || ngx_strlcasestrn(accept->data, accept->data + accept->len,
+                            (u_char *) "*/*", 3 - 1)
+           != NULL)
+    {
+        return 1;
+    }
+
+    if (mf->ref.media_type_len == 0) {
+        return 0;
+    }
+
+    ngx_memcpy(type, mf->ref.media_type, mf->ref.media_type_len);
+    type[mf->ref.media_type_len] = '\0';
+
+    return ngx_strlcasestrn(accept->data, accept->data + accept->len, type,
+                            mf->ref.media_type_len - 1)
+           != NULL;
+}
+
+
+static void
+ngx_oci_manifest_resolved(void *data, ngx_oci_resolve_result_t *result)
+{
+    ngx_oci_manifest_t *mf = data;
+
+    ngx_connection_t  *c;
+
+    c = mf->r->connection;
+    mf->refs++;
+
+    ngx_http_set_log_request(c->log, mf->r);
+
+    ngx_oci_manifest_answer(mf, result);
+
+    ngx_oci_manifest_run(mf, c);
+}
+
+
+static void
+ngx_oci_manifest_answer(ngx_oci_manifest_t *mf,
+    ngx_oci_resolve_result_t *result)
+{
+    ngx_oci_ctx_t  *ctx;
+
+    ctx = mf->ctx;
+
+    switch (result->status) {
+
+    case NGX_HTTP_OK:
+        ngx_oci_manifest_confirmed(mf, result);
+        return;
+
+    case NGX_HTTP_NOT_ALLOWED:
+
+        /* HEAD is not known there */
+
+        ngx_oci_manifest_get(mf);
+        return;
+
+    case NGX_HTTP_NOT_FOUND:
+    case NGX_HTTP_PRECONDITION_FAILED:
+    case 410:
+
+        /* deleted, or no longer to be used: withdrawn */
+
+        if (mf->known) {
+            ngx_oci_refs_remove(mf->cache, ctx->registry, &ctx->repository,
+                                &ctx->route.reference,
+                                mf->r->connection->log);
+        }
+
+        break;
+
+    case NGX_HTTP_UNAUTHORIZED:
+    case NGX_HTTP_FORBIDDEN:
+        ngx_oci_refs_revoke(mf->cache, ctx->registry, &ctx->repository,
+                            &ctx->authorization);
+        break;
+
+    default:
+
+        if (ngx_oci_manifest_stale(mf, result)) {
+            ngx_oci_manifest_use_ref(mf);
+            ctx->cache_status = NGX_OCI_CACHE_STALE;
+            ngx_oci_manifest_serve(mf);
+            return;
+        }
+    }
+
+    /* the registry's own answer tells the client best */
+
+    ngx_oci_manifest_pass(mf);
+}
+
+
+static void
+ngx_oci_manifest_confirmed(ngx_oci_manifest_t *mf,
+    ngx_oci_resolve_result_t *result)
+{
+    if (mf->tag && !result->known) {
+        ngx_oci_manifest_get(mf);
+        return;
+    }
+
+    if (!mf->tag && result->known
+        && !ngx_oci_digest_equal(&result->digest, &mf->digest))
+    {
+        ngx_log_error(NGX_LOG_ERR, mf->r->connection->log, 0,
+                      "the registry names another digest than \"%V\"",
+                      &mf->digest_text);
+        ngx_oci_manifest_get(mf);
+        return;
+    }
+
+    if (mf->tag) {
+        mf->digest = result->digest;
+    }
+
+    mf->type.data = ngx_pstrdup(mf->pool, &result->type);
+    mf->type.len = mf->type.data ? result->type.len : 0;
+
+    if (mf->type.len == 0 || result->size <= 0
+        || result->size > NGX_OCI_MANIFEST_MAX)
+    {
+        ngx_oci_manifest_get(mf);
+        return;
+    }
+
+    ngx_oci_manifest_remember(mf, result->size);
+
+    mf->ctx->cache_status = NGX_OCI_CACHE_REVALIDATED;
+
+    if (mf->r->method == NGX_HTTP_HEAD) {
+        mf->size = result->size;
+        ngx_oci_manifest_send(mf);
+        return;
+    }
+
+    ngx_oci_manifest_serve(mf);
+}
+
+
+void
+ngx_oci_manifest_remember(ngx_oci_manifest_t *mf, off_t size)
+{
+    ngx_oci_ctx_t  *ctx;
+    ngx_oci_ref_t   ref;
+
+    ctx = mf->ctx;
+
+    ngx_oci_refs_grant(mf->cache, ctx->registry, &ctx->repository,
+                       &ctx->authorization);
+
+    if (mf->type.len > sizeof(ref.media_type)) {
+        return;
+    }
+
+    ngx_memzero(&ref, sizeof(ngx_oci_ref_t));
+
+    ref.digest = mf->digest;
+    ref.size = size;
+    ref.checked = ngx_time();
+    ref.media_type_len = (u_char) mf->type.len;
+    ngx_memcpy(ref.media_type, mf->type.data, mf->type.len);
+
+    ngx_oci_refs_store(mf->cache, ctx->registry, &ctx->repository,
+                       &ctx->route.reference, &ref, ngx_cycle->log);
+
+    if (mf->tag && ngx_oci_manifest_text(mf) == NGX_OK) {
+        ngx_oci_refs_store(mf->cache, ctx->registry, &ctx->repository,
+                           &mf->digest_text, &ref, ngx_cycle->log);
+    }
+}
+
+
+/* the registry is out of reach: may what is known be used? */
+
+static ngx_uint_t
+ngx_oci_manifest_stale(ngx_oci_manifest_t *mf,
+    ngx_oci_resolve_result_t *result)
+{
+    ngx_uint_t  mask;
+
+    if (result->status == 0) {
+        mask = result->timedout ? NGX_OCI_STALE_TIMEOUT
+                                : NGX_OCI_STALE_ERROR;
+
+    } else if (result->status == NGX_HTTP_TOO_MANY_REQUESTS) {
+        mask = NGX_OCI_STALE_HTTP_429;
+
+    } else if (result->status >= NGX_HTTP_INTERNAL_SERVER_ERROR) {
+        mask = NGX_OCI_STALE_HTTP_5XX;
+
+    } else {
+        return 0;
+    }
+
+    return mf->known
+           && (mf->ocf->use_stale & mask)
+           && ngx_time() - mf->ref.checked <= mf->ocf->stale_max
+           && ngx_oci_manifest_acceptable(mf)
+           && ngx_oci_manifest_may(mf, mf->ocf->stale_max);
+}
+
+
+/* digest and type are known: the body from disk, or from the registry */
+
+static void
+ngx_oci_manifest_serve(ngx_oci_manifest_t *mf)
+{
+    if (ngx_oci_manifest_text(mf) != NGX_OK
+        || ngx_oci_manifest_read(mf, ngx_oci_manifest_from_disk) != NGX_OK)
+    {
+        ngx_oci_manifest_pass(mf);
+    }
+}
+
+
+static void
+ngx_oci_manifest_from_disk(ngx_oci_manifest_t *mf, ngx_int_t rc)
+{
+    ngx_connection_t  *c;
+
+    c = NULL;
+
+    if (mf->r) {
+        c = mf->r->connection;
+        ngx_http_set_log_request(c->log, mf->r);
+
+        if (rc == NGX_OK && mf->type.len) {
+            ngx_oci_manifest_send(mf);
+
+        } else if (mf->ctx->cache_status == NGX_OCI_CACHE_STALE) {
+            ngx_oci_manifest_pass(mf);
+
+        } else {
+            ngx_oci_manifest_get(mf);
+        }
+    }
+
+    ngx_oci_manifest_run(mf, c);
+}
+
+
+static void
+ngx_oci_manifest_get(ngx_oci_manifest_t *mf)
+{
+    mf->ctx->cache_status = NGX_OCI_CACHE_MISS;
+
+    if (mf->r->method == NGX_HTTP_HEAD
+        || ngx_oci_manifest_fetch(mf) != NGX_OK)
+    {
+        ngx_oci_manifest_pass(mf);
+    }
+}
+
+
+void
+ngx_oci_manifest_pass(ngx_oci_manifest_t *mf)
+{
+    mf->r->read_event_handler = ngx_http_block_reading;
+
+    ngx_oci_core.pass(mf->r);
+}
+
+
+void
+ngx_oci_manifest_send(ngx_oci_manifest_t *mf)
+{
+    ngx_int_t            rc, status;
+    ngx_str_t           *cache_status;
+    ngx_chain_t         *out;
+    ngx_http_request_t  *r;
+
+    r = mf->r;
+
+    mf->ctx->verify_status = NGX_OCI_VERIFY_VERIFIED;
+
+    mf->ranges.pool = mf->pool;
+    mf->ranges.digest = mf->digest_text;
+    mf->ranges.type = mf->type;
+    mf->ranges.size = mf->size;
+
+    rc = ngx_oci_ranges_prepare(r, &mf->ranges, &status);
+
+    if (rc == NGX_DONE) {
+        ngx_http_finalize_request(r, status);
+        return;
+    }
+
+    if (rc != NGX_OK) {
+        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
+        return;
+    }
+
+    switch (mf->ctx->cache_status) {
+    case NGX_OCI_CACHE_HIT:
+        cache_status = &ngx_oci_manifest_cache_hit;
+        break;
+    case NGX_OCI_CACHE_REVALIDATED:
+        cache_status = &ngx_oci_manifest_cache_revalidated;
+        break;
+    case NGX_OCI_CACHE_STALE:
+        cache_status = &ngx_oci_manifest_cache_stale;
+        break;
+    default:
+        cache_status = &ngx_oci_manifest_cache_miss;
+    }
+
+    if (mf->warning.len
+        && ngx_oci_ranges_add(r, "Warning", &mf->warning) != NGX_OK)
+    {
+        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
+        return;
+    }
+
+    rc = ngx_oci_ranges_send_header(r, &mf->ranges, cache_status);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        ngx_http_finalize_request(r, rc);
+        return;
+    }
+
+    out = ngx_oci_manifest_chain(mf);
+
+    if (out == NULL) {
+        ngx_http_finalize_request(r, NGX_ERROR);
+        return;
+    }
+
+    ngx_http_finalize_request(r, ngx_http_output_filter(r, out));
+}
+
+
+static ngx_chain_t *
+ngx_oci_manifest_chain(ngx_oci_manifest_t *mf)
+{
+    ngx_uint_t       i;
+    ngx_chain_t     *first, *last, *cl;
+    ngx_oci_part_t  *part;
+
+    first = NULL;
+    last = NULL;
+
+    for (i = 0; i < mf->ranges.nparts; i++) {
+        part = &mf->ranges.parts[i];
+
+        if (part->text.len) {
+            cl = ngx_oci_manifest_buf(mf, &last, part->text.data,
+                                      part->text.len);
+            if (cl == NULL) {
+                return NULL;
+            }
+
+            first = first ? first : cl;
+        }
+
+        cl = ngx_oci_manifest_buf(mf, &last, mf->body + part->pos,
+                                  part->end - part->pos);
+        if (cl == NULL) {
+            return NULL;
+        }
+
+        first = first ? first : cl;
+    }
+
+    if (mf->ranges.tail.len
+        && ngx_oci_manifest_buf(mf, &last, mf->ranges.tail.data,
+                                mf->ranges.tail.len)
+           == NULL)
+    {
+        return NULL;
+    }
+
+    last->buf->last_buf = 1;
+    last->buf->last_in_chain = 1;
+
+    return first;
+}
+
+
+static ngx_chain_t *
+ngx_oci_manifest_buf(ngx_oci_manifest_t *mf, ngx_chain_t **last, u_char *p,
+    size_t len)
+{
+    ngx_buf_t    *b;
+    ngx_chain_t  *cl;
+
+    b = ngx_calloc_buf(mf->r->pool);
+    cl = ngx_alloc_chain_link(mf->r->pool);
+
+    if (b == NULL || cl == NULL) {
+        return NULL;
+    }
+
+    b->start = p;
+    b->pos = p;
+    b->last = p + len;
+    b->end = b->last;
+    b->memory = 1;
+
+    cl->buf = b;
+    cl->next = NULL;
+
+    if (*last) {
+        (*last)->next = cl;
+    }
+
+    *last = cl;
+
+    return cl;
+}

@@ -1,0 +1,120 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * A client's request for a manifest, by digest or by tag:
+ * ngx_oci_manifest.c (who asks, what is known, what the registry says),
+ * ngx_oci_resolve.c (HEAD, equal ones are one), ngx_oci_manifest_fetch.c
+ * (GET, verified), ngx_oci_manifest_file.c (bodies on disk) share it.
+ */
+
+
+#ifndef _NGX_OCI_MANIFEST_H_INCLUDED_
+#define _NGX_OCI_MANIFEST_H_INCLUDED_
+
+
+#include "ngx_oci_cache.h"
+#include "ngx_oci_ranges.h"
+
+
+/* what HEAD told; strings are good until the handler returns */
+
+typedef struct {
+    ngx_uint_t              status;     /* 0: no response */
+    ngx_uint_t              timedout;
+    ngx_uint_t              known;      /* digest is */
+    ngx_oci_digest_t        digest;
+    off_t                   size;       /* bytes; -1: not told */
+    ngx_str_t               type;
+} ngx_oci_resolve_result_t;
+
+
+/* one who waits for it; the place is the waiter's own */
+
+typedef struct {
+    ngx_queue_t             queue;
+    ngx_uint_t              waiting;
+    void                  (*handler)(void *data,
+                                     ngx_oci_resolve_result_t *result);
+    void                   *data;
+} ngx_oci_resolve_waiter_t;
+
+
+/*
+ * Owner: its references: the request's cleanup, a look-up, an exchange, a
+ * disk task.  The last one frees body and pool.
+ */
+
+typedef struct {
+    ngx_pool_t                 *pool;
+    ngx_uint_t                  refs;
+    ngx_http_request_t         *r;          /* NULL: the client has gone */
+    ngx_oci_ctx_t              *ctx;
+    ngx_oci_cache_loc_conf_t   *ocf;
+    ngx_oci_cache_t            *cache;
+
+    ngx_str_t                   accept;     /* all of the client's */
+    ngx_oci_ref_t               ref;        /* of the tag or digest */
+    ngx_oci_digest_t            digest;     /* alg NONE: not known yet */
+    ngx_str_t                   digest_text;
+    ngx_str_t                   type;       /* media type */
+    ngx_str_t                   warning;
+
+    ngx_oci_resolve_waiter_t    resolve;
+    ngx_oci_exchange_t         *ex;         /* GET; NULL: none */
+
+    u_char                     *body;       /* malloc()ed */
+    size_t                      size;       /* bytes of it */
+    size_t                      room;
+
+    ngx_oci_ranges_t            ranges;
+
+    unsigned                    tag:1;
+    unsigned                    known:1;    /* ref is filled */
+    unsigned                    fetched:1;  /* body came from upstream */
+} ngx_oci_manifest_t;
+
+
+/* ngx_oci_manifest.c; all of these may finalize the request */
+
+void ngx_oci_manifest_unref(ngx_oci_manifest_t *mf);
+/* hands the request to the pass-through */
+void ngx_oci_manifest_pass(ngx_oci_manifest_t *mf);
+/* body, digest and type are there and right */
+void ngx_oci_manifest_send(ngx_oci_manifest_t *mf);
+/* continuations: the request may be gone, c is its connection or NULL */
+void ngx_oci_manifest_run(ngx_oci_manifest_t *mf, ngx_connection_t *c);
+/* records what is known of the reference, and the caller's right */
+void ngx_oci_manifest_remember(ngx_oci_manifest_t *mf, off_t size);
+/* digest_text from digest; NGX_OK or NGX_ERROR */
+ngx_int_t ngx_oci_manifest_text(ngx_oci_manifest_t *mf);
+
+
+/*
+ * ngx_oci_resolve.c: HEAD of the reference with the caller's credentials.
+ * NGX_OK: the handler follows from the event loop; NGX_ERROR.
+ */
+ngx_int_t ngx_oci_resolve(ngx_oci_manifest_t *mf);
+void ngx_oci_resolve_leave(ngx_oci_resolve_waiter_t *waiter);
+
+/*
+ * ngx_oci_manifest_fetch.c: GET by digest if it is known, else by tag;
+ * verifies, stores and sends it.  NGX_OK or NGX_ERROR (nothing follows).
+ */
+ngx_int_t ngx_oci_manifest_fetch(ngx_oci_manifest_t *mf);
+
+/*
+ * ngx_oci_manifest_file.c: reads the body of mf->digest and verifies it;
+ * handler(mf, NGX_OK or NGX_DECLINED) follows from the event loop, also if
+ * the client has gone.  NGX_OK or NGX_ERROR (nothing follows).
+ */
+ngx_int_t ngx_oci_manifest_read(ngx_oci_manifest_t *mf,
+    void (*handler)(ngx_oci_manifest_t *mf, ngx_int_t rc));
+/* keeps a copy of the body on disk; failures are logged */
+void ngx_oci_manifest_write(ngx_oci_manifest_t *mf);
+/* the digest of p in alg's algorithm; NGX_OK or NGX_ERROR */
+ngx_int_t ngx_oci_manifest_hash(ngx_uint_t alg, u_char *p, size_t len,
+    ngx_oci_digest_t *digest);
+
+
+#endif /* _NGX_OCI_MANIFEST_H_INCLUDED_ */

@@ -1,0 +1,271 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * GET of a manifest: complete and verified before its first byte goes on.
+ */
+
+
+#include "ngx_oci_manifest.h"
+
+
+#define NGX_OCI_MANIFEST_ROOM  (64 * 1024)  /* bytes, if no length is told */
+
+
+static ngx_int_t ngx_oci_manifest_header(ngx_oci_exchange_t *ex);
+static ngx_int_t ngx_oci_manifest_expect(ngx_oci_manifest_t *mf,
+    ngx_str_t *text);
+static ngx_int_t ngx_oci_manifest_buffer(ngx_oci_exchange_t *ex, u_char **p,
+    size_t *size);
+static ngx_int_t ngx_oci_manifest_received(ngx_oci_exchange_t *ex, size_t n,
+    ngx_uint_t idle);
+static void ngx_oci_manifest_done(ngx_oci_exchange_t *ex, ngx_int_t rc);
+static void ngx_oci_manifest_fetched(ngx_oci_manifest_t *mf);
+
+
+ngx_int_t
+ngx_oci_manifest_fetch(ngx_oci_manifest_t *mf)
+{
+    ngx_str_t           *reference;
+    ngx_oci_ctx_t       *ctx;
+    ngx_oci_exchange_t  *ex;
+
+    ctx = mf->ctx;
+
+    if (mf->digest.alg != NGX_OCI_DIGEST_NONE) {
+
+        if (ngx_oci_manifest_text(mf) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        reference = &mf->digest_text;
+
+    } else {
+        reference = &ctx->route.reference;
+    }
+
+    ex = ngx_oci_core.exchange_create(ctx->registry, ngx_cycle->log);
+    if (ex == NULL) {
+        return NGX_ERROR;
+    }
+
+    ex->uri.data = ngx_pnalloc(ex->pool, sizeof("/v2//manifests/") - 1
+                                         + ctx->repository.len
+                                         + reference->len);
+    ex->repository.data = ngx_pstrdup(ex->pool, &ctx->repository);
+    ex->accept.data = ngx_pstrdup(ex->pool, &mf->accept);
+    ex->authorization.data = ngx_pstrdup(ex->pool, &ctx->authorization);
+
+    if (ex->uri.data == NULL || ex->repository.data == NULL
+        || ex->accept.data == NULL || ex->authorization.data == NULL)
+    {
+        ngx_oci_core.exchange_abort(ex);
+        return NGX_ERROR;
+    }
+
+    ex->uri.len = ngx_sprintf(ex->uri.data, "/v2/%V/manifests/%V",
+                              &ctx->repository, reference)
+                  - ex->uri.data;
+    ex->repository.len = ctx->repository.len;
+    ex->accept.len = mf->accept.len;
+    ex->authorization.len = ctx->authorization.len;
+
+    ex->credentials = ctx->registry->credentials;
+    ex->stored = ctx->registry->stored;
+    ex->data = mf;
+    ex->header = ngx_oci_manifest_header;
+    ex->buffer = ngx_oci_manifest_buffer;
+    ex->received = ngx_oci_manifest_received;
+    ex->done = ngx_oci_manifest_done;
+
+    if (ngx_oci_core.exchange_start(ex) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    mf->size = 0;
+    mf->ex = ex;
+    mf->refs++;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_oci_manifest_header(ngx_oci_exchange_t *ex)
+{
+    ngx_oci_manifest_t *mf = ex->data;
+
+    if (ex->in.status != NGX_HTTP_OK
+        || ex->in.content_length > NGX_OCI_MANIFEST_MAX
+        || ex->in.content_length == 0
+        || ex->in.content_type.len == 0)
+    {
+        return NGX_ERROR;
+    }
+
+    mf->type.data = ngx_pstrdup(mf->pool, &ex->in.content_type);
+    if (mf->type.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    mf->type.len = ex->in.content_type.len;
+
+    if (ex->in.warning.len) {
+        mf->warning.data = ngx_pstrdup(mf->pool, &ex->in.warning);
+        mf->warning.len = mf->warning.data ? ex->in.warning.len : 0;
+    }
+
+    mf->room = (ex->in.content_length > 0) ? (size_t) ex->in.content_length
+                                           : NGX_OCI_MANIFEST_ROOM;
+    free(mf->body);
+    mf->body = malloc(mf->room);
+
+    if (mf->body == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (mf->digest.alg == NGX_OCI_DIGEST_NONE) {
+        return ngx_oci_manifest_expect(mf, &ex->in.docker_content_digest);
+    }
+
+    return NGX_OK;
+}
+
+
+/* of a tag that HEAD could not resolve */
+
+static ngx_int_t
+ngx_oci_manifest_expect(ngx_oci_manifest_t *mf, ngx_str_t *text)
+{
+    if (text->len
+        && ngx_oci_digest_parse(&mf->digest, text->data, text->len)
+           != NGX_OK)
+    {
+        ngx_memzero(&mf->digest, sizeof(ngx_oci_digest_t));
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_oci_manifest_buffer(ngx_oci_exchange_t *ex, u_char **p, size_t *size)
+{
+    ngx_oci_manifest_t *mf = ex->data;
+
+    u_char  *body;
+
+    if (mf->size == mf->room) {
+
+        if (mf->room >= NGX_OCI_MANIFEST_MAX) {
+            return NGX_ERROR;
+        }
+
+        body = realloc(mf->body, mf->room * 2);
+        if (body == NULL) {
+            return NGX_ERROR;
+        }
+
+        mf->body = body;
+        mf->room *= 2;
+    }
+
+    *p = mf->body + mf->size;
+    *size = mf->room - mf->size;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_oci_manifest_received(ngx_oci_exchange_t *ex, size_t n, ngx_uint_t idle)
+{
+    ngx_oci_manifest_t *mf = ex->data;
+
+    mf->size += n;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_oci_manifest_done(ngx_oci_exchange_t *ex, ngx_int_t rc)
+{
+    ngx_oci_manifest_t *mf = ex->data;
+
+    ngx_connection_t  *c;
+
+    mf->ex = NULL;
+    c = NULL;
+
+    if (mf->r) {
+        c = mf->r->connection;
+        ngx_http_set_log_request(c->log, mf->r);
+
+        mf->ctx->upstream_bytes += ex->received_bytes;
+
+        if (rc == NGX_OK && mf->size) {
+            ngx_oci_manifest_fetched(mf);
+
+        } else {
+
+            /* too large, refused, gone, broken: the registry's own answer */
+
+            ngx_oci_manifest_pass(mf);
+        }
+    }
+
+    ngx_oci_manifest_run(mf, c);
+}
+
+
+static void
+ngx_oci_manifest_fetched(ngx_oci_manifest_t *mf)
+{
+    ngx_uint_t           alg;
+    ngx_oci_digest_t     digest;
+    ngx_http_request_t  *r;
+
+    r = mf->r;
+
+    alg = (mf->digest.alg == NGX_OCI_DIGEST_NONE) ? NGX_OCI_SHA256
+                                                  : mf->digest.alg;
+
+    if (ngx_oci_manifest_hash(alg, mf->body, mf->size, &digest) != NGX_OK) {
+        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
+        return;
+    }
+
+    if (mf->digest.alg == NGX_OCI_DIGEST_NONE) {
+        mf->digest = digest;
+    }
+
+    if (ngx_oci_manifest_text(mf) != NGX_OK) {
+        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
+        return;
+    }
+
+    if (!ngx_oci_digest_equal(&digest, &mf->digest)) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "the registry's bytes do not match digest \"%V\" of "
+                      "manifest \"%V\"", &mf->digest_text,
+                      &mf->ctx->route.reference);
+
+        ngx_oci_stat_add(NGX_OCI_STAT_VERIFY_FAILURES, 1);
+        mf->ctx->verify_status = NGX_OCI_VERIFY_MISMATCH;
+
+        ngx_http_finalize_request(r,
+                      ngx_oci_core.error(r, NGX_HTTP_BAD_GATEWAY,
+                                         NGX_OCI_ERR_MANIFEST_INVALID,
+                                         "the manifest does not match its "
+                                         "digest"));
+        return;
+    }
+
+    mf->fetched = 1;
+
+    ngx_oci_manifest_write(mf);
+    ngx_oci_manifest_remember(mf, mf->size);
+
+    ngx_oci_manifest_send(mf);
+}

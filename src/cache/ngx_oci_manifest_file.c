@@ -1,0 +1,257 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * Bodies of manifests on disk, by digest: manifests/ab/<hex>.  They are
+ * hashed again whenever they are read.
+ */
+
+
+#include "ngx_oci_manifest.h"
+#include "ngx_oci_store.h"
+#include <openssl/evp.h>
+
+
+#define NGX_OCI_MANIFEST_FRESH  86400   /* s, then mtime is renewed */
+
+
+/* Owner: its disk task, whose done() frees it */
+
+typedef struct {
+    ngx_oci_cache_t        *cache;
+    ngx_oci_digest_t        digest;
+    ngx_oci_task_t          task;
+    ngx_uint_t              number;     /* of the temporary file */
+    u_char                 *body;       /* malloc()ed */
+    size_t                  size;
+    ngx_int_t               rc;
+    ngx_oci_manifest_t     *mf;         /* referenced; NULL: a write */
+    void                  (*handler)(ngx_oci_manifest_t *mf, ngx_int_t rc);
+} ngx_oci_manifest_op_t;
+
+
+static void ngx_oci_manifest_read_task(void *data, ngx_log_t *log);
+static void ngx_oci_manifest_read_done(void *data);
+static void ngx_oci_manifest_write_task(void *data, ngx_log_t *log);
+static void ngx_oci_manifest_write_done(void *data);
+
+
+ngx_int_t
+ngx_oci_manifest_hash(ngx_uint_t alg, u_char *p, size_t len,
+    ngx_oci_digest_t *digest)
+{
+    unsigned int  n;
+
+    ngx_memzero(digest, sizeof(ngx_oci_digest_t));
+
+    if (EVP_Digest(p, len, digest->bytes, &n,
+                   alg == NGX_OCI_SHA256 ? EVP_sha256() : EVP_sha512(), NULL)
+        != 1)
+    {
+        return NGX_ERROR;
+    }
+
+    digest->alg = alg;
+    digest->size = n;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_oci_manifest_read(ngx_oci_manifest_t *mf,
+    void (*handler)(ngx_oci_manifest_t *mf, ngx_int_t rc))
+{
+    ngx_oci_manifest_op_t  *op;
+
+    op = ngx_calloc(sizeof(ngx_oci_manifest_op_t), ngx_cycle->log);
+    if (op == NULL) {
+        return NGX_ERROR;
+    }
+
+    op->cache = mf->cache;
+    op->digest = mf->digest;
+    op->mf = mf;
+    op->handler = handler;
+    op->task.run = ngx_oci_manifest_read_task;
+    op->task.done = ngx_oci_manifest_read_done;
+    op->task.data = op;
+
+    if (ngx_oci_io_post(op->cache, &op->task) != NGX_OK) {
+        ngx_free(op);
+        return NGX_ERROR;
+    }
+
+    mf->refs++;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_oci_manifest_read_task(void *data, ngx_log_t *log)
+{
+    ngx_oci_manifest_op_t *op = data;
+
+    int               fd;
+    char              sub[3], name[NGX_OCI_STORE_NAME];
+    char              path[NGX_OCI_STORE_NAME + 3];
+    ssize_t           n;
+    struct stat       sb;
+    ngx_oci_digest_t  digest;
+
+    op->rc = NGX_DECLINED;
+
+    ngx_oci_store_names(&op->digest, sub, name);
+
+    fd = ngx_oci_io_open(op->cache->manifests, sub, name,
+                         O_RDONLY|O_NONBLOCK);
+    if (fd == -1) {
+        return;
+    }
+
+    if (fstat(fd, &sb) == -1 || !S_ISREG(sb.st_mode) || sb.st_size <= 0
+        || sb.st_size > NGX_OCI_MANIFEST_MAX)
+    {
+        close(fd);
+        return;
+    }
+
+    op->size = sb.st_size;
+    op->body = malloc(op->size);
+
+    n = op->body ? pread(fd, op->body, op->size, 0) : -1;
+
+    if (n == (ssize_t) op->size
+        && ngx_oci_manifest_hash(op->digest.alg, op->body, op->size, &digest)
+           == NGX_OK
+        && ngx_oci_digest_equal(&digest, &op->digest))
+    {
+        op->rc = NGX_OK;
+
+        /* the manager removes what is not used */
+
+        if (ngx_time() - sb.st_mtime > NGX_OCI_MANIFEST_FRESH) {
+            (void) futimens(fd, NULL);
+        }
+
+    } else if (op->body) {
+        (void) ngx_sprintf((u_char *) path, "%s/%s%Z", sub, name);
+
+        ngx_log_error(NGX_LOG_CRIT, log, 0,
+                      "manifest file \"%s\" was damaged and is removed",
+                      path);
+
+        (void) unlinkat(op->cache->manifests, path, 0);
+    }
+
+    close(fd);
+}
+
+
+static void
+ngx_oci_manifest_read_done(void *data)
+{
+    ngx_oci_manifest_op_t *op = data;
+
+    ngx_int_t            rc;
+    ngx_oci_manifest_t  *mf;
+
+    mf = op->mf;
+    rc = op->rc;
+
+    if (rc == NGX_OK) {
+        free(mf->body);
+        mf->body = op->body;
+        mf->size = op->size;
+
+    } else {
+        free(op->body);
+    }
+
+    op->handler(mf, rc);
+
+    ngx_free(op);
+}
+
+
+void
+ngx_oci_manifest_write(ngx_oci_manifest_t *mf)
+{
+    ngx_oci_manifest_op_t  *op;
+
+    static ngx_uint_t       number;
+
+    op = ngx_calloc(sizeof(ngx_oci_manifest_op_t), ngx_cycle->log);
+    if (op == NULL) {
+        return;
+    }
+
+    op->cache = mf->cache;
+    op->digest = mf->digest;
+    op->number = number++;
+    op->size = mf->size;
+    op->body = malloc(op->size);
+    op->task.run = ngx_oci_manifest_write_task;
+    op->task.done = ngx_oci_manifest_write_done;
+    op->task.data = op;
+
+    if (op->body) {
+        ngx_memcpy(op->body, mf->body, op->size);
+
+        if (ngx_oci_io_post(op->cache, &op->task) == NGX_OK) {
+            return;
+        }
+    }
+
+    free(op->body);
+    ngx_free(op);
+}
+
+
+static void
+ngx_oci_manifest_write_task(void *data, ngx_log_t *log)
+{
+    ngx_oci_manifest_op_t *op = data;
+
+    int   fd, dir;
+    char  sub[3], name[NGX_OCI_STORE_NAME];
+    char  tmp[NGX_OCI_STORE_NAME + 2 * NGX_INT64_LEN + 8];
+    char  from[sizeof(tmp) + 3], to[NGX_OCI_STORE_NAME + 3];
+
+    dir = op->cache->manifests;
+
+    ngx_oci_store_names(&op->digest, sub, name);
+    (void) ngx_sprintf((u_char *) tmp, "%s.%P.%ui.tmp%Z", name, ngx_pid,
+                       op->number);
+    (void) ngx_sprintf((u_char *) from, "%s/%s%Z", sub, tmp);
+    (void) ngx_sprintf((u_char *) to, "%s/%s%Z", sub, name);
+
+    fd = ngx_oci_io_open(dir, sub, tmp, O_WRONLY|O_CREAT|O_EXCL);
+
+    if (fd == -1) {
+        ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
+                      "open() \"%s\" of a manifest failed", from);
+        return;
+    }
+
+    if (ngx_oci_store_write(fd, op->body, op->size, 0) != NGX_OK
+        || renameat(dir, from, dir, to) == -1)
+    {
+        ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
+                      "writing manifest \"%s\" failed", to);
+        (void) unlinkat(dir, from, 0);
+    }
+
+    close(fd);
+}
+
+
+static void
+ngx_oci_manifest_write_done(void *data)
+{
+    ngx_oci_manifest_op_t *op = data;
+
+    free(op->body);
+    ngx_free(op);
+}
