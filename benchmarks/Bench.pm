@@ -172,7 +172,8 @@ pid $d/nginx.pid;
 error_log $self->{dir}/$name.error.log warn;
 events { worker_connections 2048; }
 http {
-    log_format bench '\$body_bytes_sent \$status \$request_method \$http_range \$uri';
+    log_format bench '\$body_bytes_sent \$status \$request_method '
+                     '\$http_range \$uri';
     $log
     client_body_temp_path $d/body; proxy_temp_path $d/proxy;
     fastcgi_temp_path $d/fcgi; uwsgi_temp_path $d/uwsgi;
@@ -292,7 +293,7 @@ sub start_slice {
 
     $self->nginx('slice', $self->{slice}, http => <<EOC);
     proxy_cache_path $self->{dir}/slice.cache keys_zone=bench:32m
-                     levels=1:2 max_size=1t use_temp_path=off;
+                     levels=1:2 use_temp_path=off;
     upstream origin { server 127.0.0.1:$self->{origin}; keepalive 32; }
     server {
         listen 127.0.0.1:$self->{slice};
@@ -370,10 +371,7 @@ sub get {
     my @cmd = ("$self->{dir}/bin/client", 'get', '-c', $n);
     push @cmd, '-r', $o{range} if $o{range};
 
-    open my $p, '-|', @cmd, $port, $self->path($hex) or die "client: $!\n";
-    my $out = <$p>;
-    close $p;
-
+    my $out = $self->client(@cmd, $port, $self->path($hex))->answer();
     my $r = decode_json($out // '{}');
     my $want = $o{bytes} // (-s "$self->{dir}/blobs/$hex") * $n;
 
@@ -392,11 +390,19 @@ sub start_latency {
 
     my @o = $o{n} ? ('-n', $o{n}) : ();
     my $size = -s "$self->{dir}/blobs/$hex";
-    my $pid = open my $p, '-|', "$self->{dir}/bin/client", 'latency', @o,
-        '-b', $o{bytes} // 4096, '-s', $size, $port, $self->path($hex)
-        or die "client: $!\n";
 
-    return { pid => $pid, out => $p };
+    return $self->client("$self->{dir}/bin/client", 'latency', @o,
+        '-b', $o{bytes} // 4096, '-s', $size, $port, $self->path($hex));
+}
+
+
+# closing the pipe waits for the client: one that is forgotten, by a die() or
+# a signal, is ended first
+
+sub client {
+    my ($self, @cmd) = @_;
+    my $pid = open my $p, '-|', @cmd or die "client: $!\n";
+    return bless { pid => $pid, out => $p }, 'Bench::Client';
 }
 
 
@@ -404,10 +410,7 @@ sub stop_latency {
     my ($self, $l, $wait) = @_;
 
     kill 'TERM', $l->{pid} unless $wait;
-    my $fh = $l->{out};
-    my $out = <$fh>;
-    close $fh;
-
+    my $out = $l->answer();
     my $r = decode_json($out // '{}');
     $self->note("$r->{failed} requests of the latency client failed")
         if $r->{failed};
@@ -505,6 +508,25 @@ sub alerts {
     open my $f, '<', "$self->{dir}/edge.error.log" or return;
     my $n = grep { /\[(alert|emerg|crit)\]/ } <$f>;
     $self->note("$n alerts in the edge's error log") if $n;
+}
+
+
+package Bench::Client;
+
+
+sub answer {
+    my ($self) = @_;
+    my $fh = $self->{out};
+    my $out = <$fh>;
+    close $fh;
+    $self->{pid} = 0;
+    return $out;
+}
+
+
+sub DESTROY {
+    my ($self) = @_;
+    kill 'TERM', $self->{pid} if $self->{pid};
 }
 
 
