@@ -243,7 +243,6 @@ ngx_oci_cache_create_loc_conf(ngx_conf_t *cf)
     conf->zone = NGX_CONF_UNSET_PTR;
     conf->valid_tag = NGX_CONF_UNSET;
     conf->valid_manifest = NGX_CONF_UNSET;
-    conf->valid_negative = NGX_CONF_UNSET;
     conf->use_stale = 0;
     conf->stale_max = NGX_CONF_UNSET;
     conf->verify = NGX_CONF_UNSET_UINT;
@@ -286,7 +285,6 @@ ngx_oci_cache_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_sec_value(conf->valid_tag, prev->valid_tag, 0);
     ngx_conf_merge_sec_value(conf->valid_manifest, prev->valid_manifest,
                              300);
-    ngx_conf_merge_sec_value(conf->valid_negative, prev->valid_negative, 5);
     ngx_conf_merge_sec_value(conf->stale_max, prev->stale_max, 86400);
 
     ngx_conf_merge_bitmask_value(conf->use_stale, prev->use_stale,
@@ -619,9 +617,6 @@ ngx_oci_cache_valid(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     } else if (ngx_strcmp(value[1].data, "manifest") == 0) {
         p = &ocf->valid_manifest;
-
-    } else if (ngx_strcmp(value[1].data, "negative") == 0) {
-        p = &ocf->valid_negative;
 
     } else {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,

@@ -71,7 +71,6 @@ typedef struct {
     ngx_uint_t                      line;
     time_t                          valid_tag;  /* all times: seconds */
     time_t                          valid_manifest;
-    time_t                          valid_negative;
     ngx_uint_t                      use_stale;  /* NGX_OCI_STALE_... */
     time_t                          stale_max;
     ngx_uint_t                      verify;     /* NGX_OCI_VERIFY_MODE_... */

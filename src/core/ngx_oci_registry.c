@@ -92,6 +92,9 @@ static ngx_oci_registry_command_t  ngx_oci_registry_commands[] = {
 static char *ngx_oci_registry_ca = "/etc/ssl/certs/ca-certificates.crt";
 
 
+extern ngx_module_t  ngx_http_proxy_module;
+
+
 /* the block that is being read; configurations are read one at a time */
 
 static struct {
@@ -159,6 +162,7 @@ ngx_oci_registry_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
     ngx_str_t                   *value, *copy;
     ngx_uint_t                   i, n;
     ngx_array_t                **line;
+    ngx_command_t               *proxy;
     ngx_oci_registry_t          *registry;
     ngx_oci_registry_command_t  *cmd;
 
@@ -169,6 +173,25 @@ ngx_oci_registry_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
     if (value[0].len > 6 && ngx_strncmp(value[0].data, "proxy_", 6) == 0) {
 
         /* for the expansion of oci_pass */
+
+        for (proxy = ngx_http_proxy_module.commands;
+             proxy->name.len;
+             proxy++)
+        {
+            if (proxy->name.len == value[0].len
+                && ngx_strncmp(proxy->name.data, value[0].data,
+                               value[0].len)
+                   == 0)
+            {
+                break;
+            }
+        }
+
+        if (proxy->name.len == 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "unknown directive \"%V\"", &value[0]);
+            return NGX_CONF_ERROR;
+        }
 
         if (registry->proxy == NULL) {
             registry->proxy = ngx_array_create(cf->pool, 4,
@@ -650,11 +673,19 @@ ngx_oci_registry_done(ngx_conf_t *cf, ngx_oci_registry_t *registry)
         return NGX_CONF_ERROR;
     }
 
+    /* what the core says of these has no place in the file */
+
     if (ngx_oci_registry_group(cf, registry) != NGX_CONF_OK) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid \"url\" of oci_registry \"%V\"",
+                           &registry->name);
         return NGX_CONF_ERROR;
     }
 
     if (ngx_oci_exchange_init_registry(cf, registry) != NGX_OK) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid TLS parameters of oci_registry \"%V\"",
+                           &registry->name);
         return NGX_CONF_ERROR;
     }
 
@@ -835,6 +866,12 @@ ngx_oci_conf_text(ngx_conf_t *cf, ngx_str_t *text)
     rv = ngx_conf_parse(cf, NULL);
 
     *cf = save;
+
+    if (rv != NGX_CONF_OK) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid \"proxy_*\" parameters of an "
+                           "oci_registry");
+    }
 
     return rv;
 }

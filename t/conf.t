@@ -1,0 +1,199 @@
+#!/usr/bin/perl
+
+# nginx -t refuses every semantic error of every directive, with file and
+# line.  A row: what is wrong, the text that is in the place, the message,
+# and whether the place is http (h), a registry (r), a location (l), the
+# arguments of oci_cache_path (c).
+
+use warnings;
+use strict;
+
+use Test::More;
+use File::Basename qw/ dirname /;
+
+use lib dirname(__FILE__) . '/lib';
+use OCI;
+
+my $t = OCI->new();
+my $d = $t->{dir};
+
+$t->write_file('open', "user:secret\n", 0644);
+$t->write_file('none', "nothing here\n", 0600);
+$t->write_file('good', "user:secret\n", 0600);
+$t->write_file('junk.pem', "junk\n");
+
+my @rows = (
+    [ r => 'url ftp://x;', 'invalid registry url "ftp://x"' ],
+    [ r => 'url http://u:p@x;', 'invalid registry url' ],
+    [ r => 'url http://x/path;', 'invalid registry url' ],
+    [ r => 'url x;', 'invalid registry url' ],
+    [ r => 'url http://127.1;', 'invalid registry url' ],
+    [ r => 'url http://127.0.0.1 more;', 'invalid number of arguments' ],
+    [ r => 'url http://127.0.0.1; url http://127.0.0.1;',
+        '"url" parameter is duplicate' ],
+    [ r => '', 'no "url" in oci_registry' ],
+    [ r => 'url http://127.0.0.1; nonsense on;',
+        'unknown oci_registry parameter "nonsense"' ],
+    [ r => 'url http://no-such-host.invalid;', 'host not found' ],
+    [ r => 'url http://127.0.0.1; host x/y;', 'invalid host "x/y"' ],
+    [ r => 'url http://127.0.0.1; public_url x;', 'invalid public_url' ],
+    [ r => 'url http://127.0.0.1; credentials some;',
+        'invalid credentials' ],
+    [ r => "url http://127.0.0.1; credentials file $d/missing;",
+        'open\(\) ".*missing" failed' ],
+    [ r => "url http://127.0.0.1; credentials file $d/open;",
+        'open to everyone' ],
+    [ r => "url http://127.0.0.1; credentials file $d/none;",
+        'no "user:password" in' ],
+    [ r => 'url http://127.0.0.1; fill_credentials anonymous;',
+        'invalid fill_credentials' ],
+    [ r => 'url http://127.0.0.1; path A b;', 'invalid path "A"' ],
+    [ r => 'url http://127.0.0.1; path a ../b;', 'invalid path' ],
+    [ r => 'url http://127.0.0.1; realm_allow http://x;', 'invalid host' ],
+    [ r => 'url http://127.0.0.1; redirect_allow x/y;', 'invalid host' ],
+    [ r => 'url http://127.0.0.1; redirect_allow 0x7f000001;',
+        'invalid host' ],
+    [ r => 'url https://127.0.0.1; trusted_certificate missing.pem;',
+        'missing.pem' ],
+    [ r => "url https://127.0.0.1; trusted_certificate $d/junk.pem;",
+        'junk.pem' ],
+    [ r => 'url http://127.0.0.1; ssl_verify maybe;', 'invalid ssl_verify' ],
+    [ r => 'url http://127.0.0.1; connect_timeout 0;',
+        'invalid connect_timeout' ],
+    [ r => 'url http://127.0.0.1; stall_timeout soon;',
+        'invalid stall_timeout' ],
+    [ r => 'url http://127.0.0.1; proxy_nonsense on;',
+        'unknown directive "proxy_nonsense"' ],
+    [ l => 'oci_pass wrong;', 'invalid value "perhaps"' ],
+    [ h => 'oci_registry demo { url http://127.0.0.1; }',
+        'duplicate oci_registry "demo"' ],
+
+    [ l => 'oci_pass nobody;', 'unknown oci_registry "nobody"' ],
+    [ l => 'oci_pass demo; oci_pass demo;', 'is duplicate' ],
+    [ l => 'proxy_pass http://127.0.0.1; oci_pass demo;',
+        'conflicts with another handler' ],
+    [ l => 'oci_pass demo; proxy_read_timeout 5s;', 'is duplicate' ],
+    [ l => 'oci_pass stored;', 'oci_access open" is required' ],
+    [ l => 'oci_pass demo; oci_access sometimes;',
+        'invalid value "sometimes"' ],
+    [ l => 'oci_token nobody;', 'unknown oci_registry "nobody"' ],
+    [ l => 'proxy_pass http://127.0.0.1; oci_token demo;', 'conflicts' ],
+    [ l => 'oci_token demo; oci_token demo;', 'duplicate|conflicts' ],
+    [ l => 'oci_status xml;', 'invalid oci_status format "xml"' ],
+    [ l => 'oci_pass demo; oci_status;', 'conflicts' ],
+
+    [ c => '', 'must have "keys_zone"|invalid number of arguments' ],
+    [ c => 'max_size=1g', 'must have "keys_zone"' ],
+    [ c => 'keys_zone=x', 'invalid parameter "keys_zone=x"' ],
+    [ c => 'keys_zone=x:1k', 'invalid parameter' ],
+    [ c => 'keys_zone=:8m', 'invalid parameter' ],
+    [ c => 'keys_zone=x:8m slice=5000', 'invalid parameter "slice=5000"' ],
+    [ c => 'keys_zone=x:8m slice=4k', 'invalid parameter' ],
+    [ c => 'keys_zone=x:8m max_size=much', 'invalid parameter' ],
+    [ c => 'keys_zone=x:8m max_size=-1', 'invalid parameter' ],
+    [ c => 'keys_zone=x:8m min_free=x', 'invalid parameter' ],
+    [ c => 'keys_zone=x:8m inactive=0', 'invalid parameter' ],
+    [ c => 'keys_zone=x:8m inactive=x', 'invalid parameter' ],
+    [ c => 'keys_zone=x:8m manager_files=0', 'invalid parameter' ],
+    [ c => 'keys_zone=x:8m manager_sleep=x', 'invalid parameter' ],
+    [ c => 'keys_zone=x:8m manager_threshold=x', 'invalid parameter' ],
+    [ c => 'keys_zone=x:8m levels=1:2', 'invalid parameter' ],
+    [ c => 'keys_zone=models:8m', 'duplicate zone|already' ],
+
+    [ l => 'oci_cache nowhere;', '"oci_cache" zone "nowhere" is unknown' ],
+    [ l => 'oci_cache models; oci_cache models;', 'is duplicate' ],
+    [ l => 'oci_cache_valid blob 5m;', 'invalid oci_cache_valid object' ],
+    [ l => 'oci_cache_valid tag soon;', 'invalid time value "soon"' ],
+    [ l => 'oci_cache_valid tag 1s; oci_cache_valid tag 2s;',
+        'is duplicate' ],
+    [ l => 'oci_cache_use_stale never;', 'invalid parameter "never"' ],
+    [ l => 'oci_cache_use_stale error error;', 'invalid parameter' ],
+    [ l => 'oci_cache_use_stale error max=x;', 'invalid parameter' ],
+    [ l => 'oci_cache_use_stale error; oci_cache_use_stale off;',
+        'is duplicate' ],
+    [ l => 'oci_verify perhaps;', 'invalid value "perhaps"' ],
+    [ l => 'oci_fill_connections 0;', 'must be between 1 and 16' ],
+    [ l => 'oci_fill_connections 17;', 'must be between 1 and 16' ],
+    [ l => 'oci_fill_connections x;', 'invalid number' ],
+    [ l => 'oci_fill_ahead x;', 'invalid value' ],
+    [ l => 'oci_fill_abandoned never;', 'invalid parameter "never"' ],
+    [ l => 'oci_fill_abandoned stop later;', 'invalid parameter "later"' ],
+    [ l => 'oci_fill_abandoned stop after=x;', 'invalid parameter' ],
+    [ l => 'oci_fill_abandoned finish after=1s;', 'invalid parameter' ],
+    [ l => 'oci_fill_abandoned stop; oci_fill_abandoned stop;',
+        'is duplicate' ],
+);
+
+sub conf {
+    my ($place, $text) = @_;
+    my %in = ($place => $text);
+    my $location = $in{l} // '';
+    my $extra = $place eq 'r' ? "oci_registry tried { $text }"
+        : $place eq 'c' ? "oci_cache_path $d/tried $text;"
+        : $in{h} // '';
+    my $modules = $t->modules();
+    return <<EOC;
+$modules
+pid $d/check.pid; error_log $d/check.log;
+events { }
+http {
+    access_log off;
+    oci_cache_path $d/cache keys_zone=models:8m;
+    oci_registry demo { url http://127.0.0.1:1; }
+    oci_registry wrong { url http://127.0.0.1:1; proxy_buffering perhaps; }
+    oci_registry stored { url http://127.0.0.1:1; credentials anonymous; }
+    $extra
+    server {
+        listen 127.0.0.1:1;
+        location /v2/ {
+            $location
+        }
+    }
+}
+EOC
+}
+
+for my $row (@rows) {
+    my ($place, $text, $message) = @$row;
+    my ($rc, $out) = $t->check(conf($place, $text));
+    my $name = $text eq '' ? "nothing in $place" : $text;
+    $name =~ s/\Q$d\E/DIR/g;
+
+    isnt($rc, 0, "$name: refused");
+    like($out, qr/\[emerg\].*?(?:$message)/s, "$name: why") ;
+    like($out, qr/\[emerg\].*check\.conf:\d+/, "$name: where")
+        or diag($out);
+}
+
+# the order of the modules
+
+my ($rc, $out) = $t->check("load_module $OCI::MODULES/"
+    . "ngx_http_oci_cache_module.so;\nevents { }\n");
+isnt($rc, 0, 'the cache module alone');
+like($out, qr/undefined symbol/, 'says what it lacks');
+
+# and what is right is accepted
+
+my @good = (
+    [ l => 'oci_pass demo; oci_cache models; oci_verify strict;'
+        . ' oci_cache_valid tag 10s; oci_cache_valid manifest 1m;'
+        . ' oci_cache_use_stale error max=1h; oci_fill_connections 16;'
+        . ' oci_fill_ahead 1g; oci_fill_abandoned finish;' ],
+    [ l => 'client_max_body_size 1m; aio off; oci_pass demo; oci_cache off;' ],
+    [ l => 'oci_pass stored; oci_access open;' ],
+    [ r => 'url http://127.0.0.1:1; proxy_read_timeout 5s;'
+        . ' proxy_set_header X-From edge; path a ""; path "" b;'
+        . ' realm_allow a.example:443 b.example; public_url https://x;'
+        . " fill_credentials file $d/good;" ],
+    [ c => 'keys_zone=x:8m slice=64k max_size=2t min_free=1g inactive=1d'
+        . ' manager_files=5 manager_sleep=1s manager_threshold=1s' ],
+);
+
+for my $row (@good) {
+    my ($rc, $out) = $t->check(conf(@$row));
+    (my $name = $row->[1]) =~ s/\Q$d\E/DIR/g;
+    is($rc, 0, "accepted: $name") or diag($out);
+}
+
+$t->cleanup();
+done_testing();
