@@ -602,13 +602,18 @@ ngx_oci_send_piece(ngx_oci_reader_t *rd)
 }
 
 
+/* a buffer of its own: the output may keep it until the next flush */
+
 static ngx_int_t
 ngx_oci_send_text(ngx_oci_reader_t *rd, ngx_str_t *text, ngx_uint_t last)
 {
-    ngx_buf_t  *b;
+    ngx_buf_t    *b;
+    ngx_chain_t   out;
 
-    b = &rd->out->buf;
-    ngx_memzero(b, sizeof(ngx_buf_t));
+    b = ngx_calloc_buf(rd->r->pool);
+    if (b == NULL) {
+        return NGX_ERROR;
+    }
 
     b->start = text->data;
     b->pos = text->data;
@@ -618,11 +623,11 @@ ngx_oci_send_text(ngx_oci_reader_t *rd, ngx_str_t *text, ngx_uint_t last)
     b->last_buf = last;
     b->last_in_chain = 1;
 
-    rd->out->chain.buf = b;
-    rd->out->chain.next = NULL;
+    out.buf = b;
+    out.next = NULL;
 
-    return (ngx_http_output_filter(rd->r, &rd->out->chain) == NGX_ERROR)
-           ? NGX_ERROR : NGX_OK;
+    return (ngx_http_output_filter(rd->r, &out) == NGX_ERROR) ? NGX_ERROR
+                                                              : NGX_OK;
 }
 
 
