@@ -319,6 +319,10 @@ ngx_oci_hop_text(ngx_oci_hop_t *hop)
 
     b->last = ngx_cpymem(p, CRLF, 2);
 
+    /* else it stays in the TLS buffer of a kept-alive connection */
+
+    b->flush = 1;
+
     cl->buf = b;
     cl->next = NULL;
 

@@ -1,0 +1,166 @@
+#!/usr/bin/perl
+
+# Clients that leave: containerd's chunk readers ask for everything from an
+# offset on, take a piece and close.  That harms nobody and leaves nothing.
+
+use warnings;
+use strict;
+
+use Test::More;
+use Digest::SHA qw/ sha256_hex /;
+use File::Basename qw/ dirname /;
+use Time::HiRes qw/ sleep time /;
+
+use lib dirname(__FILE__) . '/lib';
+use OCI;
+
+my $t = OCI->new(workers => 2);
+my $size = 48 * 1024 * 1024;
+my $slice = 1024 * 1024;
+my $blob = $t->random_blob($size);
+my $digest = $t->digest($blob);
+
+my $port = $t->upstream(sub {
+    my ($c, $q) = @_;
+    my ($mode) = $q->{uri} =~ m!^/v2/([a-z]+)/!;
+    if ($mode eq 'slow' && ($q->{to} // $size) - ($q->{from} // 0) > 1) {
+        my ($from, $to) = ($q->{from}, $q->{to});
+        print $c "HTTP/1.1 206 X\r\nContent-Length: " . ($to - $from)
+            . "\r\nContent-Range: bytes $from-" . ($to - 1) . "/$size\r\n\r\n";
+        for (my $i = $from; $i < $to; $i += 262144) {
+            print $c substr($blob, $i, $to - $i > 262144 ? 262144 : $to - $i)
+                or return 0;
+            sleep 0.05;
+        }
+        return 1;
+    }
+    return $t->reply_blob($c, $q, $blob);
+});
+
+$t->conf(http => "oci_registry demo { url http://127.0.0.1:$port; }",
+    cache_args => 'slice=1m', location => <<EOL);
+location /v2/ {
+    oci_pass demo;
+    oci_cache models;
+    oci_fill_abandoned stop after=200ms;
+    oci_fill_ahead 8m;
+}
+location = /stub { stub_status; }
+EOL
+$t->start();
+
+sub fds {
+    my $n = 0;
+    $n += () = glob "/proc/$_/fd/*" for $t->workers();
+    return $n;
+}
+
+# 64 readers, 1 MiB each of its own place, then closed
+
+sub chunk {
+    my ($uri, $from, $len) = @_;
+    my $s = $t->connect();
+    $t->send_request($s, 'GET', $uri, { Range => "bytes=$from-" });
+    my $r = $t->read_header($s);
+    my $got = $r->{rest};
+    while (length $got < $len) {
+        my $n = sysread $s, $got, 65536, length $got;
+        last unless $n;
+    }
+    close $s;
+    return substr($got, 0, $len);
+}
+
+my $uri = "/v2/fast/blobs/$digest";
+my $n = 48;
+my @sums = $t->parallel($n, sub {
+    my ($i) = @_;
+    return sha256_hex(chunk($uri, $i * $slice, $slice));
+});
+
+is(join(',', @sums), join(',', map {
+    sha256_hex(substr($blob, $_ * $slice, $slice)) } 0 .. $n - 1),
+    'chunks of readers that leave');
+
+my $up = $t->upstream_bytes();
+ok($up <= $size + $n, 'no byte was fetched twice') or diag("$up of $size");
+
+# another reader is not harmed by those who leave
+
+$t->stop();
+system("rm -rf $t->{dir}/cache");
+$t->start();
+
+my $base = fds();
+$uri = "/v2/slow/blobs/$digest";
+my @out = $t->parallel(9, sub {
+    my ($i) = @_;
+    return sha256_hex($t->get($uri)->{body}) if $i == 0;
+    for (1 .. 20) {
+        chunk($uri, int(rand($size)), int(rand(300000)));
+    }
+    return 'left';
+});
+
+is("sha256:$out[0]", $digest, 'a reader beside 160 that left');
+$up = $t->upstream_bytes();
+ok($up <= $size + 200 + 8 * $slice, 'fetched once') or diag("$up of $size");
+
+# many, at random, some before the header
+
+$t->parallel(10, sub {
+    for (1 .. 60) {
+        my $s = $t->connect();
+        $t->send_request($s, 'GET', "/v2/fast/blobs/$digest",
+            { Range => 'bytes=' . int(rand($size)) . '-' });
+        sysread $s, my $x, int(rand(200000)) if rand() < 0.7;
+        close $s;
+    }
+    return '';
+});
+
+# a fill that nobody reads any more ends
+
+my $cold = $t->digest('cold');
+$t->stop();
+system("rm -rf $t->{dir}/cache");
+$t->start();
+chunk($uri, 0, 100000);
+
+my $end = time() + 20;
+my $active;
+while (time() < $end) {
+    $active = $t->status()->{counters}{fills_active};
+    last if $active == 0;
+    sleep 0.2;
+}
+is($active, 0, 'an abandoned fill ends');
+sleep 1.5;
+my $before = $t->upstream_bytes();
+sleep 1;
+is($t->upstream_bytes(), $before, 'and fetches nothing more');
+ok($before < $size, 'before the end') or diag($before);
+
+# nothing is left
+
+$end = time() + 20;
+my ($conns, $fds);
+while (time() < $end) {
+    ($conns) = $t->get('/stub')->{body} =~ /Active connections: (\d+)/;
+    $fds = fds();
+    last if $conns == 1 && $fds <= $base + 2;
+    sleep 0.5;
+}
+is($conns, 1, 'no connection is left');
+ok($fds <= $base + 4, 'no descriptor is left') or diag("$fds, was $base");
+
+my $pids = join '|', $t->workers();
+is(scalar(grep { /OFDLCK/ } split /\n/, `grep -E ' ($pids) ' /proc/locks`), 0,
+    'no lock is left');
+is($t->status()->{counters}{wakeup_fallbacks}, 0, 'no lost wake-ups');
+
+# and the rest is right
+
+ok($t->get("/v2/fast/blobs/$digest")->{body} eq $blob, 'the whole of it');
+
+$t->done();
