@@ -145,7 +145,14 @@ sub sparse {
     my $hex = $digit x 64;
     open my $f, '>', "$self->{dir}/blobs/$hex" or die "sparse: $!\n";
     truncate $f, $size or die "a sparse file of $size: $!\n";
+    push @{$self->{sparse}}, "$self->{dir}/blobs/$hex";
     return $hex;
+}
+
+
+sub sparse_remove {
+    my ($self) = @_;
+    unlink splice @{$self->{sparse} || []};
 }
 
 
@@ -276,8 +283,11 @@ sub stop_edge {
     return unless $self->{pids}{edge};
 
     for (split /\n/, $self->fetch($self->{edge}, '/metrics')) {
-        next unless /^nginx_oci_wakeup_seconds_bucket\{.*le="([^"]+)"\} (\d+)/;
-        $self->{wakeup}{$1} += $2 if $self->{count_wakeups};
+        next unless $self->{count_wakeups};
+        $self->{wakeup}{$1} += $2
+            if /^nginx_oci_wakeup_seconds_bucket\{.*le="([^"]+)"\} (\d+)/;
+        $self->{fallbacks} += $1
+            if /^nginx_oci_wakeup_fallbacks_total (\d+)/;
     }
 
     $self->stop('edge');
@@ -336,6 +346,22 @@ EOC
     $self->spawn('docker', $self->{docker_port}, $bin, 'serve',
         "$self->{dir}/docker.yml");
     return $self->{docker_port};
+}
+
+
+# whether its background copy got there in time
+
+sub docker_stored {
+    my ($self, $hex, $size, $seconds) = @_;
+
+    my $name = "$self->{dir}/docker.cache/docker/registry/v2/blobs/sha256/"
+        . substr($hex, 0, 2) . "/$hex/data";
+
+    for (my $end = time() + $seconds; time() < $end; sleep 0.5) {
+        return 1 if (-s $name // -1) == $size;
+    }
+
+    return 0;
 }
 
 
@@ -412,9 +438,9 @@ sub stop_latency {
     kill 'TERM', $l->{pid} unless $wait;
     my $out = $l->answer();
     my $r = decode_json($out // '{}');
-    $self->note("$r->{failed} requests of the latency client failed")
-        if $r->{failed};
     die "the latency client got nothing\n" unless $r->{n};
+    die "$r->{failed} requests of the latency client failed\n"
+        if $r->{failed};
 
     return $r;
 }
@@ -445,14 +471,18 @@ sub mark {
 sub upstream_bytes {
     my ($self, $mark) = @_;
 
-    my ($sum, $last, $end) = (0, -1, time() + 15);
+    my ($sum, $last, $end, $settled) = (0, -1, time() + 15);
 
     while (time() < $end) {
         sleep 0.5;
         my $size = $self->mark();
-        last if $size == $last && $self->origin_idle();
+        $settled = $size == $last && $self->origin_idle();
+        last if $settled;
         $last = $size;
     }
+
+    $self->note('the origin still sends: upstream bytes are a lower bound')
+        unless $settled;
 
     open my $f, '<', "$self->{dir}/origin.access" or return 0;
     seek $f, $mark, SEEK_SET;
@@ -506,8 +536,10 @@ sub alerts {
     my ($self) = @_;
 
     open my $f, '<', "$self->{dir}/edge.error.log" or return;
-    my $n = grep { /\[(alert|emerg|crit)\]/ } <$f>;
-    $self->note("$n alerts in the edge's error log") if $n;
+    my @lines = grep { /\[(error|alert|emerg|crit)\]/ } <$f>;
+    return unless @lines;
+    chomp @lines;
+    $self->note(@lines . " errors in the edge's log, first: $lines[0]");
 }
 
 
