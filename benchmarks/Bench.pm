@@ -11,6 +11,7 @@ use File::Path qw/ make_path /;
 use IO::Socket::INET;
 use JSON::PP qw/ decode_json /;
 use POSIX qw/ :sys_wait_h /;
+use Socket qw/ SOL_SOCKET SO_RCVTIMEO /;
 use Time::HiRes qw/ sleep time /;
 
 my %ports;
@@ -450,6 +451,7 @@ sub fetch {
     my ($self, $port, $uri) = @_;
 
     my $s = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port") or return '';
+    setsockopt $s, SOL_SOCKET, SO_RCVTIMEO, pack 'l!l!', 10, 0;
     print $s "GET $uri HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n";
     local $/;
     my $text = <$s> // '';

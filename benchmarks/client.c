@@ -228,7 +228,9 @@ latency_main(int argc, char **argv)
                         (int64_t) (drand48() * (size / bytes)) * bytes, bytes)
             == -1)
         {
-            if (++failed > 100) {
+            /* SIGTERM interrupts a recv() that has a timeout */
+
+            if (stopped || ++failed > 100) {
                 break;
             }
             continue;

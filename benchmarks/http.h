@@ -22,6 +22,7 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -60,6 +61,7 @@ static inline int
 dial(int port)
 {
     int                 fd, one = 1;
+    struct timeval      silence = { 60, 0 };
     struct sockaddr_in  sin;
 
     memset(&sin, 0, sizeof(sin));
@@ -78,6 +80,9 @@ dial(int port)
     }
 
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+
+    /* a server that hangs fails its row, not the run */
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &silence, sizeof(silence));
 
     return fd;
 }

@@ -19,7 +19,8 @@ plan(skip_all => 'with the packages\' nginx only') if $OCI::ASAN;
 my $run = abs_path(dirname(__FILE__) . '/../tools/run.sh');
 my $port = OCI::port();
 
-my $env = "RUN_ONCE=1 MODEL_SIZE=32m PORT=$port MODULES=$OCI::MODULES";
+my $env = "RUN_ONCE=1 MODEL_SIZE=32m PORT=$port MODULES=$OCI::MODULES"
+    . " NGINX=$OCI::BINARY";
 my $out = `$env $run 2>&1`;
 my $rc = $? >> 8;
 

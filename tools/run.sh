@@ -7,12 +7,14 @@
 #   MODEL_SIZE=1g                       of the generated model
 #   PORT=8080                           of the edge
 #   RUN_ONCE=1                          ends after the table
+#   NGINX, MODULES                      other binaries than the usual ones
 
 set -u
 export LC_ALL=C
 
 top=$(cd "$(dirname "$0")/.." && pwd)
 modules=${MODULES:-$top/build/modules}
+nginx=${NGINX:-nginx}
 port=${PORT:-8080}
 upstream=${UPSTREAM:-}
 dir=$top/build/run.$port
@@ -134,7 +136,7 @@ http {
     }
 }
 EOC
-    nginx -p "$dir/" -c "$dir/nginx.conf" -e "$dir/error.log" &
+    "$nginx" -p "$dir/" -c "$dir/nginx.conf" -e "$dir/error.log" &
     pids+=($!)
     wait_port "$port" $! || {
         cat "$dir/error.log" >&2

@@ -250,6 +250,14 @@ ngx_oci_doorbell_ring(ngx_oci_cache_t *cache, uint64_t slots)
 }
 
 
+ngx_uint_t
+ngx_oci_doorbell_pending(ngx_oci_cache_t *cache, ngx_int_t slot)
+{
+    return __atomic_load_n(&cache->doorbell->rung[slot], __ATOMIC_SEQ_CST)
+           != 0;
+}
+
+
 static void
 ngx_oci_doorbell_event(ngx_event_t *ev)
 {

@@ -775,7 +775,11 @@ ngx_oci_index_lost(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
     ngx_oci_index_lock(cache);
 
+    /* another reader of this worker may have set the mark anew, with the ring
+       for this one still to be heard */
+
     lost = (entry->waiters & ((uint64_t) 1 << slot))
+           && !ngx_oci_doorbell_pending(cache, slot)
            && ngx_oci_index_end(cache, entry, pos, pos + 1) > pos;
 
     ngx_oci_index_unlock(cache);

@@ -253,6 +253,8 @@ ngx_int_t ngx_oci_doorbell_claim(ngx_oci_cache_t *cache, ngx_cycle_t *cycle,
     void (*handler)(ngx_oci_cache_t *cache));
 void ngx_oci_doorbell_free(ngx_oci_cache_t *cache);
 void ngx_oci_doorbell_ring(ngx_oci_cache_t *cache, uint64_t slots);
+/* has a slot been rung that has not heard it yet? */
+ngx_uint_t ngx_oci_doorbell_pending(ngx_oci_cache_t *cache, ngx_int_t slot);
 /* this worker's slot; -1: none, it polls */
 ngx_int_t ngx_oci_doorbell_slot(ngx_oci_cache_t *cache);
 

@@ -12,6 +12,7 @@ static ngx_int_t ngx_oci_manifest_init(ngx_oci_manifest_t *mf,
 static ngx_int_t ngx_oci_manifest_accept(ngx_oci_manifest_t *mf,
     ngx_http_request_t *r);
 static void ngx_oci_manifest_cleanup(void *data);
+static void ngx_oci_manifest_release(void *data);
 static void ngx_oci_manifest_looked_up(void *data, ngx_int_t rc);
 static void ngx_oci_manifest_decide(ngx_oci_manifest_t *mf);
 static void ngx_oci_manifest_use_ref(ngx_oci_manifest_t *mf);
@@ -97,7 +98,15 @@ ngx_oci_manifest_handler(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
         return NGX_DONE;
     }
 
+    /* the core still holds the request: what was posted is its to run */
+
+    mf->refs++;
+    mf->handling = 1;
+
     ngx_oci_manifest_looked_up(mf, rc);
+
+    mf->handling = 0;
+    ngx_oci_manifest_unref(mf);
 
     return NGX_DONE;
 }
@@ -106,6 +115,7 @@ ngx_oci_manifest_handler(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
 static ngx_int_t
 ngx_oci_manifest_init(ngx_oci_manifest_t *mf, ngx_http_request_t *r)
 {
+    ngx_pool_cleanup_t  *release;
     ngx_http_cleanup_t  *cln;
 
     if (ngx_oci_manifest_accept(mf, r) != NGX_OK) {
@@ -120,10 +130,16 @@ ngx_oci_manifest_init(ngx_oci_manifest_t *mf, ngx_http_request_t *r)
         }
     }
 
+    release = ngx_pool_cleanup_add(r->pool, 0);
     cln = ngx_http_cleanup_add(r, 0);
-    if (cln == NULL) {
+
+    if (release == NULL || cln == NULL) {
         return NGX_ERROR;
     }
+
+    release->handler = ngx_oci_manifest_release;
+    release->data = mf;
+    mf->refs++;
 
     cln->handler = ngx_oci_manifest_cleanup;
     cln->data = mf;
@@ -251,6 +267,15 @@ ngx_oci_manifest_cleanup(void *data)
 }
 
 
+static void
+ngx_oci_manifest_release(void *data)
+{
+    ngx_oci_manifest_t *mf = data;
+
+    ngx_oci_manifest_unref(mf);
+}
+
+
 void
 ngx_oci_manifest_unref(ngx_oci_manifest_t *mf)
 {
@@ -266,6 +291,10 @@ ngx_oci_manifest_unref(ngx_oci_manifest_t *mf)
 void
 ngx_oci_manifest_run(ngx_oci_manifest_t *mf, ngx_connection_t *c)
 {
+    if (mf->handling) {
+        c = NULL;
+    }
+
     ngx_oci_manifest_unref(mf);
 
     if (c) {
@@ -304,6 +333,13 @@ ngx_oci_manifest_decide(ngx_oci_manifest_t *mf)
         ngx_oci_manifest_use_ref(mf);
         mf->ctx->cache_status = NGX_OCI_CACHE_HIT;
         ngx_oci_manifest_serve(mf);
+        return;
+    }
+
+    /* nothing to revalidate: its GET proves the caller's right as well */
+
+    if (!mf->tag && !mf->known && mf->r->method == NGX_HTTP_GET) {
+        ngx_oci_manifest_get(mf);
         return;
     }
 
@@ -413,22 +449,42 @@ static void
 ngx_oci_manifest_answer(ngx_oci_manifest_t *mf,
     ngx_oci_resolve_result_t *result)
 {
-    ngx_oci_ctx_t  *ctx;
-
-    ctx = mf->ctx;
-
-    switch (result->status) {
-
-    case NGX_HTTP_OK:
+    if (result->status == NGX_HTTP_OK) {
         ngx_oci_manifest_confirmed(mf, result);
         return;
+    }
 
-    case NGX_HTTP_NOT_ALLOWED:
+    if (result->status == NGX_HTTP_NOT_ALLOWED) {
 
         /* HEAD is not known there */
 
         ngx_oci_manifest_get(mf);
         return;
+    }
+
+    if (ngx_oci_manifest_stale(mf, result)) {
+        ngx_oci_manifest_use_ref(mf);
+        mf->ctx->cache_status = NGX_OCI_CACHE_STALE;
+        ngx_oci_manifest_serve(mf);
+        return;
+    }
+
+    ngx_oci_manifest_forget(mf, result->status);
+
+    /* the registry's own answer tells the client best */
+
+    ngx_oci_manifest_pass(mf);
+}
+
+
+void
+ngx_oci_manifest_forget(ngx_oci_manifest_t *mf, ngx_uint_t status)
+{
+    ngx_oci_ctx_t  *ctx;
+
+    ctx = mf->ctx;
+
+    switch (status) {
 
     case NGX_HTTP_NOT_FOUND:
     case NGX_HTTP_PRECONDITION_FAILED:
@@ -449,20 +505,7 @@ ngx_oci_manifest_answer(ngx_oci_manifest_t *mf,
         ngx_oci_refs_revoke(mf->cache, ctx->registry, &ctx->repository,
                             &ctx->authorization);
         break;
-
-    default:
-
-        if (ngx_oci_manifest_stale(mf, result)) {
-            ngx_oci_manifest_use_ref(mf);
-            ctx->cache_status = NGX_OCI_CACHE_STALE;
-            ngx_oci_manifest_serve(mf);
-            return;
-        }
     }
-
-    /* the registry's own answer tells the client best */
-
-    ngx_oci_manifest_pass(mf);
 }
 
 
@@ -492,8 +535,17 @@ ngx_oci_manifest_confirmed(ngx_oci_manifest_t *mf,
     mf->type.data = ngx_pstrdup(mf->pool, &result->type);
     mf->type.len = mf->type.data ? result->type.len : 0;
 
-    if (mf->type.len == 0 || result->size <= 0
-        || result->size > NGX_OCI_MANIFEST_MAX)
+    if (result->size > NGX_OCI_MANIFEST_MAX
+        || ngx_oci_manifest_text(mf) != NGX_OK)
+    {
+        ngx_oci_manifest_pass(mf);
+        return;
+    }
+
+    /* GET has its length from the body */
+
+    if (mf->type.len == 0
+        || (result->size < 0 && mf->r->method == NGX_HTTP_HEAD))
     {
         ngx_oci_manifest_get(mf);
         return;
@@ -521,8 +573,12 @@ ngx_oci_manifest_remember(ngx_oci_manifest_t *mf, off_t size)
 
     ctx = mf->ctx;
 
-    ngx_oci_refs_grant(mf->cache, ctx->registry, &ctx->repository,
-                       &ctx->authorization);
+    /* what the registry's own credentials may proves nothing for a caller */
+
+    if (ctx->registry->credentials == NGX_OCI_CREDENTIALS_CLIENT) {
+        ngx_oci_refs_grant(mf->cache, ctx->registry, &ctx->repository,
+                           &ctx->authorization);
+    }
 
     if (mf->type.len > sizeof(ref.media_type)) {
         return;
@@ -539,7 +595,7 @@ ngx_oci_manifest_remember(ngx_oci_manifest_t *mf, off_t size)
     ngx_oci_refs_store(mf->cache, ctx->registry, &ctx->repository,
                        &ctx->route.reference, &ref, ngx_cycle->log);
 
-    if (mf->tag && ngx_oci_manifest_text(mf) == NGX_OK) {
+    if (mf->tag) {
         ngx_oci_refs_store(mf->cache, ctx->registry, &ctx->repository,
                            &mf->digest_text, &ref, ngx_cycle->log);
     }

@@ -41,8 +41,10 @@ typedef struct {
 
 
 /*
- * Owner: its references: the request's cleanup, a look-up, an exchange, a
- * disk task.  The last one frees body and pool.
+ * Owner: its references: the request's cleanup, the request's pool, a
+ * look-up, an exchange, a disk task.  The last one frees body and pool.  The
+ * request's pool holds one because the log phase and a frame that HTTP/2 has
+ * half sent come after the request's cleanup.
  */
 
 typedef struct {
@@ -69,6 +71,7 @@ typedef struct {
 
     ngx_oci_ranges_t            ranges;
 
+    unsigned                    handling:1; /* in the content handler */
     unsigned                    tag:1;
     unsigned                    known:1;    /* ref is filled */
     unsigned                    fetched:1;  /* body came from upstream */
@@ -84,8 +87,11 @@ void ngx_oci_manifest_pass(ngx_oci_manifest_t *mf);
 void ngx_oci_manifest_send(ngx_oci_manifest_t *mf);
 /* continuations: the request may be gone, c is its connection or NULL */
 void ngx_oci_manifest_run(ngx_oci_manifest_t *mf, ngx_connection_t *c);
-/* records what is known of the reference, and the caller's right */
+/* records what is known of the reference, and the caller's right; size: -1 if
+   it is unknown.  digest_text is there */
 void ngx_oci_manifest_remember(ngx_oci_manifest_t *mf, off_t size);
+/* takes back what a refusal of this status disproves */
+void ngx_oci_manifest_forget(ngx_oci_manifest_t *mf, ngx_uint_t status);
 /* digest_text from digest; NGX_OK or NGX_ERROR */
 ngx_int_t ngx_oci_manifest_text(ngx_oci_manifest_t *mf);
 
@@ -96,6 +102,9 @@ ngx_int_t ngx_oci_manifest_text(ngx_oci_manifest_t *mf);
  */
 ngx_int_t ngx_oci_resolve(ngx_oci_manifest_t *mf);
 void ngx_oci_resolve_leave(ngx_oci_resolve_waiter_t *waiter);
+/* of a string that may be null; NGX_OK or NGX_ERROR */
+ngx_int_t ngx_oci_resolve_copy(ngx_pool_t *pool, ngx_str_t *dst,
+    ngx_str_t *src);
 
 /*
  * ngx_oci_manifest_fetch.c: GET by digest if it is known, else by tag;
@@ -110,11 +119,16 @@ ngx_int_t ngx_oci_manifest_fetch(ngx_oci_manifest_t *mf);
  */
 ngx_int_t ngx_oci_manifest_read(ngx_oci_manifest_t *mf,
     void (*handler)(ngx_oci_manifest_t *mf, ngx_int_t rc));
-/* keeps a copy of the body on disk; failures are logged */
+/*
+ * Compares the body with mf->digest in a thread, or sets mf->digest if it is
+ * not known; handler(mf, NGX_OK, NGX_DECLINED: it differs, or NGX_ERROR)
+ * follows as above.
+ */
+ngx_int_t ngx_oci_manifest_check(ngx_oci_manifest_t *mf,
+    void (*handler)(ngx_oci_manifest_t *mf, ngx_int_t rc));
+/* keeps the verified body on disk, it must not change any more; failures are
+   logged */
 void ngx_oci_manifest_write(ngx_oci_manifest_t *mf);
-/* the digest of p in alg's algorithm; NGX_OK or NGX_ERROR */
-ngx_int_t ngx_oci_manifest_hash(ngx_uint_t alg, u_char *p, size_t len,
-    ngx_oci_digest_t *digest);
 
 
 #endif /* _NGX_OCI_MANIFEST_H_INCLUDED_ */

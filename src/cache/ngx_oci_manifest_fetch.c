@@ -20,7 +20,9 @@ static ngx_int_t ngx_oci_manifest_buffer(ngx_oci_exchange_t *ex, u_char **p,
 static ngx_int_t ngx_oci_manifest_received(ngx_oci_exchange_t *ex, size_t n,
     ngx_uint_t idle);
 static void ngx_oci_manifest_done(ngx_oci_exchange_t *ex, ngx_int_t rc);
+static void ngx_oci_manifest_checked(ngx_oci_manifest_t *mf, ngx_int_t rc);
 static void ngx_oci_manifest_fetched(ngx_oci_manifest_t *mf);
+static void ngx_oci_manifest_mismatch(ngx_oci_manifest_t *mf);
 
 
 ngx_int_t
@@ -52,12 +54,14 @@ ngx_oci_manifest_fetch(ngx_oci_manifest_t *mf)
     ex->uri.data = ngx_pnalloc(ex->pool, sizeof("/v2//manifests/") - 1
                                          + ctx->repository.len
                                          + reference->len);
-    ex->repository.data = ngx_pstrdup(ex->pool, &ctx->repository);
-    ex->accept.data = ngx_pstrdup(ex->pool, &mf->accept);
-    ex->authorization.data = ngx_pstrdup(ex->pool, &ctx->authorization);
 
-    if (ex->uri.data == NULL || ex->repository.data == NULL
-        || ex->accept.data == NULL || ex->authorization.data == NULL)
+    if (ex->uri.data == NULL
+        || ngx_oci_resolve_copy(ex->pool, &ex->repository, &ctx->repository)
+           != NGX_OK
+        || ngx_oci_resolve_copy(ex->pool, &ex->accept, &mf->accept) != NGX_OK
+        || ngx_oci_resolve_copy(ex->pool, &ex->authorization,
+                                &ctx->authorization)
+           != NGX_OK)
     {
         ngx_oci_core.exchange_abort(ex);
         return NGX_ERROR;
@@ -66,9 +70,6 @@ ngx_oci_manifest_fetch(ngx_oci_manifest_t *mf)
     ex->uri.len = ngx_sprintf(ex->uri.data, "/v2/%V/manifests/%V",
                               &ctx->repository, reference)
                   - ex->uri.data;
-    ex->repository.len = ctx->repository.len;
-    ex->accept.len = mf->accept.len;
-    ex->authorization.len = ctx->authorization.len;
 
     ex->credentials = ctx->registry->credentials;
     ex->stored = ctx->registry->stored;
@@ -204,10 +205,10 @@ ngx_oci_manifest_done(ngx_oci_exchange_t *ex, ngx_int_t rc)
 
         mf->ctx->upstream_bytes += ex->received_bytes;
 
-        if (rc == NGX_OK && mf->size) {
-            ngx_oci_manifest_fetched(mf);
-
-        } else {
+        if (rc != NGX_OK || mf->size == 0
+            || ngx_oci_manifest_check(mf, ngx_oci_manifest_checked) != NGX_OK)
+        {
+            ngx_oci_manifest_forget(mf, ex->in.status);
 
             /* too large, refused, gone, broken: the registry's own answer */
 
@@ -220,52 +221,61 @@ ngx_oci_manifest_done(ngx_oci_exchange_t *ex, ngx_int_t rc)
 
 
 static void
+ngx_oci_manifest_checked(ngx_oci_manifest_t *mf, ngx_int_t rc)
+{
+    ngx_connection_t  *c;
+
+    c = NULL;
+
+    if (mf->r) {
+        c = mf->r->connection;
+        ngx_http_set_log_request(c->log, mf->r);
+
+        if (rc == NGX_ERROR || ngx_oci_manifest_text(mf) != NGX_OK) {
+            ngx_http_finalize_request(mf->r, NGX_HTTP_INTERNAL_SERVER_ERROR);
+
+        } else if (rc == NGX_DECLINED) {
+            ngx_oci_manifest_mismatch(mf);
+
+        } else {
+            ngx_oci_manifest_fetched(mf);
+        }
+    }
+
+    ngx_oci_manifest_run(mf, c);
+}
+
+
+static void
 ngx_oci_manifest_fetched(ngx_oci_manifest_t *mf)
 {
-    ngx_uint_t           alg;
-    ngx_oci_digest_t     digest;
-    ngx_http_request_t  *r;
-
-    r = mf->r;
-
-    alg = (mf->digest.alg == NGX_OCI_DIGEST_NONE) ? NGX_OCI_SHA256
-                                                  : mf->digest.alg;
-
-    if (ngx_oci_manifest_hash(alg, mf->body, mf->size, &digest) != NGX_OK) {
-        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
-        return;
-    }
-
-    if (mf->digest.alg == NGX_OCI_DIGEST_NONE) {
-        mf->digest = digest;
-    }
-
-    if (ngx_oci_manifest_text(mf) != NGX_OK) {
-        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
-        return;
-    }
-
-    if (!ngx_oci_digest_equal(&digest, &mf->digest)) {
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                      "the registry's bytes do not match digest \"%V\" of "
-                      "manifest \"%V\"", &mf->digest_text,
-                      &mf->ctx->route.reference);
-
-        ngx_oci_stat_add(NGX_OCI_STAT_VERIFY_FAILURES, 1);
-        mf->ctx->verify_status = NGX_OCI_VERIFY_MISMATCH;
-
-        ngx_http_finalize_request(r,
-                      ngx_oci_core.error(r, NGX_HTTP_BAD_GATEWAY,
-                                         NGX_OCI_ERR_MANIFEST_INVALID,
-                                         "the manifest does not match its "
-                                         "digest"));
-        return;
-    }
-
     mf->fetched = 1;
 
     ngx_oci_manifest_write(mf);
     ngx_oci_manifest_remember(mf, mf->size);
 
     ngx_oci_manifest_send(mf);
+}
+
+
+static void
+ngx_oci_manifest_mismatch(ngx_oci_manifest_t *mf)
+{
+    ngx_http_request_t  *r;
+
+    r = mf->r;
+
+    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                  "the registry's bytes do not match digest \"%V\" of "
+                  "manifest \"%V\"", &mf->digest_text,
+                  &mf->ctx->route.reference);
+
+    ngx_oci_stat_add(NGX_OCI_STAT_VERIFY_FAILURES, 1);
+    mf->ctx->verify_status = NGX_OCI_VERIFY_MISMATCH;
+
+    ngx_http_finalize_request(r,
+                      ngx_oci_core.error(r, NGX_HTTP_BAD_GATEWAY,
+                                         NGX_OCI_ERR_MANIFEST_INVALID,
+                                         "the manifest does not match its "
+                                         "digest"));
 }

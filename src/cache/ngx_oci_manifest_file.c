@@ -2,8 +2,8 @@
 /*
  * Copyright (C) The nginx-oci authors
  *
- * Bodies of manifests on disk, by digest: manifests/ab/<hex>.  They are
- * hashed again whenever they are read.
+ * Bodies of manifests: hashed in threads, kept on disk by digest as
+ * manifests/ab/<hex>.  They are hashed again whenever they are read.
  */
 
 
@@ -22,21 +22,28 @@ typedef struct {
     ngx_oci_digest_t        digest;
     ngx_oci_task_t          task;
     ngx_uint_t              number;     /* of the temporary file */
-    u_char                 *body;       /* malloc()ed */
+    u_char                 *body;       /* of a read: malloc()ed; else mf's */
     size_t                  size;
     ngx_int_t               rc;
-    ngx_oci_manifest_t     *mf;         /* referenced; NULL: a write */
+    ngx_oci_manifest_t     *mf;         /* referenced */
     void                  (*handler)(ngx_oci_manifest_t *mf, ngx_int_t rc);
 } ngx_oci_manifest_op_t;
 
 
+static ngx_int_t ngx_oci_manifest_post(ngx_oci_manifest_t *mf,
+    void (*run)(void *data, ngx_log_t *log), void (*done)(void *data),
+    void (*handler)(ngx_oci_manifest_t *mf, ngx_int_t rc));
+static ngx_int_t ngx_oci_manifest_hash(ngx_uint_t alg, u_char *p, size_t len,
+    ngx_oci_digest_t *digest);
+static void ngx_oci_manifest_check_task(void *data, ngx_log_t *log);
+static void ngx_oci_manifest_check_done(void *data);
 static void ngx_oci_manifest_read_task(void *data, ngx_log_t *log);
 static void ngx_oci_manifest_read_done(void *data);
 static void ngx_oci_manifest_write_task(void *data, ngx_log_t *log);
 static void ngx_oci_manifest_write_done(void *data);
 
 
-ngx_int_t
+static ngx_int_t
 ngx_oci_manifest_hash(ngx_uint_t alg, u_char *p, size_t len,
     ngx_oci_digest_t *digest)
 {
@@ -58,11 +65,14 @@ ngx_oci_manifest_hash(ngx_uint_t alg, u_char *p, size_t len,
 }
 
 
-ngx_int_t
-ngx_oci_manifest_read(ngx_oci_manifest_t *mf,
+static ngx_int_t
+ngx_oci_manifest_post(ngx_oci_manifest_t *mf,
+    void (*run)(void *data, ngx_log_t *log), void (*done)(void *data),
     void (*handler)(ngx_oci_manifest_t *mf, ngx_int_t rc))
 {
     ngx_oci_manifest_op_t  *op;
+
+    static ngx_uint_t       number;
 
     op = ngx_calloc(sizeof(ngx_oci_manifest_op_t), ngx_cycle->log);
     if (op == NULL) {
@@ -71,10 +81,13 @@ ngx_oci_manifest_read(ngx_oci_manifest_t *mf,
 
     op->cache = mf->cache;
     op->digest = mf->digest;
+    op->number = number++;
+    op->body = mf->body;
+    op->size = mf->size;
     op->mf = mf;
     op->handler = handler;
-    op->task.run = ngx_oci_manifest_read_task;
-    op->task.done = ngx_oci_manifest_read_done;
+    op->task.run = run;
+    op->task.done = done;
     op->task.data = op;
 
     if (ngx_oci_io_post(op->cache, &op->task) != NGX_OK) {
@@ -85,6 +98,61 @@ ngx_oci_manifest_read(ngx_oci_manifest_t *mf,
     mf->refs++;
 
     return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_oci_manifest_check(ngx_oci_manifest_t *mf,
+    void (*handler)(ngx_oci_manifest_t *mf, ngx_int_t rc))
+{
+    return ngx_oci_manifest_post(mf, ngx_oci_manifest_check_task,
+                                 ngx_oci_manifest_check_done, handler);
+}
+
+
+static void
+ngx_oci_manifest_check_task(void *data, ngx_log_t *log)
+{
+    ngx_oci_manifest_op_t *op = data;
+
+    ngx_oci_digest_t  digest;
+
+    if (ngx_oci_manifest_hash(op->digest.alg == NGX_OCI_DIGEST_NONE
+                              ? NGX_OCI_SHA256 : op->digest.alg,
+                              op->body, op->size, &digest)
+        != NGX_OK)
+    {
+        op->rc = NGX_ERROR;
+        return;
+    }
+
+    if (op->digest.alg == NGX_OCI_DIGEST_NONE) {
+        op->digest = digest;
+    }
+
+    op->rc = ngx_oci_digest_equal(&digest, &op->digest) ? NGX_OK
+                                                        : NGX_DECLINED;
+}
+
+
+static void
+ngx_oci_manifest_check_done(void *data)
+{
+    ngx_oci_manifest_op_t *op = data;
+
+    op->mf->digest = op->digest;
+    op->handler(op->mf, op->rc);
+
+    ngx_free(op);
+}
+
+
+ngx_int_t
+ngx_oci_manifest_read(ngx_oci_manifest_t *mf,
+    void (*handler)(ngx_oci_manifest_t *mf, ngx_int_t rc))
+{
+    return ngx_oci_manifest_post(mf, ngx_oci_manifest_read_task,
+                                 ngx_oci_manifest_read_done, handler);
 }
 
 
@@ -101,6 +169,7 @@ ngx_oci_manifest_read_task(void *data, ngx_log_t *log)
     ngx_oci_digest_t  digest;
 
     op->rc = NGX_DECLINED;
+    op->body = NULL;
 
     ngx_oci_store_names(&op->digest, sub, name);
 
@@ -178,34 +247,14 @@ ngx_oci_manifest_read_done(void *data)
 void
 ngx_oci_manifest_write(ngx_oci_manifest_t *mf)
 {
-    ngx_oci_manifest_op_t  *op;
-
-    static ngx_uint_t       number;
-
-    op = ngx_calloc(sizeof(ngx_oci_manifest_op_t), ngx_cycle->log);
-    if (op == NULL) {
-        return;
+    if (ngx_oci_manifest_post(mf, ngx_oci_manifest_write_task,
+                              ngx_oci_manifest_write_done, NULL)
+        != NGX_OK)
+    {
+        ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0,
+                      "no memory to keep manifest \"%V\"",
+                      &mf->digest_text);
     }
-
-    op->cache = mf->cache;
-    op->digest = mf->digest;
-    op->number = number++;
-    op->size = mf->size;
-    op->body = malloc(op->size);
-    op->task.run = ngx_oci_manifest_write_task;
-    op->task.done = ngx_oci_manifest_write_done;
-    op->task.data = op;
-
-    if (op->body) {
-        ngx_memcpy(op->body, mf->body, op->size);
-
-        if (ngx_oci_io_post(op->cache, &op->task) == NGX_OK) {
-            return;
-        }
-    }
-
-    free(op->body);
-    ngx_free(op);
 }
 
 
@@ -232,6 +281,7 @@ ngx_oci_manifest_write_task(void *data, ngx_log_t *log)
     if (fd == -1) {
         ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
                       "open() \"%s\" of a manifest failed", from);
+        op->rc = NGX_ERROR;
         return;
     }
 
@@ -240,6 +290,7 @@ ngx_oci_manifest_write_task(void *data, ngx_log_t *log)
     {
         ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
                       "writing manifest \"%s\" failed", to);
+        op->rc = NGX_ERROR;
         (void) unlinkat(dir, from, 0);
     }
 
@@ -252,6 +303,10 @@ ngx_oci_manifest_write_done(void *data)
 {
     ngx_oci_manifest_op_t *op = data;
 
-    free(op->body);
+    if (op->rc != NGX_OK) {
+        ngx_oci_stat_add(NGX_OCI_STAT_DISK_ERRORS, 1);
+    }
+
+    ngx_oci_manifest_unref(op->mf);
     ngx_free(op);
 }

@@ -100,7 +100,15 @@ ngx_oci_reader_handler(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
         return NGX_DONE;
     }
 
+    /* the core still holds the request: what was posted is its to run */
+
+    rd->refs++;
+    rd->handling = 1;
+
     ngx_oci_reader_looked_up(rd, rc);
+
+    rd->handling = 0;
+    ngx_oci_reader_unref(rd);
 
     return NGX_DONE;
 }
@@ -185,6 +193,10 @@ ngx_oci_reader_unref(ngx_oci_reader_t *rd)
 static void
 ngx_oci_reader_run(ngx_oci_reader_t *rd, ngx_connection_t *c)
 {
+    if (rd->handling) {
+        c = NULL;
+    }
+
     ngx_oci_reader_unref(rd);
 
     if (c) {

@@ -60,6 +60,7 @@ typedef struct {
 
     ngx_oci_reader_out_t       *out;
 
+    unsigned                    handling:1; /* in the content handler */
     unsigned                    member:1;
     unsigned                    stale:1;    /* the registry is out of reach */
     unsigned                    no_range:1; /* the registry ignores Range */

@@ -26,8 +26,6 @@ typedef struct {
 
 static ngx_oci_resolve_t *ngx_oci_resolve_find(ngx_oci_manifest_t *mf);
 static ngx_oci_resolve_t *ngx_oci_resolve_create(ngx_oci_manifest_t *mf);
-static ngx_int_t ngx_oci_resolve_copy(ngx_pool_t *pool, ngx_str_t *dst,
-    ngx_str_t *src);
 static ngx_int_t ngx_oci_resolve_header(ngx_oci_exchange_t *ex);
 static ngx_int_t ngx_oci_resolve_buffer(ngx_oci_exchange_t *ex, u_char **p,
     size_t *size);
@@ -181,7 +179,7 @@ failed:
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_oci_resolve_copy(ngx_pool_t *pool, ngx_str_t *dst, ngx_str_t *src)
 {
     if (src->len == 0) {
@@ -238,6 +236,13 @@ ngx_oci_resolve_done(ngx_oci_exchange_t *ex, ngx_int_t rc)
 
         result.status = ex->in.status;
         result.size = ex->in.content_length;
+
+        /* some answer HEAD with 0, or with the length of another coding */
+
+        if (result.size == 0 || ex->in.content_encoding.len) {
+            result.size = -1;
+        }
+
         result.type = ex->in.content_type;
         result.known = (digest->len
                         && ngx_oci_digest_parse(&result.digest, digest->data,

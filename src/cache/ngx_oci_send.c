@@ -113,7 +113,9 @@ ngx_oci_send_prepare(ngx_oci_reader_t *rd)
 
     if (rd->ranges.parts == NULL) {
 
-        rd->ranges.pool = rd->pool;
+        /* HTTP/2 may still be sending a text after the reader has gone */
+
+        rd->ranges.pool = rd->r->pool;
         rd->ranges.digest = rd->ctx->route.reference;
         rd->ranges.size = rd->size;
         ngx_str_set(&rd->ranges.type, "application/octet-stream");

@@ -329,7 +329,7 @@ typedef struct {
     /*
      * Hands a request that a content handler holds (NGX_DONE returned,
      * r->main->count raised) to the pass-through.  May finalize r: return
-     * at once.  Runs posted requests itself.
+     * at once; from an event, ngx_http_run_posted_requests() follows.
      */
     void                          (*pass)(ngx_http_request_t *r);
 

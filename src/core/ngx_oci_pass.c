@@ -542,15 +542,9 @@ ngx_oci_pass_authorized(ngx_http_request_t *r, ngx_int_t rc)
 void
 ngx_oci_pass_async(ngx_http_request_t *r)
 {
-    ngx_connection_t  *c;
-
-    c = r->connection;
-
     r->write_event_handler = ngx_http_request_empty_handler;
 
     ngx_http_finalize_request(r, ngx_oci_pass_request(r));
-
-    ngx_http_run_posted_requests(c);
 }
 
 

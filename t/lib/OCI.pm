@@ -48,6 +48,7 @@ sub new {
     }, $class;
 
     chmod 0755, $self->{dir};
+    mkdir "$self->{dir}/logs";
 
     return $self;
 }
