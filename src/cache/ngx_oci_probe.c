@@ -346,8 +346,13 @@ ngx_oci_probe_remember(ngx_oci_probe_t *probe)
                            &probe->repository, &probe->reference, &ref,
                            ngx_cycle->log);
 
-        ngx_oci_refs_grant(probe->cache, probe->registry,
-                           &probe->repository, &probe->authorization);
+        /* the registry's own credentials prove nothing for a caller */
+
+        if (probe->registry->credentials == NGX_OCI_CREDENTIALS_CLIENT) {
+            ngx_oci_refs_grant(probe->cache, probe->registry,
+                               &probe->repository, &probe->authorization);
+        }
+
         return;
     }
 

@@ -24,6 +24,11 @@ static void ngx_oci_send_unavailable(ngx_oci_reader_t *rd,
 static ngx_int_t ngx_oci_send_header(ngx_oci_reader_t *rd);
 static void ngx_oci_send_status(ngx_oci_reader_t *rd);
 static ngx_int_t ngx_oci_send_piece(ngx_oci_reader_t *rd);
+static uint64_t ngx_oci_send_end(ngx_oci_reader_t *rd, ngx_oci_part_t *part);
+static ngx_int_t ngx_oci_send_missing(ngx_oci_reader_t *rd,
+    ngx_oci_part_t *part, uint64_t end);
+static ngx_int_t ngx_oci_send_file(ngx_oci_reader_t *rd,
+    ngx_oci_part_t *part, uint64_t limit);
 static ngx_int_t ngx_oci_send_text(ngx_oci_reader_t *rd, ngx_str_t *text,
     ngx_uint_t last);
 static void ngx_oci_send_writable(ngx_http_request_t *r);
@@ -466,16 +471,11 @@ ngx_oci_send_body(ngx_oci_reader_t *rd)
 static ngx_int_t
 ngx_oci_send_piece(ngx_oci_reader_t *rd)
 {
-    uint64_t             limit, end;
-    ngx_int_t            rc;
-    ngx_uint_t           last;
-    ngx_buf_t           *b;
-    ngx_oci_blob_t      *blob;
-    ngx_oci_part_t      *part;
-    ngx_oci_entry_t     *entry;
+    uint64_t          limit, end;
+    ngx_oci_blob_t   *blob;
+    ngx_oci_part_t   *part;
 
     blob = rd->blob;
-    entry = blob->entry;
 
     if (rd->part == rd->ranges.nparts) {
 
@@ -499,87 +499,130 @@ ngx_oci_send_piece(ngx_oci_reader_t *rd)
         rd->pos = part->pos;
     }
 
-    if (blob->generation != entry->generation) {
+    if (blob->generation != blob->entry->generation) {
         rd->ctx->verify_status = NGX_OCI_VERIFY_MISMATCH;
         ngx_oci_reader_cut(rd, "the blob did not match its digest");
         return NGX_ABORT;
     }
 
-    end = part->end;
-    last = (rd->part == rd->ranges.nparts - 1 && rd->ranges.tail.len == 0);
-
-    if (rd->ranges.whole && rd->part == rd->ranges.nparts - 1
-        && rd->ocf->verify != NGX_OCI_VERIFY_MODE_OFF)
-    {
-        if (ngx_oci_index_verified(rd->cache, entry, 0)) {
-            rd->ctx->verify_status = NGX_OCI_VERIFY_VERIFIED;
-
-        } else {
-            end -= ngx_min(NGX_OCI_SEND_HOLD, end - part->pos);
-            end = ngx_max(end, rd->pos);
-        }
-    }
+    end = ngx_oci_send_end(rd, part);
 
     /* never past the watermark: a hole of the sparse file would go out as
        zeros */
 
-    limit = ngx_oci_index_readable(rd->cache, entry, rd->pos, end, 1);
+    limit = ngx_oci_index_readable(rd->cache, blob->entry, rd->pos, end, 1);
 
     if (limit == rd->pos) {
-
-        if (rd->pos == end
-            && ngx_oci_index_verified(rd->cache, entry, 1)
-            && blob->generation == entry->generation)
-        {
-            return NGX_OK;
-        }
-
-        if (entry->failed != rd->failed) {
-            ngx_oci_reader_cut(rd, "the blob could not be fetched");
-            return NGX_ABORT;
-        }
-
-        if (rd->want == NULL) {
-            rd->want = ngx_oci_index_want(rd->cache, entry, rd->pos,
-                                          part->end);
-            ngx_oci_index_source(rd->cache, entry, rd->ctx->registry,
-                                 &rd->ctx->repository,
-                                 &rd->ctx->authorization);
-        }
-
-        if (rd->want) {
-            ngx_oci_index_want_move(rd->cache, rd->want, rd->pos);
-        }
-
-        rd->kicked = rd->pos;
-
-        rc = ngx_oci_fill_kick(blob, rd->ocf);
-
-        if (rd->want == NULL || rc == NGX_ERROR || rc == NGX_DECLINED) {
-            ngx_oci_reader_cut(rd, "the blob can't be fetched");
-            return NGX_ABORT;
-        }
-
-        return NGX_BUSY;
+        return ngx_oci_send_missing(rd, part, end);
     }
 
-    b = &rd->out->buf;
+    return ngx_oci_send_file(rd, part, limit);
+}
+
+
+/* the end of what may go out of a part: the last piece of a whole blob waits
+   for the verdict */
+
+static uint64_t
+ngx_oci_send_end(ngx_oci_reader_t *rd, ngx_oci_part_t *part)
+{
+    uint64_t  end;
+
+    if (!rd->ranges.whole || rd->part != rd->ranges.nparts - 1
+        || rd->ocf->verify == NGX_OCI_VERIFY_MODE_OFF)
+    {
+        return part->end;
+    }
+
+    if (ngx_oci_index_verified(rd->cache, rd->blob->entry, 0)) {
+        rd->ctx->verify_status = NGX_OCI_VERIFY_VERIFIED;
+        return part->end;
+    }
+
+    end = part->end - ngx_min(NGX_OCI_SEND_HOLD, part->end - part->pos);
+
+    return ngx_max(end, rd->pos);
+}
+
+
+/* nothing is readable at rd->pos: as ngx_oci_send_piece() */
+
+static ngx_int_t
+ngx_oci_send_missing(ngx_oci_reader_t *rd, ngx_oci_part_t *part,
+    uint64_t end)
+{
+    ngx_int_t         rc;
+    ngx_oci_blob_t   *blob;
+    ngx_oci_entry_t  *entry;
+
+    blob = rd->blob;
+    entry = blob->entry;
+
+    if (rd->pos == end
+        && ngx_oci_index_verified(rd->cache, entry, 1)
+        && blob->generation == entry->generation)
+    {
+        return NGX_OK;
+    }
+
+    if (entry->failed != rd->failed) {
+        ngx_oci_reader_cut(rd, "the blob could not be fetched");
+        return NGX_ABORT;
+    }
+
+    if (rd->want == NULL) {
+        rd->want = ngx_oci_index_want(rd->cache, entry, rd->pos, part->end);
+        ngx_oci_index_source(rd->cache, entry, rd->ctx->registry,
+                             &rd->ctx->repository, &rd->ctx->authorization);
+    }
+
+    if (rd->want) {
+        ngx_oci_index_want_move(rd->cache, rd->want, rd->pos);
+    }
+
+    rd->kicked = rd->pos;
+
+    rc = ngx_oci_fill_kick(blob, rd->ocf);
+
+    if (rd->want == NULL || rc == NGX_ERROR || rc == NGX_DECLINED) {
+        ngx_oci_reader_cut(rd, "the blob can't be fetched");
+        return NGX_ABORT;
+    }
+
+    return NGX_BUSY;
+}
+
+
+/* hands on what is readable, up to limit */
+
+static ngx_int_t
+ngx_oci_send_file(ngx_oci_reader_t *rd, ngx_oci_part_t *part, uint64_t limit)
+{
+    ngx_int_t              rc;
+    ngx_buf_t             *b;
+    ngx_oci_reader_out_t  *out;
+
+    out = rd->out;
+    b = &out->buf;
+
     ngx_memzero(b, sizeof(ngx_buf_t));
 
-    rd->out->file.fd = blob->store.fd;
-    rd->out->file.log = rd->r->connection->log;
-    rd->out->file.name = rd->ctx->route.reference;
+    out->file.fd = rd->blob->store.fd;
+    out->file.log = rd->r->connection->log;
+    out->file.name = rd->ctx->route.reference;
 
     b->in_file = 1;
-    b->file = &rd->out->file;
+    b->file = &out->file;
     b->file_pos = rd->pos;
     b->file_last = limit;
     b->flush = 1;
     b->last_in_chain = 1;
-    b->last_buf = (last && limit == part->end);
+    b->last_buf = (limit == part->end
+                   && rd->part == rd->ranges.nparts - 1
+                   && rd->ranges.tail.len == 0);
 
-    rd->out->chain.buf = b;
-    rd->out->chain.next = NULL;
+    out->chain.buf = b;
+    out->chain.next = NULL;
 
     rd->sent += limit - rd->pos;
     rd->pos = limit;
@@ -595,10 +638,10 @@ ngx_oci_send_piece(ngx_oci_reader_t *rd)
 
         rd->kicked = limit;
         ngx_oci_index_want_move(rd->cache, rd->want, limit);
-        (void) ngx_oci_fill_kick(blob, rd->ocf);
+        (void) ngx_oci_fill_kick(rd->blob, rd->ocf);
     }
 
-    rc = ngx_http_output_filter(rd->r, &rd->out->chain);
+    rc = ngx_http_output_filter(rd->r, &out->chain);
 
     return (rc == NGX_ERROR) ? NGX_ERROR : NGX_OK;
 }
