@@ -113,8 +113,7 @@ esac
     || fail "no modules in $modules, \"make\" builds them"
 
 listening "$port" && {
-    [ "$port" -lt 65535 ] && fail "port $port is taken, try PORT=$((port + 1))"
-    fail "port $port is taken"
+    fail "port $port is taken, give another one with PORT="
 }
 
 # only now: until here it may be the directory of the run that has the port
@@ -243,14 +242,16 @@ shard() {
         printf '"shape":[%d],"data_offsets":[0,%d]}}' "$data" "$data")
 
     printf '\xf8\x0f\0\0\0\0\0\0%-4088s' "$header" > "$dir/shard"
-    openssl enc -aes-128-ctr -pass "pass:$1" -nosalt -md sha256 \
-        < /dev/zero 2>/dev/null | run head -c "$data" >> "$dir/shard"
+    run head -c "$data" >> "$dir/shard" < <(
+        openssl enc -aes-128-ctr -pass "pass:$1" -nosalt -md sha256 \
+            < /dev/zero 2>/dev/null)
 
     [ "$(stat -c %s "$dir/shard")" = "$2" ] || fail "writing a shard failed"
 }
 
 push_model() {
-    local i file layers='' ids='' type=application/vnd.oci.image.manifest.v1+json
+    local i file layers='' ids=''
+    local type=application/vnd.oci.image.manifest.v1+json
 
     for i in 1 2 3 4; do
         file=model-0000$i-of-00004.safetensors
@@ -296,10 +297,11 @@ upstream_bytes() {
 # pulls with skopeo into $dir/$1, checks every file, prints a row of the table
 
 pull() {
-    local start end before name names ms good=yes status
+    local start end before name names count ms good=yes status
 
     names=$(grep -o '"digest":"sha256:[0-9a-f]*"' "$dir/manifest.json" \
             | cut -d'"' -f4)
+    count=$(wc -w <<< "$names")
     before=$(upstream_bytes)
     : > "$dir/access.log"
     start=$(date +%s%N)
@@ -318,8 +320,7 @@ pull() {
     # a line is logged after the client has the last byte
 
     for _ in $(seq 40); do
-        [ "$(grep -c '^blob ' "$dir/access.log")" -ge "$(wc -w <<< "$names")" ] \
-            && break
+        [ "$(grep -c '^blob ' "$dir/access.log")" -ge "$count" ] && break
         sleep 0.05
     done
 
@@ -353,7 +354,8 @@ if [ -n "$upstream" ]; then
 
 else
     start_registry
-    echo "pushing a model of $((size >> 20)) MiB to a registry on 127.0.0.1:$registry"
+    echo "pushing a model of $((size >> 20)) MiB to a registry on" \
+         "127.0.0.1:$registry"
     push_model
     start_edge demo "http://127.0.0.1:$registry"
     echo "pulling it through the edge on 127.0.0.1:$port with skopeo"
@@ -401,4 +403,5 @@ $dir/nginx.conf, its log is error.log there.
 EOT
 
 wait -n "${pids[@]}"
-fail "the registry or the edge ended: $(tail -n 1 "$dir/error.log")"
+tail -n 5 "$dir"/*.log >&2
+fail "the edge or the registry ended"
