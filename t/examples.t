@@ -33,7 +33,7 @@ open my $f, '<', "$top/README.md" or die $!;
     ($conf{'README.md'}) = <$f> =~ /```nginx\n(.*?)```/s;
 }
 
-is(scalar(keys %conf), 4, 'examples');
+is(scalar(keys %conf), 5, 'examples');
 
 for my $name (sort keys %conf) {
     my $c = $conf{$name};

@@ -21,6 +21,9 @@ my $t = OCI->new();
 my $run = abs_path(dirname(__FILE__) . '/../tools/run.sh');
 my $port = OCI::port();
 my $data = dirname($run) . "/../build/run.$port";
+my $running;
+
+END { local $?; stop('TERM', $running) if $running; }
 
 delete @ENV{qw/ UPSTREAM RUN_ONCE /};
 $ENV{MODEL_SIZE} = '32m';
@@ -42,8 +45,9 @@ my $out = `RUN_ONCE=1 $run 2>&1`;
 
 is($?, 0, 'exit status') or diag($out);
 like($out, qr/^cold .* yes +MISS 6$/m, 'a cold pull, verified');
-like($out, qr/^warm +[\d.]+ s +\d+ MB\/s +\d{1,5} +yes +HIT 6$/m, 'a warm one');
-my ($bytes) = $out =~ m!^cold .* MB/s +(\d+) !m;
+like($out, qr!^warm +[\d.]+ s +\d+ MB/s +\d{1,5} +yes +HIT 6$!m,
+    'a warm one');
+my $bytes = $out =~ m!^cold .* MB/s +(\d+) !m ? $1 : 0;
 cmp_ok($bytes, '>=', 32 << 20, 'the registry sent the model');
 cmp_ok($bytes, '<', 33 << 20, 'once');
 left('once');
@@ -65,7 +69,7 @@ for my $sig (qw/ TERM INT /) {
 # while it pushes: what runs then ends too
 
 {
-    local $ENV{MODEL_SIZE} = '1g';
+    local $ENV{MODEL_SIZE} = '512m';
     my ($pid, $log) = start('push');
 
     ok(wait_for($log, qr/pushing/), 'push: begun');
@@ -92,7 +96,7 @@ left('registry');
 
 for (['MODEL_SIZE=huge', 'MODEL_SIZE=huge is no size'],
     ['MODEL_SIZE=1k', 'MODEL_SIZE=1k is less than 1m'],
-    ['MODEL_SIZE=4000t', 'a model of 4194304000 MiB needs'],
+    ['MODEL_SIZE=4000t', 'a model of 4194304000 MiB needs three'],
     ['PORT=70000', 'PORT=70000 is no port'],
     ['UPSTREAM=x.test', 'UPSTREAM=x.test has neither'],
     ['UPSTREAM=http://:x', 'the edge did not start: nginx: '],
@@ -138,11 +142,13 @@ sub start {
     my $pid = fork() // die $!;
 
     if ($pid == 0) {
+        $SIG{INT} = 'DEFAULT';
         open STDOUT, '>', "$t->{dir}/$name.out";
         open STDERR, '>&', \*STDOUT;
         exec $run or POSIX::_exit(127);
     }
 
+    $running = $pid;
     return ($pid, "$name.out");
 }
 
@@ -167,6 +173,7 @@ sub stop {
     my ($sig, $pid) = @_;
 
     kill $sig, $pid;
+    $running = 0;
 
     my $end = time() + 5;
 

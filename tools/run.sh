@@ -49,11 +49,11 @@ trap 'exit 143' TERM
 
 
 # bash handles a signal only after a command in the foreground has ended, but
-# a signal ends "wait" at once
+# a signal ends "wait" at once.  "<&0" as bash gives such a command no input
 
 run() {
     local rc
-    "$@" &
+    "$@" <&0 &
     job=$!
     wait "$job"
     rc=$?
@@ -127,8 +127,8 @@ mkdir -p "$dir" || fail "can't make $dir"
 if [ -z "$upstream" ]; then
     room=$(df -Pk "$dir" | awk 'NR == 2 { print $4 }')
     [ "$((size * 3 >> 10))" -lt "${room:-0}" ] \
-        || fail "a model of $((size >> 20)) MiB needs $((size * 3 >> 20)) MiB" \
-                "in $top/build, $((${room:-0} >> 10)) MiB are free"
+        || fail "a model of $((size >> 20)) MiB needs three times that in" \
+                "$top/build, where $((${room:-0} >> 10)) MiB are free"
 fi
 
 

@@ -172,7 +172,7 @@ ngx_oci_cache_content(ngx_http_request_t *r, ngx_oci_ctx_t *ctx)
 
     ocf = ngx_http_get_module_loc_conf(r, ngx_http_oci_cache_module);
 
-    if (ocf->cache == NULL) {
+    if (ocf->cache == NULL || ngx_oci_index_broken(ocf->cache)) {
         return NGX_DECLINED;
     }
 

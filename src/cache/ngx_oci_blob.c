@@ -99,7 +99,8 @@ ngx_oci_blob_find(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
 
 ngx_int_t
 ngx_oci_blob_open(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
-    off_t size, ngx_oci_opener_t *opener, ngx_oci_blob_t **blobp)
+    off_t size, uint32_t origin, ngx_oci_opener_t *opener,
+    ngx_oci_blob_t **blobp)
 {
     ngx_oci_blob_t  *blob;
 
@@ -125,6 +126,7 @@ ngx_oci_blob_open(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
         blob->cache = cache;
         blob->digest = *digest;
         blob->create = size;
+        blob->origin = origin;
         blob->opening = 1;
         blob->refs = 1;
         blob->store.fd = -1;
@@ -157,7 +159,7 @@ ngx_oci_blob_open_task(void *data, ngx_log_t *log)
     ngx_oci_blob_t  *blob = data;
 
     blob->rc = ngx_oci_store_open(blob->cache, &blob->digest, blob->create,
-                                  &blob->store, log);
+                                  blob->origin, &blob->store, log);
 }
 
 

@@ -34,6 +34,7 @@ struct ngx_oci_blob_s {
     ngx_oci_entry_t        *entry;      /* NULL until opened */
     ngx_oci_store_t         store;
     off_t                   create;     /* size to create with; -1 */
+    uint32_t                origin;     /* and registry */
     uint64_t                size;
     ngx_int_t               rc;         /* of opening */
     uint32_t                generation; /* of entry when opened */
@@ -75,8 +76,8 @@ typedef struct {
  * blob referenced, or NULL where there is none or opening failed; NGX_ERROR.
  */
 ngx_int_t ngx_oci_blob_open(ngx_oci_cache_t *cache,
-    ngx_oci_digest_t *digest, off_t size, ngx_oci_opener_t *opener,
-    ngx_oci_blob_t **blob);
+    ngx_oci_digest_t *digest, off_t size, uint32_t origin,
+    ngx_oci_opener_t *opener, ngx_oci_blob_t **blob);
 void ngx_oci_blob_unref(ngx_oci_blob_t *blob);
 
 /* puts a waiter into the blob's queue; woken once, in the event loop */

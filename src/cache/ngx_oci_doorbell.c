@@ -133,6 +133,10 @@ ngx_oci_doorbell_claim(ngx_oci_cache_t *cache, ngx_cycle_t *cycle,
         pid = sh->pids[i];
 
         if (pid && kill(pid, 0) == -1 && ngx_errno == ESRCH) {
+
+            /* ours to sweep, and nobody else's */
+
+            sh->pids[i] = ngx_pid;
             dead |= (uint64_t) 1 << i;
         }
     }

@@ -41,7 +41,9 @@ ngx_oci_fill_kick(ngx_oci_blob_t *blob, ngx_oci_cache_loc_conf_t *ocf)
         return NGX_OK;
     }
 
-    if (blob->entry->backoff > ngx_time()) {
+    if (blob->entry->backoff > ngx_time()
+        && blob->entry->backoff_origin == blob->entry->origin)
+    {
         return NGX_DECLINED;
     }
 
@@ -328,6 +330,12 @@ ngx_oci_fill_verify(ngx_oci_fill_t *fill)
 
     end = ngx_oci_index_readable(blob->cache, blob->entry, fill->verify.pos,
                                  blob->size, 0);
+
+    /* a slice that is not recorded may be fetched again, with other bytes */
+
+    if (end < blob->size) {
+        end -= end % blob->cache->slice;
+    }
 
     if (end > fill->verify.pos
         && ngx_oci_verify_run(&fill->verify, end) != NGX_OK)

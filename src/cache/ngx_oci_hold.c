@@ -23,6 +23,7 @@ typedef struct {
 
 
 static ngx_int_t ngx_oci_hold_header_filter(ngx_http_request_t *r);
+static ngx_uint_t ngx_oci_hold_whole(ngx_http_request_t *r);
 static ngx_int_t ngx_oci_hold_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
 static ngx_int_t ngx_oci_hold_update(ngx_http_request_t *r,
@@ -64,7 +65,8 @@ ngx_oci_hold_header_filter(ngx_http_request_t *r)
         || (ctx->route.route != NGX_OCI_ROUTE_BLOB
             && ctx->route.route != NGX_OCI_ROUTE_MANIFEST)
         || r->method != NGX_HTTP_GET
-        || r->headers_out.status != NGX_HTTP_OK
+        || (r->headers_out.status != NGX_HTTP_OK
+            && r->headers_out.status != NGX_HTTP_PARTIAL_CONTENT)
         || r->upstream == NULL)
     {
         return ngx_http_next_header_filter(r);
@@ -74,6 +76,24 @@ ngx_oci_hold_header_filter(ngx_http_request_t *r)
 
     if (ocf->verify == NGX_OCI_VERIFY_MODE_OFF) {
         ctx->verify_status = NGX_OCI_VERIFY_OFF;
+        return ngx_http_next_header_filter(r);
+    }
+
+    /* strict: what goes by can't wait for its digest; and where a client
+       takes the connection's end for the body's, nothing can be held back */
+
+    if (ocf->verify == NGX_OCI_VERIFY_MODE_STRICT
+        || (r->headers_out.content_length_n == -1
+            && r->http_version < NGX_HTTP_VERSION_11))
+    {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "\"%V\" can't be verified before it is sent",
+                      &ctx->route.reference);
+        return NGX_HTTP_SERVICE_UNAVAILABLE;
+    }
+
+    if (!ngx_oci_hold_whole(r)) {
+        ctx->verify_status = NGX_OCI_VERIFY_PENDING;
         return ngx_http_next_header_filter(r);
     }
 
@@ -107,6 +127,47 @@ ngx_oci_hold_header_filter(ngx_http_request_t *r)
     r->main_filter_need_in_memory = 1;
 
     return ngx_http_next_header_filter(r);
+}
+
+
+/* is it every byte, as 200 or as a range from the first to the last? */
+
+static ngx_uint_t
+ngx_oci_hold_whole(ngx_http_request_t *r)
+{
+    off_t             start, end, total;
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    if (r->headers_out.status == NGX_HTTP_OK) {
+        return 1;
+    }
+
+    part = &r->headers_out.headers.part;
+    h = part->elts;
+
+    for (i = 0; /* void */; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                return 0;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        if (h[i].hash && h[i].key.len == 13
+            && ngx_strncasecmp(h[i].key.data, (u_char *) "Content-Range", 13)
+               == 0
+            && ngx_oci_content_range_parse(&h[i].value, &start, &end, &total)
+               == NGX_OK)
+        {
+            return start == 0 && end == total;
+        }
+    }
 }
 
 

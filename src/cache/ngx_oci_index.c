@@ -8,6 +8,7 @@
 
 
 #define NGX_OCI_INDEX_LOOK   64     /* slices looked at by one readable() */
+#define NGX_OCI_INDEX_SAY    60     /* s between equal log lines */
 
 
 static ngx_oci_entry_t *ngx_oci_index_find(ngx_oci_cache_t *cache,
@@ -66,6 +67,11 @@ void
 ngx_oci_index_lock(ngx_oci_cache_t *cache)
 {
     ngx_shmtx_lock(&cache->shpool->mutex);
+
+    if (cache->index->mutating) {
+        cache->index->broken = 1;
+    }
+
     cache->index->mutating = ngx_pid;
 }
 
@@ -405,6 +411,7 @@ ngx_oci_index_load(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     entry->bytes = bytes;
 
     entry->verified = (st->header.flags & NGX_OCI_STORE_VERIFIED) ? 1 : 0;
+    entry->origin = st->header.origin;
     entry->uniq[0] = uniq[0];
     entry->uniq[1] = uniq[1];
     entry->loaded = 1;
@@ -785,4 +792,25 @@ ngx_oci_index_lost(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     ngx_oci_index_unlock(cache);
 
     return lost;
+}
+
+
+ngx_uint_t
+ngx_oci_index_broken(ngx_oci_cache_t *cache)
+{
+    static time_t  logged;
+
+    if (!cache->index->broken) {
+        return 0;
+    }
+
+    if (ngx_time() - logged > NGX_OCI_INDEX_SAY) {
+        logged = ngx_time();
+        ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0,
+                      "oci cache zone \"%V\" was left damaged by a process "
+                      "that died, requests are passed through until nginx is "
+                      "restarted", &cache->zone->shm.name);
+    }
+
+    return 1;
 }

@@ -3,8 +3,8 @@
  * Copyright (C) The nginx-oci authors
  *
  * The shared-memory index of a cache: an entry a blob, which slices of it
- * are there, how far running exchanges have come, who waits for what.  Only
- * ngx_oci_index.c takes the zone's mutex for it.
+ * are there, how far running exchanges have come, who waits for what.  The
+ * zone's mutex is taken for it in ngx_oci_index*.c only.
  */
 
 
@@ -55,6 +55,9 @@ typedef struct {
     uint32_t                  slices;
     uint32_t                  have;         /* slices that are readable */
     uint32_t                  generation;   /* raised when the files went */
+    uint32_t                  origin;       /* the registry that unverified
+                                               bytes come from */
+    uint32_t                  backoff_origin;
     uint32_t                  mismatches;   /* in a row */
     time_t                    backoff;      /* no fill before this time */
     time_t                    accessed;
@@ -92,6 +95,8 @@ struct ngx_oci_want_s {
 struct ngx_oci_index_sh_s {
     uint32_t                  layout;       /* sizes of the structs here */
     uint32_t                  mutating;     /* pid inside the mutex */
+    uint32_t                  broken;       /* its owner died there: nothing
+                                               is looked at any more */
     ngx_rbtree_t              rbtree;
     ngx_rbtree_node_t         sentinel;
     ngx_queue_t               queue;        /* LRU, most recent first */
@@ -117,6 +122,10 @@ ngx_int_t ngx_oci_index_admit(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest);
 /* writing failed: new fills are refused for a while (s) */
 void ngx_oci_index_bypass(ngx_oci_cache_t *cache, time_t time);
+
+/* did a process die in the middle of a change, so that nothing here can be
+   relied on?  Logged now and then */
+ngx_uint_t ngx_oci_index_broken(ngx_oci_cache_t *cache);
 
 /* bytes on disk and entries, all of them together */
 void ngx_oci_index_totals(ngx_oci_cache_t *cache, uint64_t *bytes,
@@ -166,10 +175,17 @@ void ngx_oci_index_want_move(ngx_oci_cache_t *cache, ngx_oci_want_t *want,
     uint64_t pos);
 void ngx_oci_index_unwant(ngx_oci_cache_t *cache, ngx_oci_want_t *want);
 
+/* what stands for a registry in shared memory and in files */
+#define ngx_oci_index_origin(registry)                                        \
+    ngx_crc32_long((registry)->name.data, (registry)->name.len)
+
 /* remembers the newest source; failures are harmless */
 void ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     ngx_oci_registry_t *registry, ngx_str_t *repository,
     ngx_str_t *authorization);
+/* forgets it if it is still this one: the registry refused it */
+void ngx_oci_index_source_drop(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry, ngx_str_t *repository, ngx_str_t *authorization);
 /* copies it into buf of NGX_OCI_SOURCE_MAX bytes; NGX_DECLINED: none */
 ngx_int_t ngx_oci_index_source_get(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, u_char *buf, uint32_t *registry,

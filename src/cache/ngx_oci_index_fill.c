@@ -113,6 +113,39 @@ ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 }
 
 
+void
+ngx_oci_index_source_drop(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    ngx_str_t *repository, ngx_str_t *authorization)
+{
+    uint64_t           waiters;
+    ngx_oci_source_t  *src;
+
+    waiters = 0;
+
+    ngx_oci_index_lock(cache);
+
+    src = entry->source;
+
+    if (src
+        && src->repository_len == repository->len
+        && src->authorization_len == authorization->len
+        && ngx_memcmp(src->data, repository->data, repository->len) == 0
+        && ngx_memcmp(src->data + repository->len, authorization->data,
+                      authorization->len) == 0)
+    {
+        ngx_slab_free_locked(cache->shpool, src);
+        entry->source = NULL;
+
+        waiters = entry->waiters;
+        entry->waiters = 0;
+    }
+
+    ngx_oci_index_unlock(cache);
+
+    ngx_oci_doorbell_ring(cache, waiters);
+}
+
+
 ngx_int_t
 ngx_oci_index_source_get(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     u_char *buf, uint32_t *registry, ngx_str_t *repository,
@@ -263,12 +296,15 @@ uint64_t
 ngx_oci_index_gap(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     uint64_t pos)
 {
-    size_t  n;
+    size_t   n;
+    u_char  *unchecked;
 
     ngx_oci_index_lock(cache);
 
+    unchecked = entry->map + ngx_oci_index_half(entry);
+
     for (n = pos / cache->slice; n < entry->slices; n++) {
-        if (ngx_oci_bit_get(entry->map, n)) {
+        if (ngx_oci_bit_get(entry->map, n) || ngx_oci_bit_get(unchecked, n)) {
             break;
         }
     }
@@ -484,6 +520,7 @@ ngx_oci_index_reset(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
     if (backoff) {
         entry->mismatches++;
+        entry->backoff_origin = entry->origin;
 
         /* the first is forgiven, then 2, 4, 8 ... times */
 

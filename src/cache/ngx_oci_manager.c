@@ -58,6 +58,10 @@ ngx_oci_manager(void *data)
     ngx_uint_t        over, files, failures;
     ngx_oci_digest_t  digest;
 
+    if (ngx_oci_index_broken(cache)) {
+        return NGX_OCI_MANAGER_IDLE;
+    }
+
     started = ngx_current_msec;
     next = NGX_OCI_MANAGER_IDLE;
     files = 0;
@@ -436,7 +440,7 @@ ngx_oci_loader_note(ngx_oci_loader_t *ld, ngx_oci_digest_t *digest,
     ngx_int_t         rc;
     ngx_oci_store_t   st;
 
-    rc = ngx_oci_store_open(ld->cache, digest, -1, &st, ngx_cycle->log);
+    rc = ngx_oci_store_open(ld->cache, digest, -1, 0, &st, ngx_cycle->log);
 
     if (rc == NGX_DECLINED && ngx_time() - used > ld->cache->inactive) {
 

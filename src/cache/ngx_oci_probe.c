@@ -326,6 +326,7 @@ ngx_oci_probe_done(ngx_oci_exchange_t *ex, ngx_int_t rc)
 static void
 ngx_oci_probe_remember(ngx_oci_probe_t *probe)
 {
+    time_t         age;
     ngx_oci_ref_t  ref;
 
     if (probe->result.rc == NGX_OK) {
@@ -360,6 +361,18 @@ ngx_oci_probe_remember(ngx_oci_probe_t *probe)
 
     case NGX_HTTP_NOT_FOUND:
     case 410:
+
+        /* to strangers it may only be hidden */
+
+        if (probe->registry->credentials == NGX_OCI_CREDENTIALS_CLIENT
+            && ngx_oci_refs_right(probe->cache, probe->registry,
+                                  &probe->repository, &probe->authorization,
+                                  &age)
+               != NGX_OK)
+        {
+            break;
+        }
+
         ngx_oci_refs_remove(probe->cache, probe->registry,
                             &probe->repository, &probe->reference,
                             ngx_cycle->log);

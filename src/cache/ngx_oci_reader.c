@@ -380,6 +380,7 @@ ngx_oci_reader_open(ngx_oci_reader_t *rd)
     }
 
     rc = ngx_oci_blob_open(rd->cache, &rd->ctx->route.digest, rd->size,
+                           ngx_oci_index_origin(rd->ctx->registry),
                            &rd->opener, &blob);
 
     if (rc == NGX_AGAIN) {
@@ -470,6 +471,14 @@ ngx_oci_reader_pass(ngx_oci_reader_t *rd)
     if (rd->want) {
         ngx_oci_index_unwant(rd->cache, rd->want);
         rd->want = NULL;
+    }
+
+    if (rd->timer) {
+        rd->timer = 0;
+
+        if (r->connection->write->timer_set) {
+            ngx_del_timer(r->connection->write);
+        }
     }
 
     r->read_event_handler = ngx_http_block_reading;

@@ -146,6 +146,11 @@ void
 ngx_oci_refs_lock(ngx_oci_cache_t *cache)
 {
     ngx_shmtx_lock(&cache->shpool->mutex);
+
+    if (cache->index->mutating) {
+        cache->index->broken = 1;
+    }
+
     cache->index->mutating = ngx_pid;
 }
 
@@ -482,6 +487,16 @@ ngx_oci_refs_remove(ngx_oci_cache_t *cache, ngx_oci_registry_t *registry,
     ngx_oci_refs_ref_key(key, registry, repository, reference);
 
     ngx_oci_refs_lock(cache);
+
+    /* whoever asked looked it up before: what is on disk is in memory.  What
+       is not must not cost a place for every digest that somebody makes up */
+
+    node = ngx_oci_refs_find(cache, key);
+
+    if (node == NULL || node->type != NGX_OCI_REFS_REF) {
+        ngx_oci_refs_unlock(cache);
+        return;
+    }
 
     node = ngx_oci_refs_put(cache, key, NGX_OCI_REFS_REMOVED,
                             NGX_OCI_REFS_SHORT);

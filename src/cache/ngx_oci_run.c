@@ -542,6 +542,20 @@ ngx_oci_run_exchange_done(ngx_oci_exchange_t *ex, ngx_int_t rc)
     if (rc == NGX_ABORT && ex->in.status >= 400 && ex->in.status < 500
         && ex->in.status != 408 && ex->in.status != 429)
     {
+        /* not with this caller's rights: another reader's may do */
+
+        if (ex->credentials == NGX_OCI_CREDENTIALS_CLIENT
+            && !run->writing && run->head == run->tail
+            && run->bufs[run->head % NGX_OCI_RUN_BUFFERS].size == 0)
+        {
+            ngx_oci_index_source_drop(fill->blob->cache, fill->blob->entry,
+                                      &ex->repository, &ex->authorization);
+
+            if (ngx_oci_fill_retry(fill, run, 1) == NGX_OK) {
+                return;
+            }
+        }
+
         /* it will say no again: the token expired, the blob is gone */
 
         run->stop = 1;

@@ -17,6 +17,7 @@
 
 static ngx_int_t ngx_oci_send_prepare(ngx_oci_reader_t *rd);
 static ngx_int_t ngx_oci_send_want(ngx_oci_reader_t *rd);
+static ngx_uint_t ngx_oci_send_foreign(ngx_oci_reader_t *rd);
 static ngx_int_t ngx_oci_send_strict(ngx_oci_reader_t *rd);
 static void ngx_oci_send_strict_timer(ngx_http_request_t *r);
 static void ngx_oci_send_unavailable(ngx_oci_reader_t *rd,
@@ -215,6 +216,12 @@ ngx_oci_send_want(ngx_oci_reader_t *rd)
         end = blob->size;
     }
 
+    /* another registry's bytes are its word until they are verified */
+
+    if (ngx_oci_send_foreign(rd)) {
+        return NGX_DECLINED;
+    }
+
     ngx_oci_index_source(rd->cache, entry, rd->ctx->registry,
                          &rd->ctx->repository, &rd->ctx->authorization);
 
@@ -232,6 +239,18 @@ ngx_oci_send_want(ngx_oci_reader_t *rd)
     }
 
     return (rc == NGX_OK) ? NGX_OK : NGX_DECLINED;
+}
+
+
+static ngx_uint_t
+ngx_oci_send_foreign(ngx_oci_reader_t *rd)
+{
+    ngx_oci_entry_t  *entry;
+
+    entry = rd->blob->entry;
+
+    return !entry->verified
+           && entry->origin != ngx_oci_index_origin(rd->ctx->registry);
 }
 
 
@@ -259,7 +278,12 @@ ngx_oci_send_strict(ngx_oci_reader_t *rd)
     }
 
     if (rd->blob->entry->failed != rd->failed) {
-        return NGX_DECLINED;
+        return NGX_BUSY;
+    }
+
+    if (rd->blob->entry->source == NULL) {
+        ngx_oci_index_source(rd->cache, rd->blob->entry, rd->ctx->registry,
+                             &rd->ctx->repository, &rd->ctx->authorization);
     }
 
     if (rd->deadline == 0) {
@@ -528,6 +552,14 @@ ngx_oci_send_end(ngx_oci_reader_t *rd, ngx_oci_part_t *part)
 {
     uint64_t  end;
 
+    /* strict: also a slice that did not survive a reboot waits again */
+
+    if (rd->ocf->verify == NGX_OCI_VERIFY_MODE_STRICT
+        && !ngx_oci_index_verified(rd->cache, rd->blob->entry, 1))
+    {
+        return rd->pos;
+    }
+
     if (!rd->ranges.whole || rd->part != rd->ranges.nparts - 1
         || rd->ocf->verify == NGX_OCI_VERIFY_MODE_OFF)
     {
@@ -570,8 +602,16 @@ ngx_oci_send_missing(ngx_oci_reader_t *rd, ngx_oci_part_t *part,
         return NGX_ABORT;
     }
 
+    if (ngx_oci_send_foreign(rd)) {
+        ngx_oci_reader_cut(rd, "the blob is another registry's");
+        return NGX_ABORT;
+    }
+
     if (rd->want == NULL) {
         rd->want = ngx_oci_index_want(rd->cache, entry, rd->pos, part->end);
+    }
+
+    if (entry->source == NULL) {
         ngx_oci_index_source(rd->cache, entry, rd->ctx->registry,
                              &rd->ctx->repository, &rd->ctx->authorization);
     }

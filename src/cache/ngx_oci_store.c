@@ -8,7 +8,7 @@
 #include <sys/statvfs.h>
 
 
-#define NGX_OCI_STORE_VERSION    1
+#define NGX_OCI_STORE_VERSION    2
 #define NGX_OCI_STORE_TRIES      3
 #define NGX_OCI_STORE_INIT_WAIT  1000     /* ms, for another's creation */
 #define NGX_OCI_STORE_CRC_BUF    (256 * 1024)
@@ -24,8 +24,8 @@ static ngx_int_t ngx_oci_store_open_files(ngx_oci_cache_t *cache,
 static ngx_int_t ngx_oci_store_load(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest, ngx_oci_store_t *st, ngx_log_t *log);
 static ngx_int_t ngx_oci_store_create(ngx_oci_cache_t *cache,
-    ngx_oci_digest_t *digest, off_t size, ngx_oci_store_t *st,
-    ngx_log_t *log);
+    ngx_oci_digest_t *digest, off_t size, uint32_t origin,
+    ngx_oci_store_t *st, ngx_log_t *log);
 static ngx_int_t ngx_oci_store_setlk(int fd, int type);
 static uint32_t ngx_oci_store_header_crc(ngx_oci_store_header_t *header);
 static int ngx_oci_store_mkdir(int dir, const char *name, ngx_log_t *log);
@@ -168,7 +168,7 @@ ngx_oci_store_map_name(char *name)
 
 ngx_int_t
 ngx_oci_store_open(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
-    off_t size, ngx_oci_store_t *st, ngx_log_t *log)
+    off_t size, uint32_t origin, ngx_oci_store_t *st, ngx_log_t *log)
 {
     ngx_int_t   rc;
     ngx_uint_t  tries;
@@ -196,7 +196,7 @@ ngx_oci_store_open(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
         }
 
         if (rc == NGX_DECLINED && size >= 0) {
-            rc = ngx_oci_store_create(cache, digest, size, st, log);
+            rc = ngx_oci_store_create(cache, digest, size, origin, st, log);
 
             if (rc == NGX_DONE) {
 
@@ -360,7 +360,7 @@ ngx_oci_store_load(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 
 static ngx_int_t
 ngx_oci_store_create(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
-    off_t size, ngx_oci_store_t *st, ngx_log_t *log)
+    off_t size, uint32_t origin, ngx_oci_store_t *st, ngx_log_t *log)
 {
     off_t                    len;
     ngx_int_t                rc;
@@ -421,6 +421,7 @@ ngx_oci_store_create(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     ngx_memcpy(h->magic, ngx_oci_store_magic, 8);
     h->version = NGX_OCI_STORE_VERSION;
     h->alg = digest->alg;
+    h->origin = origin;
     h->size = size;
     h->slice = cache->slice;
     ngx_memcpy(h->digest, digest->bytes, digest->size);

@@ -32,6 +32,10 @@ typedef struct {
     uint32_t                        crc;        /* of all with crc 0 */
     uint32_t                        alg;
     uint32_t                        flags;
+    uint32_t                        origin;     /* of the registry that it
+                                                   comes from, crc32 of its
+                                                   name */
+    uint32_t                        reserved;
     uint64_t                        size;       /* of the blob, bytes */
     uint64_t                        slice;      /* bytes */
     u_char                          digest[NGX_OCI_DIGEST_BYTES];
@@ -67,8 +71,8 @@ typedef struct {
  * NGX_OK; NGX_DECLINED: there are none; NGX_ERROR: logged.
  */
 ngx_int_t ngx_oci_store_open(ngx_oci_cache_t *cache,
-    ngx_oci_digest_t *digest, off_t size, ngx_oci_store_t *st,
-    ngx_log_t *log);
+    ngx_oci_digest_t *digest, off_t size, uint32_t origin,
+    ngx_oci_store_t *st, ngx_log_t *log);
 void ngx_oci_store_close(ngx_oci_store_t *st);
 
 /*

@@ -53,6 +53,7 @@ ngx_oci_verify_init(ngx_oci_verify_t *v, ngx_oci_fill_t *fill,
     v->task.data = v;
 
     if (v->header.hashed && v->header.hashed <= v->size
+        && v->header.hashed % v->header.slice == 0
         && v->header.hash_len == ngx_oci_verify_state_len(v->digest->alg)
         && ngx_memcmp(v->header.boot_id, blob->cache->boot_id,
                       sizeof(v->header.boot_id))

@@ -508,7 +508,8 @@ sub upstream_bytes {
 
 # A scripted upstream: code gets (connection, request) for each request and
 # answers with reply() and friends; false closes the connection.  Each
-# connection is a process.  Returns its port.
+# connection is a process.  quiet: requests are not recorded.  Returns its
+# port.
 
 sub upstream {
     my ($self, $code, %o) = @_;
@@ -530,6 +531,7 @@ sub upstream {
     $SIG{CHLD} = 'IGNORE';
     $SIG{TERM} = 'DEFAULT';
     $self->{log} = "$self->{dir}/$name.requests";
+    $self->{quiet} = $o{quiet};
 
     while (my $c = $l->accept()) {
         my $child = fork();
@@ -585,6 +587,7 @@ sub serve {
 
 sub record {
     my ($self, $q) = @_;
+    return 0 if $self->{quiet};
     open my $f, '+>>', $self->{log} or die;
     flock $f, LOCK_EX;
     seek $f, 0, 0;
