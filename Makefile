@@ -85,7 +85,7 @@ $(OBJ)/stamp: $(OBJ)/Makefile $(SOURCES)
 
 $(addprefix $(MODULES)/,$(SO)): $(MODULES)/%: $(OBJ)/stamp
 	@mkdir -p $(MODULES)
-	cp $(OBJ)/$* $@
+	cp $(OBJ)/$* $@.tmp && mv $@.tmp $@
 
 endif
 

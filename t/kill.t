@@ -151,11 +151,8 @@ for my $i (0, 1) {
     ok($r->{body} eq $blob, "$i: whole afterwards");
     like($r->{h}{'cache-status'}, qr/hit/, "$i: from the cache");
 
-    TODO: {
-        local $TODO = 'a killed worker leaves its fills in the gauge';
-        ok(until_true(2, sub { $t->status()->{counters}{fills_active} == 0 }),
-            "$i: no fill is left");
-    }
+    ok(until_true(2, sub { $t->status()->{counters}{fills_active} == 0 }),
+        "$i: no fill is left");
 }
 
 # many readers, all workers killed, twice

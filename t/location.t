@@ -62,9 +62,7 @@ for my $url ("http://other.test$up", "https://harbor.test.evil$up",
         "Location $url is left alone");
 }
 
-TODO: {
-    local $TODO = 'ports are not compared, url is not known';
-
+{
     is(passed('POST', $post, 'Location', "https://harbor.test:444$up"),
         "https://harbor.test:444$up", 'another port is another registry');
 

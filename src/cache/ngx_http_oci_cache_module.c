@@ -203,7 +203,7 @@ ngx_oci_cache_zone_info(ngx_uint_t i, ngx_oci_zone_info_t *info)
     info->max_size = (cache->max_size == NGX_MAX_OFF_T_VALUE)
                      ? 0 : cache->max_size;
 
-    ngx_oci_index_totals(cache, &info->bytes, &info->blobs);
+    ngx_oci_index_totals(cache, &info->bytes, &info->blobs, &info->fills);
 
     return NGX_OK;
 }
@@ -379,6 +379,11 @@ ngx_oci_cache_path(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     value = cf->args->elts;
 
+    if (value[1].len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid path \"\"");
+        return NGX_CONF_ERROR;
+    }
+
     cache->path->name = value[1];
 
     if (cache->path->name.len > 1
@@ -456,6 +461,10 @@ ngx_oci_cache_path_param(ngx_conf_t *cf, ngx_oci_cache_t *cache,
     ngx_str_t   s;
 
     if (ngx_strncmp(value->data, "keys_zone=", 10) == 0) {
+
+        if (name->len) {
+            return NGX_ERROR;
+        }
 
         name->data = value->data + 10;
 
@@ -697,6 +706,16 @@ ngx_oci_cache_use_stale(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
 
         ocf->use_stale |= masks[n].mask;
+    }
+
+    /* "off" stands alone, and max= not without a condition */
+
+    i = cf->args->nelts - 1;
+
+    if (ocf->use_stale == NGX_CONF_BITMASK_SET
+        || ((ocf->use_stale & NGX_OCI_STALE_OFF) && cf->args->nelts > 2))
+    {
+        goto invalid;
     }
 
     return NGX_CONF_OK;

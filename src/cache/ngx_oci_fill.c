@@ -118,7 +118,7 @@ static void
 ngx_oci_fill_conf(ngx_oci_fill_t *fill, ngx_oci_cache_loc_conf_t *ocf)
 {
     fill->connections = ngx_min(ocf->fill_connections, NGX_OCI_INDEX_RUNS);
-    fill->ahead = ocf->fill_ahead;
+    fill->ahead = ngx_max(ocf->fill_ahead, NGX_OCI_FILL_AHEAD_MIN);
     fill->finish = ocf->abandoned_finish;
     fill->abandoned_after = ocf->abandoned_after;
 
@@ -493,7 +493,6 @@ ngx_oci_fill_run_done(ngx_oci_fill_t *fill, ngx_oci_run_t *run, ngx_int_t rc)
     }
 
     if (!run->check) {
-        ngx_oci_stat_add(NGX_OCI_STAT_FILLS_ACTIVE, -1);
         ngx_oci_stat_add(rc == NGX_OK ? NGX_OCI_STAT_FILLS_DONE
                                       : NGX_OCI_STAT_FILLS_FAILED, 1);
     }

@@ -565,6 +565,7 @@ ngx_oci_index_sweep(ngx_oci_cache_t *cache, ngx_int_t slot)
 
         if (entry->owner == slot) {
             entry->owner = -1;
+            cache->index->fills--;
             ngx_memzero(entry->runs, sizeof(entry->runs));
             waiters |= entry->waiters;
             entry->waiters = 0;
@@ -711,11 +712,12 @@ ngx_oci_index_note(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 
 void
 ngx_oci_index_totals(ngx_oci_cache_t *cache, uint64_t *bytes,
-    uint64_t *blobs)
+    uint64_t *blobs, uint64_t *fills)
 {
     ngx_oci_index_lock(cache);
     *bytes = cache->index->bytes;
     *blobs = cache->index->count;
+    *fills = cache->index->fills;
     ngx_oci_index_unlock(cache);
 }
 

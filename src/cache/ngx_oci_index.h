@@ -89,6 +89,7 @@ struct ngx_oci_want_s {
     uint64_t                  pos;
     uint64_t                  end;
     int32_t                   slot;
+    uint32_t                  all;          /* however far ahead */
 };
 
 
@@ -102,6 +103,7 @@ struct ngx_oci_index_sh_s {
     ngx_queue_t               queue;        /* LRU, most recent first */
     uint64_t                  bytes;        /* on disk, all entries */
     uint64_t                  count;
+    uint64_t                  fills;        /* entries with an owner */
     time_t                    bypass;       /* no new fills before: the disk
                                                failed */
     int64_t                   free;         /* bytes on the file system, as
@@ -127,9 +129,9 @@ void ngx_oci_index_bypass(ngx_oci_cache_t *cache, time_t time);
    relied on?  Logged now and then */
 ngx_uint_t ngx_oci_index_broken(ngx_oci_cache_t *cache);
 
-/* bytes on disk and entries, all of them together */
+/* bytes on disk, entries, those that are being filled, all together */
 void ngx_oci_index_totals(ngx_oci_cache_t *cache, uint64_t *bytes,
-    uint64_t *blobs);
+    uint64_t *blobs, uint64_t *fills);
 
 ngx_int_t ngx_oci_index_init(ngx_oci_cache_t *cache, ngx_uint_t existing);
 
@@ -168,9 +170,9 @@ ngx_uint_t ngx_oci_index_lost(ngx_oci_cache_t *cache,
 ngx_uint_t ngx_oci_index_verified(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, ngx_uint_t wait);
 
-/* wants; NULL where memory is short */
+/* wants; all: however far ahead of pos.  NULL where memory is short */
 ngx_oci_want_t *ngx_oci_index_want(ngx_oci_cache_t *cache,
-    ngx_oci_entry_t *entry, uint64_t pos, uint64_t end);
+    ngx_oci_entry_t *entry, uint64_t pos, uint64_t end, ngx_uint_t all);
 void ngx_oci_index_want_move(ngx_oci_cache_t *cache, ngx_oci_want_t *want,
     uint64_t pos);
 void ngx_oci_index_unwant(ngx_oci_cache_t *cache, ngx_oci_want_t *want);

@@ -18,7 +18,7 @@ static ngx_int_t ngx_oci_index_plan_from(ngx_oci_cache_t *cache,
 
 ngx_oci_want_t *
 ngx_oci_index_want(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
-    uint64_t pos, uint64_t end)
+    uint64_t pos, uint64_t end, ngx_uint_t all)
 {
     ngx_oci_want_t  *want;
 
@@ -30,6 +30,7 @@ ngx_oci_index_want(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
         want->entry = entry;
         want->pos = pos;
         want->end = end;
+        want->all = all;
         want->slot = ngx_oci_doorbell_slot(cache);
         ngx_queue_insert_tail(&entry->wants, &want->queue);
     }
@@ -200,7 +201,7 @@ ngx_oci_index_plan(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     {
         want = ngx_queue_data(q, ngx_oci_want_t, queue);
 
-        end = ngx_min(want->end, want->pos + ahead);
+        end = want->all ? want->end : ngx_min(want->end, want->pos + ahead);
 
         rc = ngx_oci_index_plan_from(cache, entry, want->pos, end, max,
                                      busy, n, span, check);
@@ -424,6 +425,7 @@ ngx_oci_index_own(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
 
     if (entry->owner == -1) {
         entry->owner = (int32_t) slot;
+        cache->index->fills++;
         ngx_memzero(entry->runs, sizeof(entry->runs));
         rc = NGX_OK;
 
@@ -445,7 +447,11 @@ ngx_oci_index_disown(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
     ngx_oci_index_lock(cache);
 
-    entry->owner = -1;
+    if (entry->owner != -1) {
+        entry->owner = -1;
+        cache->index->fills--;
+    }
+
     ngx_memzero(entry->runs, sizeof(entry->runs));
 
     if (failed) {

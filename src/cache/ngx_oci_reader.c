@@ -531,6 +531,7 @@ ngx_oci_reader_woken(void *data)
     ngx_http_set_log_request(c->log, rd->r);
 
     if (ngx_oci_blob_fallback()
+        && ngx_oci_send_waits_for_bytes(rd)
         && ngx_oci_index_lost(rd->cache, rd->blob->entry, rd->pos))
     {
         ngx_oci_stat_add(NGX_OCI_STAT_WAKEUP_FALLBACKS, 1);

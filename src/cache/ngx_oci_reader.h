@@ -79,6 +79,8 @@ typedef struct {
 /* the blob is open (or, for HEAD, its size is known): header, body */
 void ngx_oci_send_start(ngx_oci_reader_t *rd);
 void ngx_oci_send_body(ngx_oci_reader_t *rd);
+/* is it bytes that it sleeps for, and not the verdict?  Finalizes nothing */
+ngx_uint_t ngx_oci_send_waits_for_bytes(ngx_oci_reader_t *rd);
 
 /* ngx_oci_reader.c */
 void ngx_oci_reader_pass(ngx_oci_reader_t *rd);

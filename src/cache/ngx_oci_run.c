@@ -78,7 +78,6 @@ ngx_oci_run_start(ngx_oci_fill_t *fill, ngx_oci_span_t *span,
     fill->nruns++;
 
     ngx_oci_stat_add(NGX_OCI_STAT_FILLS_STARTED, 1);
-    ngx_oci_stat_add(NGX_OCI_STAT_FILLS_ACTIVE, 1);
 
     return NGX_OK;
 }

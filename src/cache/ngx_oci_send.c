@@ -225,7 +225,9 @@ ngx_oci_send_want(ngx_oci_reader_t *rd)
     ngx_oci_index_source(rd->cache, entry, rd->ctx->registry,
                          &rd->ctx->repository, &rd->ctx->authorization);
 
-    rd->want = ngx_oci_index_want(rd->cache, entry, first, end);
+    rd->want = ngx_oci_index_want(rd->cache, entry, first, end,
+                                  rd->ocf->verify
+                                  == NGX_OCI_VERIFY_MODE_STRICT);
     if (rd->want == NULL) {
         return NGX_DECLINED;
     }
@@ -544,6 +546,15 @@ ngx_oci_send_piece(ngx_oci_reader_t *rd)
 }
 
 
+ngx_uint_t
+ngx_oci_send_waits_for_bytes(ngx_oci_reader_t *rd)
+{
+    return rd->header_sent
+           && rd->part < rd->ranges.nparts
+           && ngx_oci_send_end(rd, &rd->ranges.parts[rd->part]) > rd->pos;
+}
+
+
 /* the end of what may go out of a part: the last piece of a whole blob waits
    for the verdict */
 
@@ -608,7 +619,8 @@ ngx_oci_send_missing(ngx_oci_reader_t *rd, ngx_oci_part_t *part,
     }
 
     if (rd->want == NULL) {
-        rd->want = ngx_oci_index_want(rd->cache, entry, rd->pos, part->end);
+        rd->want = ngx_oci_index_want(rd->cache, entry, rd->pos, part->end,
+                                      0);
     }
 
     if (entry->source == NULL) {

@@ -69,6 +69,7 @@ struct ngx_oci_registry_s {
 
     ngx_str_t                       scheme;     /* "http" or "https" */
     ngx_str_t                       host;       /* Host, SNI, verified name */
+    ngx_str_t                       authority;  /* of url, as written */
     ngx_str_t                       group;      /* authority for proxy_pass:
                                                    the upstream{} to use */
     ngx_str_t                       public_url;
@@ -250,7 +251,6 @@ typedef enum {
     NGX_OCI_STAT_FILLS_STARTED,
     NGX_OCI_STAT_FILLS_DONE,
     NGX_OCI_STAT_FILLS_FAILED,
-    NGX_OCI_STAT_FILLS_ACTIVE,          /* gauge */
     NGX_OCI_STAT_SENT_HIT,              /* bytes by cache status */
     NGX_OCI_STAT_SENT_MISS,
     NGX_OCI_STAT_SENT_BYPASS,
@@ -293,6 +293,7 @@ typedef struct {
     uint64_t                        bytes;      /* stored */
     uint64_t                        max_size;   /* bytes; 0: no limit */
     uint64_t                        blobs;
+    uint64_t                        fills;      /* under way */
 } ngx_oci_zone_info_t;
 
 /* what stands in zone i.  NGX_OK, or NGX_DECLINED: there is no such zone */

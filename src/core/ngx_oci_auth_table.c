@@ -425,7 +425,7 @@ ngx_oci_auth_own(ngx_oci_registry_t *registry, ngx_oci_url_t *url,
 
     text[0] = registry->host;
     text[1] = registry->public_url;
-    text[2] = registry->group;
+    text[2] = registry->authority;
 
     for (i = 0; i < 3; i++) {
 

@@ -742,44 +742,28 @@ ngx_oci_pass_rewrite_link(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
 }
 
 
-/* is it the registry, under its own name, as we call it, or public_url? */
+/* is it the registry, as we call it, under its own name or public_url?  One
+   behind a TLS proxy may not know that it is https */
 
 static ngx_uint_t
 ngx_oci_pass_own_origin(ngx_oci_registry_t *registry, ngx_oci_url_t *url)
 {
-    size_t      len;
-    u_char     *start;
-    ngx_str_t  *name, names[2];
-    ngx_uint_t  i;
+    ngx_oci_url_t  other;
 
-    start = url->authority.data;
-    len = url->authority.len;
+    if (ngx_oci_auth_own_origin(registry, url)) {
+        return 1;
+    }
 
-    if (registry->public_url.len > url->scheme.len + 3) {
-        names[0].data = ngx_strlchr(registry->public_url.data,
-                                    registry->public_url.data
-                                    + registry->public_url.len, ':') + 3;
-        names[0].len = registry->public_url.data + registry->public_url.len
-                       - names[0].data;
+    other = *url;
+
+    if (url->scheme.len == 5) {
+        ngx_str_set(&other.scheme, "http");
+        other.port = (url->port == 443) ? 80 : url->port;
+
     } else {
-        ngx_str_null(&names[0]);
+        ngx_str_set(&other.scheme, "https");
+        other.port = (url->port == 80) ? 443 : url->port;
     }
 
-    names[1] = registry->host;
-
-    for (i = 0; i < 2; i++) {
-        name = &names[i];
-
-        if (name->len
-            && ((name->len == len
-                 && ngx_strncasecmp(name->data, start, len) == 0)
-                || (name->len == url->host.len
-                    && ngx_strncasecmp(name->data, url->host.data, name->len)
-                       == 0)))
-        {
-            return 1;
-        }
-    }
-
-    return 0;
+    return ngx_oci_auth_own_origin(registry, &other);
 }

@@ -109,11 +109,31 @@ ngx_oci_registry_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_oci_main_conf_t *omcf = conf;
 
     char                 *rv;
+    u_char                ch;
     ngx_str_t            *value;
+    ngx_uint_t            i;
     ngx_conf_t            save;
     ngx_oci_registry_t   *registry, **p;
 
     value = cf->args->elts;
+
+    for (i = 0; i < value[1].len; i++) {
+        ch = value[1].data[i];
+
+        if ((ch | 0x20) < 'a' || (ch | 0x20) > 'z') {
+            if ((ch < '0' || ch > '9') && ch != '-' && ch != '_'
+                && ch != '.')
+            {
+                break;
+            }
+        }
+    }
+
+    if (value[1].len == 0 || i < value[1].len) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid oci_registry name \"%V\"", &value[1]);
+        return NGX_CONF_ERROR;
+    }
 
     if (ngx_oci_registry_find(omcf, &value[1])) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -185,6 +205,16 @@ ngx_oci_registry_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
             {
                 break;
             }
+        }
+
+        if (ngx_strcmp(value[0].data, "proxy_pass") == 0
+            || ngx_strncmp(value[0].data, "proxy_cache", 11) == 0
+            || ngx_strncmp(value[0].data, "proxy_store", 11) == 0)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "\"%V\" is not for an oci_registry",
+                               &value[0]);
+            return NGX_CONF_ERROR;
         }
 
         if (proxy->name.len == 0) {
@@ -285,6 +315,8 @@ ngx_oci_registry_url(ngx_conf_t *cf, ngx_oci_registry_t *registry,
     if (registry->group.data[registry->group.len - 1] == '/') {
         registry->group.len--;
     }
+
+    registry->authority = registry->group;
 
     return NGX_CONF_OK;
 }

@@ -24,6 +24,7 @@ typedef struct {
 static ngx_int_t ngx_oci_status_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_oci_status_send(ngx_http_request_t *r, ngx_buf_t *b);
 static size_t ngx_oci_status_size(ngx_oci_main_conf_t *omcf);
+static uint64_t ngx_oci_status_fills(ngx_oci_main_conf_t *omcf);
 static u_char *ngx_oci_status_json(u_char *p, ngx_oci_main_conf_t *omcf,
     ngx_oci_stats_t *st);
 static u_char *ngx_oci_status_json_requests(u_char *p, ngx_oci_stats_t *st);
@@ -44,10 +45,8 @@ static ngx_oci_status_counter_t  ngx_oci_status_counters[] = {
     { NGX_OCI_STAT_JOINED, "joined", "joined_total", "counter" },
     { NGX_OCI_STAT_WAKEUP_FALLBACKS, "wakeup_fallbacks",
       "wakeup_fallbacks_total", "counter" },
-    { NGX_OCI_STAT_FILLS_ACTIVE, "fills_active",
-      "fills{state=\"active\"}", "gauge" },
     { NGX_OCI_STAT_FILLS_STARTED, "fills_started",
-      "fills{state=\"started\"}", NULL },
+      "fills{state=\"started\"}", "gauge" },
     { NGX_OCI_STAT_FILLS_DONE, "fills_done",
       "fills{state=\"done\"}", NULL },
     { NGX_OCI_STAT_FILLS_FAILED, "fills_failed",
@@ -202,6 +201,26 @@ ngx_oci_status_size(ngx_oci_main_conf_t *omcf)
 }
 
 
+/* blobs that are being filled, in all zones */
+
+static uint64_t
+ngx_oci_status_fills(ngx_oci_main_conf_t *omcf)
+{
+    uint64_t             fills;
+    ngx_uint_t           i;
+    ngx_oci_zone_info_t  info;
+
+    fills = 0;
+
+    for (i = 0; omcf->zone_info && omcf->zone_info(i, &info) == NGX_OK; i++)
+    {
+        fills += info.fills;
+    }
+
+    return fills;
+}
+
+
 static u_char *
 ngx_oci_status_name(u_char *p, ngx_str_t *name)
 {
@@ -227,7 +246,8 @@ ngx_oci_status_json(u_char *p, ngx_oci_main_conf_t *omcf,
                         (int64_t) ngx_oci_status_get(st->counters[c->id]));
     }
 
-    p = ngx_sprintf(p, "},\"upstream_bytes\":{");
+    p = ngx_sprintf(p, ",\"fills_active\":%uL},\"upstream_bytes\":{",
+                    ngx_oci_status_fills(omcf));
     registry = omcf->registries.elts;
 
     for (i = 0;
@@ -357,6 +377,11 @@ ngx_oci_status_prometheus(u_char *p, ngx_oci_main_conf_t *omcf,
 
         p = ngx_sprintf(p, "nginx_oci_%s %L\n", c->metric,
                         (int64_t) ngx_oci_status_get(st->counters[c->id]));
+
+        if (c->id == NGX_OCI_STAT_FILLS_STARTED) {
+            p = ngx_sprintf(p, "nginx_oci_fills{state=\"active\"} %uL\n",
+                            ngx_oci_status_fills(omcf));
+        }
     }
 
     p = ngx_oci_status_zones(p, omcf);
