@@ -40,6 +40,7 @@ location /v2/short/ { oci_pass demo; oci_cache short; }
 location /v2/full/ { oci_pass demo; oci_cache full; }
 location /v2/held/ {
     limit_rate 150k;
+    send_timeout 300s;
     limit_rate_after 500k;
     oci_pass demo;
     oci_cache models;

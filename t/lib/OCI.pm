@@ -158,6 +158,7 @@ sub check {
     my ($self, $conf) = @_;
     $self->write_file('check.conf', $conf) if defined $conf;
     my $file = defined $conf ? 'check.conf' : 'nginx.conf';
+    local $ENV{ASAN_OPTIONS} = 'detect_leaks=0';
     my $out = `$BINARY -t -p $self->{dir}/ -c $self->{dir}/$file -e $self->{dir}/check.log 2>&1`;
     return ($? >> 8, $out);
 }
