@@ -502,6 +502,18 @@ ngx_oci_manifest_forget(ngx_oci_manifest_t *mf, ngx_uint_t status)
 
     case NGX_HTTP_UNAUTHORIZED:
     case NGX_HTTP_FORBIDDEN:
+
+        /* nobody's right is asked for with the registry's own credentials:
+           what they may not read is withdrawn from all */
+
+        if (ctx->registry->credentials == NGX_OCI_CREDENTIALS_STORED
+            && mf->known)
+        {
+            ngx_oci_refs_remove(mf->cache, ctx->registry, &ctx->repository,
+                                &ctx->route.reference,
+                                mf->r->connection->log);
+        }
+
         ngx_oci_refs_revoke(mf->cache, ctx->registry, &ctx->repository,
                             &ctx->authorization);
         break;
