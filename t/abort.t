@@ -59,6 +59,11 @@ sub fds {
 
 sub chunk {
     my ($uri, $from, $len) = @_;
+
+    # past the end there is nothing but a connection that is kept alive
+
+    $len = $size - $from if $len > $size - $from;
+
     my $s = $t->connect();
     $t->send_request($s, 'GET', $uri, { Range => "bytes=$from-" });
     my $r = $t->read_header($s);
