@@ -88,6 +88,7 @@ ngx_oci_fill_create(ngx_oci_blob_t *blob, ngx_oci_cache_loc_conf_t *ocf)
     }
 
     fill->blob = blob;
+    fill->origin = blob->entry->origin;
     fill->dummy.fd = (ngx_socket_t) -1;
     fill->timer.handler = ngx_oci_fill_timer;
     fill->timer.data = &fill->dummy;
@@ -158,9 +159,19 @@ ngx_oci_fill_adopt_task(void *data, ngx_log_t *log)
     if (ngx_memcmp(h->boot_id, blob->cache->boot_id, sizeof(h->boot_id))
         == 0)
     {
+        if (h->origin != fill->origin) {
+            h->origin = fill->origin;
+
+            if (ngx_oci_store_header(blob->store.map, h) != NGX_OK) {
+                return;
+            }
+        }
+
         fill->adopt_rc = NGX_OK;
         return;
     }
+
+    h->origin = fill->origin;
 
     len = blob->store.slices * sizeof(ngx_oci_store_record_t);
 

@@ -86,6 +86,7 @@ struct ngx_oci_fill_s {
     ngx_connection_t        dummy;      /* for the timer's debug lines */
     ngx_oci_verify_t        verify;
     ngx_oci_task_t          adopt;      /* of an earlier boot's sidecar */
+    uint32_t                origin;     /* as the index has it */
     ngx_int_t               adopt_rc;
 
     unsigned                verifying:1;

@@ -181,7 +181,16 @@ void ngx_oci_index_unwant(ngx_oci_cache_t *cache, ngx_oci_want_t *want);
 #define ngx_oci_index_origin(registry)                                        \
     ngx_crc32_long((registry)->name.data, (registry)->name.len)
 
-/* remembers the newest source; failures are harmless */
+/*
+ * May readers of this registry have the blob's bytes?  NGX_OK: they are
+ * verified, or come from there; an entry without bytes, owner and readers
+ * changes hands.  NGX_DECLINED: they are another registry's.
+ */
+ngx_int_t ngx_oci_index_claim(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry, uint32_t origin);
+
+/* remembers the newest source; failures are harmless.  Another registry's is
+   refused until the blob is verified */
 void ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     ngx_oci_registry_t *registry, ngx_str_t *repository,
     ngx_str_t *authorization);

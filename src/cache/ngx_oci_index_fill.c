@@ -61,6 +61,42 @@ ngx_oci_index_unwant(ngx_oci_cache_t *cache, ngx_oci_want_t *want)
 }
 
 
+ngx_int_t
+ngx_oci_index_claim(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    uint32_t origin)
+{
+    ngx_int_t  rc;
+
+    if (entry->verified || entry->origin == origin) {
+        return NGX_OK;
+    }
+
+    rc = NGX_DECLINED;
+
+    ngx_oci_index_lock(cache);
+
+    if (entry->verified || entry->origin == origin) {
+        rc = NGX_OK;
+
+    } else if (entry->bytes == 0 && entry->owner == -1
+               && ngx_queue_empty(&entry->wants))
+    {
+        entry->origin = origin;
+
+        if (entry->source) {
+            ngx_slab_free_locked(cache->shpool, entry->source);
+            entry->source = NULL;
+        }
+
+        rc = NGX_OK;
+    }
+
+    ngx_oci_index_unlock(cache);
+
+    return rc;
+}
+
+
 void
 ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     ngx_oci_registry_t *registry, ngx_str_t *repository,
@@ -79,6 +115,11 @@ ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
           + authorization->len;
 
     ngx_oci_index_lock(cache);
+
+    if (!entry->verified && entry->origin != id) {
+        ngx_oci_index_unlock(cache);
+        return;
+    }
 
     src = entry->source;
 

@@ -183,6 +183,12 @@ ngx_oci_send_want(ngx_oci_reader_t *rd)
         return NGX_OK;
     }
 
+    /* another registry's bytes are its word until they are verified */
+
+    if (ngx_oci_send_foreign(rd)) {
+        return NGX_DECLINED;
+    }
+
     missing = 0;
     part = rd->ranges.parts;
     first = part[0].pos;
@@ -216,12 +222,6 @@ ngx_oci_send_want(ngx_oci_reader_t *rd)
         end = blob->size;
     }
 
-    /* another registry's bytes are its word until they are verified */
-
-    if (ngx_oci_send_foreign(rd)) {
-        return NGX_DECLINED;
-    }
-
     ngx_oci_index_source(rd->cache, entry, rd->ctx->registry,
                          &rd->ctx->repository, &rd->ctx->authorization);
 
@@ -247,12 +247,9 @@ ngx_oci_send_want(ngx_oci_reader_t *rd)
 static ngx_uint_t
 ngx_oci_send_foreign(ngx_oci_reader_t *rd)
 {
-    ngx_oci_entry_t  *entry;
-
-    entry = rd->blob->entry;
-
-    return !entry->verified
-           && entry->origin != ngx_oci_index_origin(rd->ctx->registry);
+    return ngx_oci_index_claim(rd->cache, rd->blob->entry,
+                               ngx_oci_index_origin(rd->ctx->registry))
+           != NGX_OK;
 }
 
 
@@ -531,6 +528,13 @@ ngx_oci_send_piece(ngx_oci_reader_t *rd)
         return NGX_ABORT;
     }
 
+    /* a slice that did not survive may come from another registry now */
+
+    if (ngx_oci_send_foreign(rd)) {
+        ngx_oci_reader_cut(rd, "the blob is another registry's");
+        return NGX_ABORT;
+    }
+
     end = ngx_oci_send_end(rd, part);
 
     /* never past the watermark: a hole of the sparse file would go out as
@@ -610,11 +614,6 @@ ngx_oci_send_missing(ngx_oci_reader_t *rd, ngx_oci_part_t *part,
 
     if (entry->failed != rd->failed) {
         ngx_oci_reader_cut(rd, "the blob could not be fetched");
-        return NGX_ABORT;
-    }
-
-    if (ngx_oci_send_foreign(rd)) {
-        ngx_oci_reader_cut(rd, "the blob is another registry's");
         return NGX_ABORT;
     }
 

@@ -1,0 +1,91 @@
+#!/usr/bin/perl
+
+# Two registries share a zone and one of them is hostile: until a blob is
+# verified its bytes are that registry's word only.  And a whole blob that is
+# passed through as a range is held back too.
+
+use warnings;
+use strict;
+
+use Test::More;
+use File::Basename qw/ dirname /;
+use Time::HiRes qw/ sleep /;
+
+use lib dirname(__FILE__) . '/lib';
+use OCI;
+
+my $t = OCI->new(workers => 2);
+my $size = 3 * 1024 * 1024 + 11;
+my $blob = $t->random_blob($size);
+my $digest = $t->digest($blob);
+my $junk = 'x' x $size;
+
+my $evil = $t->upstream(sub {
+    my ($c, $q) = @_;
+    return $t->reply_blob($c, $q, $junk);
+});
+my $good = $t->upstream(sub {
+    my ($c, $q) = @_;
+    return $t->reply_blob($c, $q, $blob);
+});
+
+$t->conf(cache_args => 'slice=256k', http => <<EOC, location => <<EOL);
+oci_registry evil { url http://127.0.0.1:$evil; }
+oci_registry good { url http://127.0.0.1:$good; }
+map \$uri \$registry { ~^/v2/(?<r>evil|good)/ \$r; default good; }
+EOC
+location /v2/ { oci_pass \$registry; oci_cache models; }
+location /v2/good/uncached/ { oci_pass \$registry; }
+EOL
+$t->start();
+
+# the hostile one comes first, with a part of it
+
+my $r = $t->get("/v2/evil/m/blobs/$digest", { Range => 'bytes=0-9' });
+is($r->{status}, 206, 'a part from the hostile registry');
+is($r->{body}, 'x' x 10, 'is its own word');
+
+$r = $t->get("/v2/good/m/blobs/$digest", { Range => 'bytes=0-9' });
+is($r->{status}, 206, 'the same part from the other');
+is($r->{body}, substr($blob, 0, 10), 'is not the first one\'s');
+
+$r = $t->get("/v2/good/m/blobs/$digest");
+ok($r->{status} == 200 && $r->{body} eq $blob, 'nor is the whole');
+
+# it fails on its own digest; the other one is not made to wait for that
+
+for (1 .. 3) {
+    $r = $t->get("/v2/evil/m/blobs/$digest");
+    ok($r->{cut} || $r->{status} != 200, "the hostile one's does not complete");
+}
+
+$r = $t->get("/v2/good/m/blobs/$digest");
+ok($r->{status} == 200 && $r->{body} eq $blob, 'the other one\'s does');
+$r = $t->get("/v2/good/m/blobs/$digest");
+like($r->{h}{'cache-status'} // 'none', qr/hit/, 'and is stored');
+ok($r->{body} eq $blob, 'right');
+
+# once it is verified a digest is a digest
+
+$r = $t->get("/v2/evil/m/blobs/$digest", { Range => 'bytes=5-9' });
+is($r->{body}, substr($blob, 5, 5), 'verified bytes are for both');
+
+# passed through
+
+my $other = $t->digest('another');
+$t->stop();
+system("rm -rf $t->{dir}/cache");
+(my $conf = $t->read_file('nginx.conf')) =~ s/oci_cache models;/oci_cache off;/;
+$t->write_file('nginx.conf', $conf);
+$t->start();
+
+for my $range (undef, 'bytes=0-', "bytes=0-" . ($size - 1)) {
+    my $h = defined $range ? { Range => $range } : {};
+    my $name = $range // 'no range';
+    $r = $t->get("/v2/evil/m/blobs/$digest", $h);
+    ok($r->{cut}, "passed, $name: wrong bytes do not complete");
+    $r = $t->get("/v2/good/m/blobs/$digest", $h);
+    ok(!$r->{cut} && $r->{body} eq $blob, "passed, $name: right ones do");
+}
+
+$t->done();

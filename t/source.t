@@ -1,0 +1,108 @@
+#!/usr/bin/perl
+
+# A fill borrows its readers' credentials.  When the registry refuses those of
+# one of them in the middle, the others' go on: nobody is cut who may read.
+
+use warnings;
+use strict;
+
+use Test::More;
+use File::Basename qw/ dirname /;
+use Time::HiRes qw/ sleep time /;
+
+use lib dirname(__FILE__) . '/lib';
+use OCI;
+
+my $t = OCI->new(workers => 2);
+my $size = 24 * 1024 * 1024 + 5;
+my $blob = $t->random_blob($size);
+my $digest = $t->digest($blob);
+
+# slow, in ranges of its own size; who stands in "revoked" is refused
+
+my $port = $t->upstream(sub {
+    my ($c, $q) = @_;
+    my $who = $q->{h}{authorization} // '';
+    my ($from, $to) = ($q->{from} // 0, $q->{to} // $size);
+    my $revoked = -e "$t->{dir}/revoked" ? $t->read_file('revoked') : '';
+
+    if ($who !~ /^Bearer (alice|bob)$/ || $revoked =~ /$1/) {
+        return $t->reply($c, $q, 401, { 'WWW-Authenticate' =>
+            'Bearer realm="http://127.0.0.1:1/t"' }, '{"errors":[]}');
+    }
+    return $t->reply_blob($c, $q, $blob) if $to - $from < 2;
+
+    print $c "HTTP/1.1 206 X\r\nContent-Length: " . ($to - $from)
+        . "\r\nContent-Range: bytes $from-" . ($to - 1) . "/$size\r\n\r\n";
+    for (my $i = $from; $i < $to; $i += 131072) {
+
+        # a connection of one who is refused by now is cut
+
+        $revoked = -e "$t->{dir}/revoked" ? $t->read_file('revoked') : '';
+        return 0 if $who =~ /Bearer (\w+)/ && $revoked =~ /$1/;
+
+        print $c substr($blob, $i, $to - $i > 131072 ? 131072 : $to - $i)
+            or return 0;
+        sleep 0.02;
+    }
+    return 1;
+});
+
+$t->conf(http => "oci_registry demo { url http://127.0.0.1:$port; }",
+    cache_args => 'slice=1m',
+    location => <<EOL);
+location /v2/ {
+    oci_pass demo;
+    oci_cache models;
+    oci_fill_connections 2;
+    oci_fill_ahead 4m;
+}
+EOL
+$t->start();
+
+# bob comes last: the fill uses his
+
+my @out = $t->parallel(3, sub {
+    my ($i) = @_;
+    if ($i == 2) {
+        sleep 1.2;
+        $t->write_file('revoked', 'bob');
+        return '';
+    }
+    sleep 0.3 if $i == 1;
+    my $r = $t->get("/v2/m/a/blobs/$digest", { Authorization =>
+        $i == 0 ? 'Bearer alice' : 'Bearer bob' }, 50);
+    return ($r->{status} // 0) . ($r->{cut} ? ' cut ' : ' ')
+        . ($r->{body} eq $blob ? 'right' : 'wrong ' . length $r->{body});
+});
+
+is($out[0], '200 right', 'who may read has all of it');
+diag("the other: $out[1]") if $ENV{TEST_VERBOSE};
+
+# with nobody left who may, it ends
+
+$t->stop();
+system("rm -rf $t->{dir}/cache");
+unlink "$t->{dir}/revoked";
+$t->start();
+
+@out = $t->parallel(2, sub {
+    my ($i) = @_;
+    if ($i == 1) {
+        sleep 0.8;
+        $t->write_file('revoked', 'alice bob');
+        return '';
+    }
+    my $start = time();
+    my $r = $t->get("/v2/m/a/blobs/$digest",
+        { Authorization => 'Bearer alice' }, 50);
+    return ($r->{cut} ? 'cut' : 'whole') . (time() - $start < 40 ? '' : ' late');
+});
+is($out[0], 'cut', 'nobody left: cut short, soon');
+
+unlink "$t->{dir}/revoked";
+my $r = $t->get("/v2/m/a/blobs/$digest", { Authorization => 'Bearer alice' },
+    50);
+ok($r->{body} eq $blob, 'and right afterwards');
+
+$t->done();
