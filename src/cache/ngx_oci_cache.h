@@ -81,7 +81,19 @@ typedef struct {
 } ngx_oci_cache_loc_conf_t;
 
 
+typedef struct {
+    ngx_array_t     caches;             /* of ngx_oci_cache_t * */
+} ngx_oci_cache_main_conf_t;
+
+
 extern ngx_module_t  ngx_http_oci_cache_module;
+
+
+/* ngx_oci_cache_path.c */
+char *ngx_oci_cache_path(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/* ngx_http_oci_cache_module.c: a zone's init callback */
+ngx_int_t ngx_oci_cache_init_zone(ngx_shm_zone_t *zone, void *data);
 
 
 /*
