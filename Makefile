@@ -30,10 +30,24 @@ UNITS       = $(patsubst t/unit/%.c,$(BUILD)/unit/%,$(wildcard t/unit/*.c))
 FUZZERS     = $(patsubst t/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard t/fuzz/*.c))
 FUZZ_SECONDS ?= 30
 
-NGINX_INCS  = -I$(NGINX_DEV)/src/core -I$(NGINX_DEV)/src/event \
-              -I$(NGINX_DEV)/src/os/unix -I$(OBJ) -Isrc/core
+# what units and fuzzers are compiled with, and the nginx that is tested
 
-TEST_ENV    = TEST_NGINX_BINARY=$${TEST_NGINX_BINARY:-$$(PATH=$$PATH:/usr/sbin command -v nginx)} \
+ifdef NGINX_SRC
+HEADERS     = $(BUILD)/src/nginx
+HEADERS_OBJ = $(BUILD)/src/nginx/objs
+HEADERS_DEP = $(BUILD)/src/stamp
+NGINX       = $(BUILD)/src/nginx/objs/nginx
+else
+HEADERS     = $(NGINX_DEV)
+HEADERS_OBJ = $(OBJ)
+HEADERS_DEP = $(OBJ)/Makefile
+NGINX       = $$(PATH=$$PATH:/usr/sbin command -v nginx)
+endif
+
+NGINX_INCS  = -I$(HEADERS)/src/core -I$(HEADERS)/src/event \
+              -I$(HEADERS)/src/os/unix -I$(HEADERS_OBJ) -Isrc/core
+
+TEST_ENV    = TEST_NGINX_BINARY=$${TEST_NGINX_BINARY:-$(NGINX)} \
               TEST_NGINX_MODULES=$${TEST_NGINX_MODULES:-$(MODULES)}
 
 TESTS      ?= t
@@ -64,7 +78,11 @@ $(BUILD)/src/stamp: config $(SOURCES)
 	    --with-cc-opt='$(CC_OPT)' \
 	    --add-dynamic-module=$(CURDIR) > $(BUILD)/src/configure.log
 	$(MAKE) -C $(BUILD)/src/nginx > $(BUILD)/src/make.log
-	cp $(addprefix $(BUILD)/src/nginx/objs/,$(SO)) $(MODULES)/
+	for m in $(SO); do \
+	    cp $(BUILD)/src/nginx/objs/$$m $(MODULES)/$$m.tmp \
+	    && mv $(MODULES)/$$m.tmp $(MODULES)/$$m || exit 1; \
+	done
+	rm -f $(OBJ)/stamp
 	touch $@
 
 else
@@ -86,6 +104,7 @@ $(OBJ)/stamp: $(OBJ)/Makefile $(SOURCES)
 $(addprefix $(MODULES)/,$(SO)): $(MODULES)/%: $(OBJ)/stamp
 	@mkdir -p $(MODULES)
 	cp $(OBJ)/$* $@.tmp && mv $@.tmp $@
+	@rm -f $(BUILD)/src/stamp
 
 endif
 
@@ -104,7 +123,7 @@ run: need
 
 unit: $(UNITS)
 
-$(BUILD)/unit/%: t/unit/%.c $(wildcard t/unit/*.h) $(PURE) $(SOURCES) $(OBJ)/Makefile
+$(BUILD)/unit/%: t/unit/%.c $(wildcard t/unit/*.h) $(PURE) $(SOURCES) $(HEADERS_DEP)
 	@mkdir -p $(BUILD)/unit
 	$(CC) -g -O1 -Wall -Wextra -Wno-unused-parameter $(NGINX_INCS) \
 	    -o $@ $< $(PURE)
@@ -134,7 +153,7 @@ $(BUILD)/asan/stamp: config $(SOURCES)
 	touch $@
 
 
-$(BUILD)/fuzz/%: t/fuzz/%.c $(wildcard t/fuzz/*.h) $(PURE) $(OBJ)/Makefile
+$(BUILD)/fuzz/%: t/fuzz/%.c $(wildcard t/fuzz/*.h) $(PURE) $(HEADERS_DEP)
 	@mkdir -p $(BUILD)/fuzz
 	clang -g -O1 -fsanitize=fuzzer,address,undefined \
 	    -fno-sanitize-recover=undefined $(NGINX_INCS) -o $@ $< $(PURE)
