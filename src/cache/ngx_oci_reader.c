@@ -496,7 +496,9 @@ ngx_oci_reader_sleep(ngx_oci_reader_t *rd)
     r = rd->r;
     c = r->connection;
 
-    if (c->write->timer_set && !rd->timer) {
+    /* the timer of limit_rate: nothing is sent before it has expired */
+
+    if (c->write->timer_set && !c->write->delayed && !rd->timer) {
         ngx_del_timer(c->write);
     }
 
