@@ -12,6 +12,7 @@
  */
 
 #include "http.h"
+#include <sys/mman.h>
 
 
 typedef struct {
@@ -31,6 +32,7 @@ static int latency_main(int argc, char **argv);
 static int latency_one(int *fd, int port, const char *path, int64_t off,
     int bytes);
 static int compare(const void *a, const void *b);
+static int touch_main(int argc, char **argv);
 static void stop(int signo);
 
 static volatile sig_atomic_t  stopped;
@@ -49,7 +51,12 @@ main(int argc, char **argv)
         return latency_main(argc - 1, argv + 1);
     }
 
-    fprintf(stderr, "usage: client get|latency [options] port path\n");
+    if (argc > 1 && strcmp(argv[1], "touch") == 0) {
+        return touch_main(argc - 1, argv + 1);
+    }
+
+    fprintf(stderr, "usage: client get|latency [options] port path\n"
+            "       client touch bytes\n");
 
     return 2;
 }
@@ -321,4 +328,42 @@ static void
 stop(int signo)
 {
     stopped = 1;
+}
+
+
+/*
+ * A virtual machine hands memory that it does not use back to its host, and
+ * the first touch of it afterwards costs several times what writing a page
+ * costs.  So that no subject pays for that, memory is touched and given back
+ * to this system right before each cold run.
+ */
+
+static int
+touch_main(int argc, char **argv)
+{
+    char    *p;
+    size_t   size, i;
+
+    size = (argc == 2) ? strtoull(argv[1], NULL, 10) : 0;
+
+    if (size == 0) {
+        fprintf(stderr, "client touch: bytes are needed\n");
+        return 2;
+    }
+
+    p = mmap(NULL, size, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1,
+             0);
+    if (p == MAP_FAILED) {
+        die("mmap");
+    }
+
+    /* as large folios, of which a page cache takes its own */
+
+    (void) madvise(p, size, MADV_HUGEPAGE);
+
+    for (i = 0; i < size; i += 4096) {
+        p[i] = 1;
+    }
+
+    return 0;
 }
