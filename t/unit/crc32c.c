@@ -16,7 +16,8 @@
 #include "tap.h"
 
 
-#define T_SIZE  1024
+#define T_SIZE   1024
+#define T_LARGE  (3 * 12288 + 128)
 
 
 typedef uint32_t (*t_crc32c_pt)(uint32_t crc, const u_char *p, size_t len);
@@ -105,7 +106,7 @@ static void
 t_implementation(const char *name, t_crc32c_pt crc32c)
 {
     char        text[128];
-    u_char      buf[T_SIZE];
+    u_char      buf[T_SIZE], *large;
     size_t      i, j;
     uint32_t    crc, seed;
     ngx_uint_t  ok;
@@ -135,6 +136,31 @@ t_implementation(const char *name, t_crc32c_pt crc32c)
 
     snprintf(text, sizeof(text), "%s: continued from every offset", name);
     tap_ok(ok, text);
+
+    /* large enough to be computed in lanes, with and without a rest */
+
+    large = malloc(T_LARGE);
+    if (large == NULL) {
+        abort();
+    }
+
+    for (i = 0; i < T_LARGE; i++) {
+        seed = seed * 1103515245 + 12345;
+        large[i] = (u_char) (seed >> 16);
+    }
+
+    ok = 1;
+
+    for (i = T_LARGE - 64; i > 12200; i -= i > 12300 ? 997 : 1) {
+        if (crc32c(i, large + i % 16, i) != t_table(i, large + i % 16, i)) {
+            ok = 0;
+        }
+    }
+
+    snprintf(text, sizeof(text), "%s: as the table, large", name);
+    tap_ok(ok, text);
+
+    free(large);
 
     crc = 0;
 
