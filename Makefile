@@ -25,7 +25,7 @@ SANITIZE    = -g -O1 -fsanitize=address,undefined -fno-omit-frame-pointer \
               -DNGX_DEBUG_PALLOC=1 -Wno-error
 
 PURE        = src/core/ngx_oci_route.c src/core/ngx_oci_header.c \
-              src/core/ngx_oci_crc32c.c
+              src/core/ngx_oci_crc32c.c src/cache/ngx_oci_pace.c
 UNITS       = $(patsubst t/unit/%.c,$(BUILD)/unit/%,$(wildcard t/unit/*.c))
 FUZZERS     = $(patsubst t/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard t/fuzz/*.c))
 FUZZ_SECONDS ?= 30
@@ -45,7 +45,8 @@ NGINX       = $$(PATH=$$PATH:/usr/sbin command -v nginx)
 endif
 
 NGINX_INCS  = -I$(HEADERS)/src/core -I$(HEADERS)/src/event \
-              -I$(HEADERS)/src/os/unix -I$(HEADERS_OBJ) -Isrc/core
+              -I$(HEADERS)/src/os/unix -I$(HEADERS_OBJ) -Isrc/core \
+              -Isrc/cache
 
 TEST_ENV    = TEST_NGINX_BINARY=$${TEST_NGINX_BINARY:-$(NGINX)} \
               TEST_NGINX_MODULES=$${TEST_NGINX_MODULES:-$(MODULES)}

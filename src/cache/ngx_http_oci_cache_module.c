@@ -615,8 +615,12 @@ ngx_oci_cache_init_module(ngx_cycle_t *cycle)
 
     ocmcf = ngx_http_cycle_get_module_main_conf(cycle,
                                                 ngx_http_oci_cache_module);
-    if (ocmcf == NULL) {
+    if (ocmcf == NULL || ocmcf->caches.nelts == 0) {
         return NGX_OK;
+    }
+
+    if (ngx_oci_io_init(cycle) != NGX_OK) {
+        return NGX_ERROR;
     }
 
     caches = ocmcf->caches.elts;
@@ -679,10 +683,8 @@ ngx_oci_cache_close_dirs(void *data)
 static ngx_int_t
 ngx_oci_cache_init_process(ngx_cycle_t *cycle)
 {
-    ngx_str_t                    name;
     ngx_uint_t                   i;
     ngx_oci_cache_t            **caches;
-    ngx_thread_pool_t           *threads;
     ngx_oci_cache_main_conf_t   *ocmcf;
 
     if (ngx_process != NGX_PROCESS_WORKER
@@ -697,16 +699,6 @@ ngx_oci_cache_init_process(ngx_cycle_t *cycle)
         return NGX_OK;
     }
 
-    /* a pool of its own if the operator made one */
-
-    ngx_str_set(&name, "oci");
-    threads = ngx_thread_pool_get(cycle, &name);
-
-    if (threads == NULL) {
-        ngx_str_set(&name, "default");
-        threads = ngx_thread_pool_get(cycle, &name);
-    }
-
     ngx_oci_probe_init_process();
 
     if (ngx_oci_blob_init_process(cycle) != NGX_OK) {
@@ -717,7 +709,7 @@ ngx_oci_cache_init_process(ngx_cycle_t *cycle)
 
     for (i = 0; i < ocmcf->caches.nelts; i++) {
 
-        caches[i]->threads = threads;
+        ngx_oci_io_pools(caches[i], cycle);
 
         /* without a slot requests are passed through */
 

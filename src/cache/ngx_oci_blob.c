@@ -189,7 +189,10 @@ ngx_oci_blob_opened(void *data)
 
         } else {
             ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
-                          "no room for a blob in oci cache zone \"%V\"",
+                          "%s oci cache zone \"%V\", the blob is passed "
+                          "through", blob->entry == NULL
+                          ? "no room for a blob in"
+                          : "a blob's files are not those known to",
                           &blob->cache->zone->shm.name);
         }
     }

@@ -43,7 +43,8 @@ typedef struct {
     ngx_oci_doorbell_sh_t          *doorbell;   /* in shared memory */
 
     ngx_path_t                     *path;
-    ngx_thread_pool_t              *threads;    /* set in init_process */
+    ngx_thread_pool_t              *threads;    /* both set in init_process */
+    ngx_thread_pool_t              *bulk;
     int                             dir;        /* fd of path */
     int                             blobs;      /* of "blobs/" */
     int                             algs[3];    /* of "blobs/sha256/" and
@@ -186,7 +187,16 @@ typedef struct {
     void              (*run)(void *data, ngx_log_t *log);
     void              (*done)(void *data);
     void               *data;
+    ngx_uint_t          bulk;       /* much to write or to compute */
 } ngx_oci_task_t;
+
+/* makes the thread pool "oci" of bulk tasks, unless the operator did: few
+   threads, so that cores are not handed from one to the next; to be called
+   when the whole configuration is known */
+ngx_int_t ngx_oci_io_init(ngx_cycle_t *cycle);
+
+/* finds the cache's pools, in a worker */
+void ngx_oci_io_pools(ngx_oci_cache_t *cache, ngx_cycle_t *cycle);
 
 /* NGX_OK: done() follows from the event loop; NGX_ERROR: no memory, nothing
    was run */

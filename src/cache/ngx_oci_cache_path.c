@@ -41,6 +41,10 @@ ngx_oci_cache_path(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
+    if (ngx_thread_pool_add(cf, NULL) == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
     cache->slice = NGX_OCI_CACHE_SLICE_DEFAULT;
     cache->max_size = NGX_MAX_OFF_T_VALUE;
     cache->inactive = 60 * 86400;

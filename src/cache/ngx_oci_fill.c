@@ -18,6 +18,8 @@ static void ngx_oci_fill_conf(ngx_oci_fill_t *fill,
 static void ngx_oci_fill_adopt_task(void *data, ngx_log_t *log);
 static void ngx_oci_fill_adopted(void *data);
 static void ngx_oci_fill_start_runs(ngx_oci_fill_t *fill);
+static ngx_uint_t ngx_oci_fill_exchanges(ngx_oci_fill_t *fill,
+    ngx_uint_t *settled);
 static void ngx_oci_fill_verify(ngx_oci_fill_t *fill);
 static void ngx_oci_fill_abandon(ngx_oci_fill_t *fill);
 static void ngx_oci_fill_timer(ngx_event_t *ev);
@@ -95,6 +97,7 @@ ngx_oci_fill_create(ngx_oci_blob_t *blob, ngx_oci_cache_loc_conf_t *ocf)
     fill->timer.log = ngx_cycle->log;
     fill->dummy.data = fill;
 
+    ngx_oci_pace_init(&fill->pace);
     ngx_oci_fill_conf(fill, ocf);
 
     fill->adopt.run = ngx_oci_fill_adopt_task;
@@ -275,7 +278,7 @@ static void
 ngx_oci_fill_start_runs(ngx_oci_fill_t *fill)
 {
     uint64_t          max, ahead, slice;
-    ngx_uint_t        i, n, check;
+    ngx_uint_t        i, n, check, near, settled;
     ngx_oci_blob_t   *blob;
     ngx_oci_span_t    span, busy[NGX_OCI_INDEX_RUNS];
 
@@ -295,6 +298,11 @@ ngx_oci_fill_start_runs(ngx_oci_fill_t *fill)
     max = blob->size / fill->connections;
     max = ngx_max(max, NGX_OCI_RUN_MIN);
     max = ngx_min(max, NGX_OCI_RUN_MAX);
+
+    if (ngx_oci_pace_trying(&fill->pace)) {
+        max = NGX_OCI_RUN_MIN;
+    }
+
     max = ngx_max(max / slice, 1) * slice;
 
     while (fill->nruns < (fill->stream ? 1 : fill->connections)) {
@@ -307,7 +315,11 @@ ngx_oci_fill_start_runs(ngx_oci_fill_t *fill)
             }
         }
 
-        if (ngx_oci_index_plan(blob->cache, blob->entry, ahead, max,
+        /* a reader at a place that no run comes to need not wait for it */
+
+        near = ngx_oci_fill_exchanges(fill, &settled) >= fill->pace.width;
+
+        if (ngx_oci_index_plan(blob->cache, blob->entry, ahead, max, near,
                                fill->finish, busy, n, &span, &check)
             != NGX_OK)
         {
@@ -322,6 +334,35 @@ ngx_oci_fill_start_runs(ngx_oci_fill_t *fill)
             return;
         }
     }
+}
+
+
+/* how many run; *settled: all of them have brought bytes */
+
+static ngx_uint_t
+ngx_oci_fill_exchanges(ngx_oci_fill_t *fill, ngx_uint_t *settled)
+{
+    ngx_uint_t      i, n;
+    ngx_oci_run_t  *run;
+
+    n = 0;
+    *settled = 1;
+
+    for (i = 0; i < NGX_OCI_INDEX_RUNS; i++) {
+        run = &fill->runs[i];
+
+        if (!run->active || run->check) {
+            continue;
+        }
+
+        n++;
+
+        if (run->pos == run->progress) {
+            *settled = 0;
+        }
+    }
+
+    return n;
 }
 
 
@@ -511,6 +552,10 @@ ngx_oci_fill_run_done(ngx_oci_fill_t *fill, ngx_oci_run_t *run, ngx_int_t rc)
     run->active = 0;
     fill->nruns--;
 
+    if (fill->nruns == 0) {
+        ngx_oci_pace_pause(&fill->pace);
+    }
+
     if (rc != NGX_OK) {
         fill->failed = 1;
     }
@@ -542,8 +587,21 @@ ngx_oci_fill_stop_runs(ngx_oci_fill_t *fill)
 
 
 void
-ngx_oci_fill_progress(ngx_oci_fill_t *fill)
+ngx_oci_fill_progress(ngx_oci_fill_t *fill, uint64_t bytes)
 {
+    ngx_uint_t  settled;
+
+    (void) ngx_oci_fill_exchanges(fill, &settled);
+
+    if (ngx_oci_pace(&fill->pace, ngx_current_msec, bytes, fill->connections,
+                     settled)
+        && !fill->failed && !fill->mismatch
+        && (fill->finish
+            || ngx_oci_index_wanted(fill->blob->cache, fill->blob->entry)))
+    {
+        ngx_oci_fill_start_runs(fill);
+    }
+
     ngx_oci_fill_verify(fill);
 }
 

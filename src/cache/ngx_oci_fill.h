@@ -12,6 +12,7 @@
 
 
 #include "ngx_oci_blob.h"
+#include "ngx_oci_pace.h"
 
 
 #define NGX_OCI_RUN_BUFFERS    4
@@ -76,7 +77,8 @@ struct ngx_oci_fill_s {
     ngx_oci_blob_t         *blob;
     ngx_oci_run_t           runs[NGX_OCI_INDEX_RUNS];
     ngx_uint_t              nruns;
-    ngx_uint_t              connections;
+    ngx_uint_t              connections;    /* at most */
+    ngx_oci_pace_t          pace;       /* how many of them help */
     uint64_t                ahead;      /* bytes */
     ngx_uint_t              finish;
     ngx_msec_t              abandoned_after;
@@ -116,8 +118,8 @@ void ngx_oci_fill_run_done(ngx_oci_fill_t *fill, ngx_oci_run_t *run,
 /* an exchange broke: NGX_OK if the timer will begin another one */
 ngx_int_t ngx_oci_fill_retry(ngx_oci_fill_t *fill, ngx_oci_run_t *run,
     time_t after);
-/* bytes were written: hash on, wake readers */
-void ngx_oci_fill_progress(ngx_oci_fill_t *fill);
+/* bytes were written: hash on, perhaps with more exchanges; no run ends */
+void ngx_oci_fill_progress(ngx_oci_fill_t *fill, uint64_t bytes);
 /* where and with what to fetch now, good until the next call; NGX_OK or
    NGX_DECLINED */
 ngx_int_t ngx_oci_fill_source(ngx_oci_fill_t *fill,

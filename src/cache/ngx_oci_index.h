@@ -205,12 +205,14 @@ ngx_int_t ngx_oci_index_source_get(ngx_oci_cache_t *cache,
 /*
  * What the owner of a fill does.  span: the first missing slices that some
  * want asks for within ahead bytes of its place, at most max bytes, none of
- * them covered by busy[n].  *check is set if the span is one slice that is
+ * them covered by busy[n].  near: only slices that begin where a want waits,
+ * or those to check.  *check is set if the span is one slice that is
  * on disk but has to be checked.  NGX_OK or NGX_DECLINED (nothing to do).
  */
 ngx_int_t ngx_oci_index_plan(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
-    uint64_t ahead, uint64_t max, ngx_uint_t all, ngx_oci_span_t *busy,
-    ngx_uint_t n, ngx_oci_span_t *span, ngx_uint_t *check);
+    uint64_t ahead, uint64_t max, ngx_uint_t near, ngx_uint_t all,
+    ngx_oci_span_t *busy, ngx_uint_t n, ngx_oci_span_t *span,
+    ngx_uint_t *check);
 
 /* the end of the missing bytes that begin at pos */
 uint64_t ngx_oci_index_gap(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,

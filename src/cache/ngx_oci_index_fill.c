@@ -12,8 +12,8 @@
 
 static ngx_int_t ngx_oci_index_plan_from(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, uint64_t pos, uint64_t end, uint64_t max,
-    ngx_oci_span_t *busy, ngx_uint_t n, ngx_oci_span_t *span,
-    ngx_uint_t *check);
+    ngx_uint_t near, ngx_oci_span_t *busy, ngx_uint_t n,
+    ngx_oci_span_t *span, ngx_uint_t *check);
 
 
 ngx_oci_want_t *
@@ -223,8 +223,9 @@ ngx_oci_index_source_get(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
 ngx_int_t
 ngx_oci_index_plan(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
-    uint64_t ahead, uint64_t max, ngx_uint_t all, ngx_oci_span_t *busy,
-    ngx_uint_t n, ngx_oci_span_t *span, ngx_uint_t *check)
+    uint64_t ahead, uint64_t max, ngx_uint_t near, ngx_uint_t all,
+    ngx_oci_span_t *busy, ngx_uint_t n, ngx_oci_span_t *span,
+    ngx_uint_t *check)
 {
     uint64_t         end;
     ngx_int_t        rc;
@@ -245,7 +246,7 @@ ngx_oci_index_plan(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
         end = want->all ? want->end : ngx_min(want->end, want->pos + ahead);
 
         rc = ngx_oci_index_plan_from(cache, entry, want->pos, end, max,
-                                     busy, n, span, check);
+                                     near, busy, n, span, check);
         if (rc == NGX_OK) {
 
             /* the next plan begins with another reader */
@@ -259,7 +260,7 @@ ngx_oci_index_plan(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
     if (rc != NGX_OK && all) {
         rc = ngx_oci_index_plan_from(cache, entry, 0, entry->size, max,
-                                     busy, n, span, check);
+                                     near, busy, n, span, check);
     }
 
     ngx_oci_index_unlock(cache);
@@ -270,8 +271,9 @@ ngx_oci_index_plan(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
 static ngx_int_t
 ngx_oci_index_plan_from(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
-    uint64_t pos, uint64_t end, uint64_t max, ngx_oci_span_t *busy,
-    ngx_uint_t n, ngx_oci_span_t *span, ngx_uint_t *check)
+    uint64_t pos, uint64_t end, uint64_t max, ngx_uint_t near,
+    ngx_oci_span_t *busy, ngx_uint_t n, ngx_oci_span_t *span,
+    ngx_uint_t *check)
 {
     size_t      slice, last;
     u_char     *unchecked;
@@ -318,6 +320,11 @@ ngx_oci_index_plan_from(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
         }
 
         if (!found) {
+
+            if (near && slice != pos / cache->slice) {
+                break;
+            }
+
             span->pos = at;
             *check = 0;
             found = 1;

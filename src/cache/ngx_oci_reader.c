@@ -20,8 +20,6 @@ static void ngx_oci_reader_woken(void *data);
 static void ngx_oci_reader_cleanup(void *data);
 static void ngx_oci_reader_release(void *data);
 static void ngx_oci_reader_unref(ngx_oci_reader_t *rd);
-static void ngx_oci_reader_run(ngx_oci_reader_t *rd, ngx_connection_t *c);
-
 
 ngx_int_t
 ngx_oci_reader_handler(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
@@ -188,9 +186,7 @@ ngx_oci_reader_unref(ngx_oci_reader_t *rd)
 }
 
 
-/* every continuation ends here: the request may be gone */
-
-static void
+void
 ngx_oci_reader_run(ngx_oci_reader_t *rd, ngx_connection_t *c)
 {
     if (rd->handling) {
@@ -490,6 +486,17 @@ ngx_oci_reader_pass(ngx_oci_reader_t *rd)
 void
 ngx_oci_reader_sleep(ngx_oci_reader_t *rd)
 {
+    if (ngx_oci_reader_rest(rd) == NGX_OK) {
+        ngx_oci_blob_wait(rd->blob, &rd->waiter);
+    }
+}
+
+
+/* NGX_ERROR: the request was finalized */
+
+ngx_int_t
+ngx_oci_reader_rest(ngx_oci_reader_t *rd)
+{
     ngx_connection_t    *c;
     ngx_http_request_t  *r;
 
@@ -512,10 +519,10 @@ ngx_oci_reader_sleep(ngx_oci_reader_t *rd)
 
     if (r->stream == NULL && ngx_handle_read_event(c->read, 0) != NGX_OK) {
         ngx_oci_reader_finalize(rd, NGX_ERROR);
-        return;
+        return NGX_ERROR;
     }
 
-    ngx_oci_blob_wait(rd->blob, &rd->waiter);
+    return NGX_OK;
 }
 
 

@@ -3,7 +3,8 @@
  * Copyright (C) The nginx-oci authors
  *
  * A client's request for a blob: ngx_oci_reader.c (who asks, may they, what
- * is there) and ngx_oci_send.c (header, ranges, body) share it.
+ * is there), ngx_oci_send.c (header, ranges, body) and ngx_oci_warm.c (what
+ * only the disk has) share it.
  */
 
 
@@ -28,8 +29,8 @@ typedef struct {
 
 
 /*
- * Owner: its references: the request's cleanup, a lookup of refs that is
- * under way.  The last one frees pool, and with it the reader.
+ * Owner: its references: the request's cleanup, a lookup of refs or a read of
+ * the disk that is under way.  The last one frees pool, and with it the reader.
  */
 
 typedef struct {
@@ -56,6 +57,7 @@ typedef struct {
     ngx_int_t                   rc;         /* of an answer to finalize */
     ngx_uint_t                  part;
     uint64_t                    pos;
+    uint64_t                    warm;       /* read from the disk up to here */
     uint64_t                    sent;       /* body bytes handed on */
 
     ngx_oci_reader_out_t       *out;
@@ -68,7 +70,8 @@ typedef struct {
     unsigned                    header_sent:1;
     unsigned                    text_sent:1;
     unsigned                    flushed:1;  /* the header, before any body */
-    unsigned                    sleeping:1;
+    unsigned                    sleeping:1; /* for bytes, or for the disk */
+    unsigned                    warmed:1;   /* just now */
     unsigned                    joined:1;
     unsigned                    timer:1;    /* strict: c->write's */
 } ngx_oci_reader_t;
@@ -79,11 +82,25 @@ typedef struct {
 /* the blob is open (or, for HEAD, its size is known): header, body */
 void ngx_oci_send_start(ngx_oci_reader_t *rd);
 void ngx_oci_send_body(ngx_oci_reader_t *rd);
+/* what was handed on already, then as ngx_oci_send_body() */
+void ngx_oci_send_more(ngx_oci_reader_t *rd);
 /* is it bytes that it sleeps for, and not the verdict?  Finalizes nothing */
 ngx_uint_t ngx_oci_send_waits_for_bytes(ngx_oci_reader_t *rd);
 
+/*
+ * ngx_oci_warm.c.  NGX_OK: bytes pos to *end, which is lowered to a piece, can
+ * be sent without waiting for a disk.  NGX_AGAIN: they are read first, then
+ * ngx_oci_send_more() follows.  NGX_ERROR: no memory.
+ */
+ngx_int_t ngx_oci_warm(ngx_oci_reader_t *rd, uint64_t pos, uint64_t *end);
+
 /* ngx_oci_reader.c */
+/* drops a reference, then runs what was posted for c, if not NULL; the end of
+   every continuation, for the request may be gone */
+void ngx_oci_reader_run(ngx_oci_reader_t *rd, ngx_connection_t *c);
 void ngx_oci_reader_pass(ngx_oci_reader_t *rd);
+/* lets the socket be until something else goes on with the reader */
+ngx_int_t ngx_oci_reader_rest(ngx_oci_reader_t *rd);
 /* waits for bytes or the verdict */
 void ngx_oci_reader_sleep(ngx_oci_reader_t *rd);
 void ngx_oci_reader_finalize(ngx_oci_reader_t *rd, ngx_int_t rc);

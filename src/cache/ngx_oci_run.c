@@ -50,6 +50,7 @@ ngx_oci_run_start(ngx_oci_fill_t *fill, ngx_oci_span_t *span,
     run->pos = span->pos;
     run->written = span->pos;
     run->task.data = run;
+    run->task.bulk = 1;
 
     if (check) {
         run->check = 1;
@@ -423,7 +424,7 @@ ngx_oci_run_write_done(void *data)
     ngx_oci_run_t *run = data;
 
     size_t              slice;
-    uint64_t            last;
+    uint64_t            last, bytes;
     ngx_uint_t          i;
     ngx_oci_blob_t     *blob;
     ngx_oci_fill_t     *fill;
@@ -433,6 +434,7 @@ ngx_oci_run_write_done(void *data)
     blob = fill->blob;
     slice = blob->cache->slice;
 
+    bytes = 0;
     run->writing = 0;
 
     if (run->task_rc != NGX_OK) {
@@ -459,11 +461,12 @@ ngx_oci_run_write_done(void *data)
         ngx_oci_index_publish(blob->cache, blob->entry, run->i, run->start,
                               run->written, b->size);
 
+        bytes += b->size;
         b->size = 0;
         run->tail++;
     }
 
-    ngx_oci_fill_progress(fill);
+    ngx_oci_fill_progress(fill, bytes);
 
     if (run->stop) {
         ngx_oci_run_end(run, NGX_OK);

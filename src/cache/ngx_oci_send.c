@@ -11,6 +11,7 @@
 
 
 #define NGX_OCI_SEND_HOLD         (256 * 1024)  /* bytes held back */
+#define NGX_OCI_SEND_TURN         (512 * 1024)  /* bytes of one event */
 #define NGX_OCI_SEND_STRICT       20000         /* ms that strict waits */
 #define NGX_OCI_SEND_RETRY_AFTER  "10"
 
@@ -421,6 +422,7 @@ ngx_oci_send_header(ngx_oci_reader_t *rd)
 void
 ngx_oci_send_body(ngx_oci_reader_t *rd)
 {
+    uint64_t                   sent;
     ngx_int_t                  rc;
     ngx_event_t               *wev;
     ngx_connection_t          *c;
@@ -430,6 +432,7 @@ ngx_oci_send_body(ngx_oci_reader_t *rd)
     r = rd->r;
     c = r->connection;
     wev = c->write;
+    sent = rd->sent;
 
     for ( ;; ) {
 
@@ -447,6 +450,14 @@ ngx_oci_send_body(ngx_oci_reader_t *rd)
                 ngx_oci_reader_finalize(rd, NGX_ERROR);
             }
 
+            return;
+        }
+
+        /* others have their turn, too */
+
+        if (rd->sent - sent >= NGX_OCI_SEND_TURN) {
+            r->write_event_handler = ngx_oci_send_writable;
+            ngx_post_event(wev, &ngx_posted_next_events);
             return;
         }
 
@@ -477,6 +488,11 @@ ngx_oci_send_body(ngx_oci_reader_t *rd)
             return;
         }
 
+        if (rc == NGX_AGAIN) {
+            (void) ngx_oci_reader_rest(rd);
+            return;
+        }
+
         if (rc == NGX_ERROR || rc == NGX_DONE) {
             ngx_oci_reader_finalize(rd, rc == NGX_DONE ? NGX_OK : NGX_ERROR);
             return;
@@ -486,9 +502,9 @@ ngx_oci_send_body(ngx_oci_reader_t *rd)
 
 
 /*
- * NGX_OK or NGX_AGAIN: a piece was handed on; NGX_DONE: it was the last;
- * NGX_BUSY: there is none yet; NGX_ERROR; NGX_ABORT: the request was
- * finalized.
+ * NGX_OK: a piece was handed on; NGX_DONE: there is no more; NGX_BUSY: there
+ * is none yet; NGX_AGAIN: the disk brings it; NGX_ERROR; NGX_ABORT: the
+ * request was finalized.
  */
 
 static ngx_int_t
@@ -653,6 +669,11 @@ ngx_oci_send_file(ngx_oci_reader_t *rd, ngx_oci_part_t *part, uint64_t limit)
     ngx_buf_t             *b;
     ngx_oci_reader_out_t  *out;
 
+    rc = ngx_oci_warm(rd, rd->pos, &limit);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
     out = rd->out;
     b = &out->buf;
 
@@ -730,7 +751,6 @@ ngx_oci_send_text(ngx_oci_reader_t *rd, ngx_str_t *text, ngx_uint_t last)
 static void
 ngx_oci_send_writable(ngx_http_request_t *r)
 {
-    ngx_int_t          rc;
     ngx_event_t       *wev;
     ngx_connection_t  *c;
     ngx_oci_reader_t  *rd;
@@ -750,6 +770,43 @@ ngx_oci_send_writable(ngx_http_request_t *r)
 
     if (rd->sleeping) {
         return;
+    }
+
+    ngx_oci_send_more(rd);
+}
+
+
+void
+ngx_oci_send_more(ngx_oci_reader_t *rd)
+{
+    uint64_t             end;
+    ngx_int_t            rc;
+    ngx_buf_t           *b;
+    ngx_event_t         *wev;
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
+
+    r = rd->r;
+    c = r->connection;
+    wev = c->write;
+    b = &rd->out->buf;
+
+    /* a slow client's next bytes may have left memory meanwhile */
+
+    if (b->in_file && b->file_pos < b->file_last) {
+        end = b->file_last;
+
+        rc = ngx_oci_warm(rd, b->file_pos, &end);
+
+        if (rc == NGX_AGAIN) {
+            (void) ngx_oci_reader_rest(rd);
+            return;
+        }
+
+        if (rc == NGX_ERROR) {
+            ngx_oci_reader_finalize(rd, NGX_ERROR);
+            return;
+        }
     }
 
     rc = ngx_http_output_filter(r, NULL);

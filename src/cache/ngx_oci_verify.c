@@ -51,6 +51,7 @@ ngx_oci_verify_init(ngx_oci_verify_t *v, ngx_oci_fill_t *fill,
     v->task.run = ngx_oci_verify_task;
     v->task.done = ngx_oci_verify_done;
     v->task.data = v;
+    v->task.bulk = 1;
 
     if (v->header.hashed && v->header.hashed <= v->size
         && v->header.hashed % v->header.slice == 0

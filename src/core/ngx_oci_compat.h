@@ -25,6 +25,11 @@
 #endif
 
 
+/* exported, but in no header of nginx */
+
+extern ngx_module_t  ngx_thread_pool_module;
+
+
 /* since 1.23.0 headers of one name are linked through a "next" field */
 
 #if (nginx_version >= 1023000)

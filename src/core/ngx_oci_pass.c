@@ -134,19 +134,6 @@ ngx_oci_pass_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         clcf->sendfile = 1;
     }
 
-    /* pages that are not in memory must not hold the event loop up */
-
-    if (clcf->aio == NGX_CONF_UNSET) {
-        clcf->aio = NGX_HTTP_AIO_THREADS;
-        clcf->thread_pool = ngx_thread_pool_add(cf, NULL);
-
-        if (clcf->thread_pool == NULL) {
-            return NGX_CONF_ERROR;
-        }
-
-        clcf->thread_pool_value = NULL;
-    }
-
     return NGX_CONF_OK;
 }
 
