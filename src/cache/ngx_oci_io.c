@@ -8,6 +8,7 @@
 
 
 #define NGX_OCI_IO_HOLD     60000   /* ms; renewed while a task is out */
+#define NGX_OCI_IO_NICE     5       /* added to the worker's priority */
 #define NGX_OCI_IO_THREADS  8       /* of the pool "oci", at most */
 
 
@@ -24,6 +25,7 @@ typedef struct {
 
 
 static void ngx_oci_io_thread(void *data, ngx_log_t *log);
+static void ngx_oci_io_polite(void);
 static void ngx_oci_io_completed(ngx_event_t *ev);
 static void ngx_oci_io_hold(ngx_event_t *ev);
 static void ngx_oci_io_inline(ngx_event_t *ev);
@@ -143,7 +145,35 @@ ngx_oci_io_thread(void *data, ngx_log_t *log)
 {
     ngx_oci_io_t *io = data;
 
+    static __thread ngx_uint_t  polite;
+
+    if (io->task.bulk && !polite) {
+        polite = 1;
+        ngx_oci_io_polite();
+    }
+
     io->task.run(io->task.data, log);
+}
+
+
+/*
+ * A fill competes with the requests that it is made for: the threads that
+ * write and hash are nicer than the worker, each for itself, so that the event
+ * loop runs first.  What fails leaves them as they are.
+ */
+
+static void
+ngx_oci_io_polite(void)
+{
+    int  nice;
+
+    ngx_set_errno(0);
+
+    nice = getpriority(PRIO_PROCESS, 0);
+
+    if (nice != -1 || ngx_errno == 0) {
+        (void) setpriority(PRIO_PROCESS, 0, nice + NGX_OCI_IO_NICE);
+    }
 }
 
 

@@ -18,6 +18,7 @@
 
 #define NGX_OCI_HOP_POOL         4096
 #define NGX_OCI_HOP_HEADER_SIZE  (32 * 1024)    /* bytes of a header */
+#define NGX_OCI_HOP_TURN         (512 * 1024)   /* bytes of one event */
 #define NGX_OCI_HOP_TRIES        3
 
 
@@ -663,14 +664,19 @@ static ngx_int_t
 ngx_oci_hop_body(ngx_oci_hop_t *hop, ngx_connection_t *c)
 {
     u_char     *p;
-    size_t      size;
+    size_t      size, room;
     ssize_t     n;
     ngx_int_t   rc;
 
-    for ( ;; ) {
+    for (room = NGX_OCI_HOP_TURN; /* void */ ; room -= n) {
 
         if (hop->length == 0) {
             return NGX_OK;
+        }
+
+        if (room == 0) {
+            ngx_post_event(c->read, &ngx_posted_next_events);
+            return NGX_AGAIN;
         }
 
         rc = hop->buffer(hop, &p, &size);
@@ -683,7 +689,7 @@ ngx_oci_hop_body(ngx_oci_hop_t *hop, ngx_connection_t *c)
             size = (size_t) hop->length;
         }
 
-        n = ngx_oci_hop_recv(hop, c, p, size);
+        n = ngx_oci_hop_recv(hop, c, p, ngx_min(size, room));
 
         if (n == NGX_AGAIN) {
             rc = hop->received(hop, 0, 1);
@@ -692,7 +698,7 @@ ngx_oci_hop_body(ngx_oci_hop_t *hop, ngx_connection_t *c)
 
         if (n == NGX_DONE) {
             hop->length = 0;
-            continue;
+            return NGX_OK;
         }
 
         if (n == NGX_ERROR) {
