@@ -15,7 +15,9 @@ use OCI;
 OCI->skip_all_unless('openssl');
 OCI->skip_all_unless('curl');
 
-my $t = OCI->new(workers => 2);
+# unwind: so that what OpenSSL allocates is told apart by its callers
+
+my $t = OCI->new(workers => 2, unwind => 1);
 my $d = $t->{dir};
 my ($cert, $key) = $t->certificate('registry.test');
 my ($ecert, $ekey) = $t->certificate('edge.test');

@@ -102,7 +102,7 @@ ngx_module_t  ngx_http_oci_module = {
     ngx_oci_auth_init_process,             /* init process */
     NULL,                                  /* init thread */
     NULL,                                  /* exit thread */
-    NULL,                                  /* exit process */
+    ngx_oci_auth_exit_process,             /* exit process */
     NULL,                                  /* exit master */
     NGX_MODULE_V1_PADDING
 };

@@ -59,6 +59,38 @@ ngx_oci_auth_init_table(ngx_cycle_t *cycle)
 }
 
 
+/* at the worker's end: nothing asks any more */
+
+void
+ngx_oci_auth_exit_process(ngx_cycle_t *cycle)
+{
+    ngx_uint_t    i;
+    ngx_queue_t  *q;
+
+    if (ngx_oci_auth_lru.next == NULL) {
+        return;
+    }
+
+    while (!ngx_queue_empty(&ngx_oci_auth_lru)) {
+        q = ngx_queue_head(&ngx_oci_auth_lru);
+        ngx_oci_auth_forget(ngx_queue_data(q, ngx_oci_auth_value_t, lru));
+    }
+
+    for (i = 0; i < ngx_oci_auth_nservices; i++) {
+        if (ngx_oci_auth_services[i].realm.data) {
+            ngx_free(ngx_oci_auth_services[i].realm.data);
+        }
+    }
+
+    if (ngx_oci_auth_services) {
+        ngx_free(ngx_oci_auth_services);
+    }
+
+    ngx_oci_auth_services = NULL;
+    ngx_oci_auth_nservices = 0;
+}
+
+
 ngx_int_t
 ngx_oci_auth_scope(ngx_str_t *scope, u_char *buf, ngx_str_t *repository,
     const char *actions)

@@ -145,6 +145,8 @@ void ngx_oci_auth_leave(ngx_oci_auth_waiter_t *waiter);
 ngx_int_t ngx_oci_auth_request(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
     void (*handler)(ngx_http_request_t *r, ngx_int_t rc));
 ngx_int_t ngx_oci_auth_init_process(ngx_cycle_t *cycle);
+/* wipes and frees what is remembered */
+void ngx_oci_auth_exit_process(ngx_cycle_t *cycle);
 
 /* forgets a remembered value that the registry answered with a 401 */
 void ngx_oci_auth_refused(ngx_oci_registry_t *registry, ngx_str_t *value);

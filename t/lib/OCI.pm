@@ -173,7 +173,10 @@ sub spawn {
         open STDIN, '<', '/dev/null';
         open STDOUT, '>>', "$self->{dir}/$name.log";
         open STDERR, '>>', "$self->{dir}/$name.log";
-        $ENV{ASAN_OPTIONS} = 'detect_leaks=0:abort_on_error=0';
+        $ENV{ASAN_OPTIONS} = 'detect_leaks=1:abort_on_error=0'
+            . ($self->{unwind} ? ':fast_unwind_on_malloc=0' : '');
+        $ENV{LSAN_OPTIONS} = 'print_suppressions=0:suppressions='
+            . dirname(abs_path(__FILE__)) . '/../lsan.supp';
         $ENV{UBSAN_OPTIONS} = 'print_stacktrace=0';
         exec @cmd or POSIX::_exit(127);
     }
