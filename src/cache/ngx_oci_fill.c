@@ -268,6 +268,10 @@ ngx_oci_fill_plan(ngx_oci_fill_t *fill)
 
     fill->planning = 0;
 
+    if (fill->nruns == 0) {
+        ngx_oci_pace_pause(&fill->pace);
+    }
+
     (void) ngx_oci_fill_try_end(fill);
 
     ngx_oci_blob_unref(blob);
@@ -293,9 +297,11 @@ ngx_oci_fill_start_runs(ngx_oci_fill_t *fill)
         return;
     }
 
-    /* a blob's connections share it, in pieces worth a round trip */
+    /* connections share what is missing, in pieces worth a round trip that
+       become smaller towards the end, so that all of them end together */
 
-    max = blob->size / fill->connections;
+    max = (uint64_t) (blob->entry->slices - blob->entry->have) * slice
+          / (2 * fill->pace.width);
     max = ngx_max(max, NGX_OCI_RUN_MIN);
     max = ngx_min(max, NGX_OCI_RUN_MAX);
 
@@ -551,10 +557,6 @@ ngx_oci_fill_run_done(ngx_oci_fill_t *fill, ngx_oci_run_t *run, ngx_int_t rc)
 
     run->active = 0;
     fill->nruns--;
-
-    if (fill->nruns == 0) {
-        ngx_oci_pace_pause(&fill->pace);
-    }
 
     if (rc != NGX_OK) {
         fill->failed = 1;

@@ -50,7 +50,6 @@ ngx_oci_run_start(ngx_oci_fill_t *fill, ngx_oci_span_t *span,
     run->pos = span->pos;
     run->written = span->pos;
     run->task.data = run;
-    run->task.bulk = 1;
 
     if (check) {
         run->check = 1;
@@ -70,6 +69,7 @@ ngx_oci_run_start(ngx_oci_fill_t *fill, ngx_oci_span_t *span,
 
     run->task.run = ngx_oci_run_write_task;
     run->task.done = ngx_oci_run_write_done;
+    run->task.bulk = 1;
 
     if (ngx_oci_run_exchange(run) != NGX_OK) {
         return NGX_ERROR;

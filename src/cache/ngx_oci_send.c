@@ -455,7 +455,9 @@ ngx_oci_send_body(ngx_oci_reader_t *rd)
 
         /* others have their turn, too */
 
-        if (rd->sent - sent >= NGX_OCI_SEND_TURN) {
+        if (rd->sent - sent >= NGX_OCI_SEND_TURN
+            && rd->part < rd->ranges.nparts)
+        {
             r->write_event_handler = ngx_oci_send_writable;
             ngx_post_event(wev, &ngx_posted_next_events);
             return;
@@ -703,6 +705,7 @@ ngx_oci_send_file(ngx_oci_reader_t *rd, ngx_oci_part_t *part, uint64_t limit)
         rd->part++;
         rd->text_sent = 0;
         rd->pos = 0;
+        rd->warm = 0;
 
     } else if (rd->want && limit - rd->kicked >= rd->cache->slice) {
 

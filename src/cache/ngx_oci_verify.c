@@ -14,7 +14,7 @@
 #include <openssl/sha.h>
 
 
-#define NGX_OCI_VERIFY_PIECE       (16 * 1024 * 1024)
+#define NGX_OCI_VERIFY_PIECE       (8 * 1024 * 1024)
 #define NGX_OCI_VERIFY_BUFFER      (256 * 1024)
 #define NGX_OCI_VERIFY_CHECKPOINT  (64 * 1024 * 1024)
 
