@@ -20,19 +20,31 @@ my $blob = $t->random_blob($size);
 my $digest = $t->digest($blob);
 my $junk = 'x' x $size;
 
+# another blob, and a registry that says another size for its digest
+
+my $second = $t->random_blob(300 * 1024);
+my $digest2 = $t->digest($second);
+
 my $evil = $t->upstream(sub {
     my ($c, $q) = @_;
     return $t->reply_blob($c, $q, $junk);
 });
 my $good = $t->upstream(sub {
     my ($c, $q) = @_;
-    return $t->reply_blob($c, $q, $blob);
+    return $t->reply_blob($c, $q,
+        $q->{uri} =~ /\Q$digest2\E/ ? $second : $blob);
+});
+
+my $short = $t->upstream(sub {
+    my ($c, $q) = @_;
+    return $t->reply_blob($c, $q, 'y' x 1000);
 });
 
 $t->conf(cache_args => 'slice=256k', http => <<EOC, location => <<EOL);
 oci_registry evil { url http://127.0.0.1:$evil; }
 oci_registry good { url http://127.0.0.1:$good; }
-map \$uri \$registry { ~^/v2/(?<r>evil|good)/ \$r; default good; }
+oci_registry short { url http://127.0.0.1:$short; }
+map \$uri \$registry { ~^/v2/(?<r>evil|good|short)/ \$r; default good; }
 EOC
 location /v2/ { oci_pass \$registry; oci_cache models; }
 location /v2/good/uncached/ { oci_pass \$registry; }
@@ -86,6 +98,15 @@ for my $range (undef, 'bytes=0-', "bytes=0-" . ($size - 1)) {
     ok($r->{cut}, "passed, $name: wrong bytes do not complete");
     $r = $t->get("/v2/good/m/blobs/$digest", $h);
     ok(!$r->{cut} && $r->{body} eq $blob, "passed, $name: right ones do");
+}
+
+# another size is another registry's word, also while the blob is open
+
+for (1 .. 6) {
+    $r = $t->get("/v2/good/m/blobs/$digest2");
+    ok($r->{body} eq $second, 'open, and right');
+    $r = $t->get("/v2/short/m/blobs/$digest2");
+    unlike($r->{body}, qr/[^y]/, 'another size: nothing of it');
 }
 
 $t->done();

@@ -391,6 +391,13 @@ ngx_oci_reader_open(ngx_oci_reader_t *rd)
 
     rd->blob = blob;
 
+    /* a registry that says another size speaks of other bytes */
+
+    if (blob->size != (uint64_t) rd->size) {
+        ngx_oci_reader_pass(rd);
+        return;
+    }
+
     ngx_oci_send_start(rd);
 }
 

@@ -325,12 +325,18 @@ ngx_http_oci_map(ngx_http_request_t *r, ngx_oci_ctx_t *ctx)
         mount = ngx_http_oci_map_find(ctx->registry, &from);
     }
 
+    rest = name->data + name->len;
+    last = r->unparsed_uri.data + r->unparsed_uri.len;
+
+    /* arguments that a rewrite made are not those of the client's URI */
+
+    if (mount && (from.data < rest || from.data + from.len > last)) {
+        mount = NULL;
+    }
+
     if (map == NULL && mount == NULL) {
         return NGX_OK;
     }
-
-    rest = name->data + name->len;
-    last = r->unparsed_uri.data + r->unparsed_uri.len;
 
     p = ngx_pnalloc(r->pool, sizeof("/v2/") - 1 + (last - name->data)
                              + (map ? map->to.len + 1 : 0)

@@ -175,6 +175,10 @@ ngx_oci_token_expand(ngx_conf_t *cf, ngx_oci_registry_t *registry)
     p = ngx_oci_pass_line(p, registry, "proxy_cache", "off");
 #endif
     p = ngx_oci_pass_line(p, registry, "proxy_hide_header", "Set-Cookie");
+    p = ngx_oci_pass_line(p, registry, "proxy_ignore_headers",
+                          "X-Accel-Redirect X-Accel-Buffering "
+                          "X-Accel-Limit-Rate X-Accel-Charset "
+                          "X-Accel-Expires");
     p = ngx_oci_pass_line(p, registry, "proxy_connect_timeout", "%Mms",
                           registry->connect_timeout);
     p = ngx_oci_pass_line(p, registry, "proxy_read_timeout", "%Mms",
