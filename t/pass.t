@@ -18,17 +18,29 @@ OCI->skip_all_unless('docker-registry');
 my $t = OCI->new(workers => 2);
 my $port = $t->registry();
 my $other = $t->registry(name => 'other');
+my $rude = $t->upstream(sub {
+    my ($c, $q) = @_;
+    return $t->reply($c, $q, 200, { 'X-Accel-Redirect' => '/secret',
+        'X-Accel-Limit-Rate' => 1, 'X-Accel-Buffering' => 'yes' }, 'its own');
+});
 
 $t->conf(http => <<EOC, location => <<EOL);
 oci_registry demo { url http://127.0.0.1:$port; path here there/deep; }
 oci_registry other { url http://127.0.0.1:$other; }
+oci_registry rude { url http://127.0.0.1:$rude; }
 map \$arg_ns \$registry {
     other.example other;
+    rude.example rude;
     unknown.example unknown;
     default demo;
 }
 EOC
 location /v2/ { oci_pass \$registry; oci_cache models; }
+location /v2/rewritten/ {
+    set \$args "mount=\$arg_digest&from=here/x";
+    oci_pass demo;
+}
+location = /secret { internal; return 200 "secret"; }
 EOL
 $t->start();
 
@@ -172,5 +184,16 @@ $t->start();
 $r = $t->http($edge, 'PUT', '/v2/list/manifests/x',
     { 'Content-Type' => $OCI::TYPE{manifest} }, 'x' x 2000);
 is($r->{status}, 413, 'client_max_body_size of the location');
+
+# a registry does not tell this nginx what to do
+
+$r = $t->get('/v2/a/tags/list?ns=rude.example', undef, 5);
+is($r->{body}, 'its own', 'X-Accel headers have no effect');
+
+# arguments that a rewrite made are not those of the client
+
+$r = $t->http($edge, 'POST', "/v2/rewritten/a/blobs/uploads/?digest=$digest",
+    { 'Content-Length' => 0 });
+cmp_ok($r->{status}, '==', 202, 'rewritten arguments: an upload of its own');
 
 $t->done();
