@@ -19,7 +19,6 @@
 #define NGX_OCI_RUN_BUFFER     (512 * 1024)         /* bytes */
 #define NGX_OCI_RUN_MAX        (64 * 1024 * 1024)   /* bytes of one exchange */
 #define NGX_OCI_RUN_MIN        (16 * 1024 * 1024)
-#define NGX_OCI_RUN_FLUSH      (32 * 1024)  /* written early if idle */
 #define NGX_OCI_FILL_AHEAD_MIN (1024 * 1024)  /* bytes: more than a reader
                                                holds back */
 #define NGX_OCI_RUN_BYPASS     10           /* s without fills after a disk's

@@ -261,7 +261,6 @@ ngx_oci_probe_header(ngx_oci_exchange_t *ex)
 
         probe->result.rc = NGX_OK;
         probe->result.size = ex->in.content_length;
-        probe->result.no_range = 1;
     }
 
     return NGX_ERROR;

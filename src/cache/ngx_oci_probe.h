@@ -18,7 +18,6 @@ typedef struct {
     ngx_uint_t           status;    /* the registry's; 0: none */
     off_t                size;      /* bytes; -1 unknown */
     ngx_uint_t           timedout;
-    ngx_uint_t           no_range;  /* it ignores Range */
 } ngx_oci_probe_result_t;
 
 

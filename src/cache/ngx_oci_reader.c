@@ -309,7 +309,6 @@ ngx_oci_reader_probed(void *data, ngx_oci_probe_result_t *result)
 
     } else if (result->rc == NGX_OK) {
         rd->size = result->size;
-        rd->no_range = result->no_range;
         rd->ctx->upstream_bytes += 1;
         ngx_oci_reader_open(rd);
 

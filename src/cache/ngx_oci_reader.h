@@ -65,7 +65,6 @@ typedef struct {
     unsigned                    handling:1; /* in the content handler */
     unsigned                    member:1;
     unsigned                    stale:1;    /* the registry is out of reach */
-    unsigned                    no_range:1; /* the registry ignores Range */
     unsigned                    opening:1;
     unsigned                    header_sent:1;
     unsigned                    text_sent:1;
