@@ -110,7 +110,32 @@ void ngx_oci_fill_plan(ngx_oci_fill_t *fill);
 void ngx_oci_fill_verified(ngx_oci_fill_t *fill, ngx_int_t rc);
 
 
-/* ngx_oci_verify.c: the digest, in order behind the fill */
+/*
+ * ngx_oci_verify.c: the digest, in order behind the fill.
+ *
+ * Bytes that come in order are hashed out of the buffers that they were
+ * written from; all others are read back from the file.  The state of the
+ * last border between slices is kept: the bytes of a slice that is not
+ * recorded may be fetched again, and be others.
+ */
+
+#define NGX_OCI_VERIFY_BUFFER   (512 * 1024)    /* bytes */
+#define NGX_OCI_VERIFY_BUFFERS  8
+
+
+typedef union {
+    uint64_t                align;
+    u_char                  bytes[NGX_OCI_STORE_HASH_MAX];
+} ngx_oci_verify_state_t;
+
+
+typedef struct {
+    u_char                 *data;       /* of NGX_OCI_VERIFY_BUFFER bytes */
+    size_t                  size;
+} ngx_oci_verify_buf_t;
+
+
+/* Owner: its fill.  A task touches the state, safe, header and work only */
 
 struct ngx_oci_verify_s {
     ngx_oci_fill_t         *fill;
@@ -122,22 +147,50 @@ struct ngx_oci_verify_s {
     uint64_t                size;
     uint64_t                pos;        /* bytes hashed */
     uint64_t                end;        /* of the running task */
+    uint64_t                next;       /* pos, or end, and what waits */
+    uint64_t                safe;       /* bytes in safe_state: whole slices */
     ngx_int_t               rc;         /* of the task; NGX_DONE: mismatch */
     ngx_err_t               err;
     ngx_uint_t              running;
+    ngx_uint_t              discard;    /* what the task hashes is void */
     ngx_oci_task_t          task;
-    union {
-        uint64_t            align;
-        u_char              bytes[NGX_OCI_STORE_HASH_MAX];
-    } state;
+    ngx_oci_verify_state_t  state;
+    ngx_oci_verify_state_t  safe_state;
+
+    ngx_oci_verify_buf_t    queue[NGX_OCI_VERIFY_BUFFERS];
+    ngx_uint_t              nqueue;     /* they wait for the task */
+    ngx_oci_verify_buf_t    work[NGX_OCI_VERIFY_BUFFERS];
+    ngx_uint_t              nwork;      /* the task's; 0: it reads the file */
+    u_char                 *spare[NGX_OCI_VERIFY_BUFFERS];
+    ngx_uint_t              nspare;
 };
 
 /* begins at the checkpoint of the header, or at 0 */
 void ngx_oci_verify_init(ngx_oci_verify_t *v, ngx_oci_fill_t *fill,
     ngx_oci_blob_t *blob);
-/* posts the next piece, if there is one; end: readable bytes from pos on.
-   NGX_OK or NGX_ERROR */
+/* frees the buffers; no task is out */
+void ngx_oci_verify_done(ngx_oci_verify_t *v);
+
+/* posts the next piece, if there is one; end: readable bytes from pos on, in
+   whole slices.  NGX_OK or NGX_ERROR */
 ngx_int_t ngx_oci_verify_run(ngx_oci_verify_t *v, uint64_t end);
+
+/* a buffer of NGX_OCI_VERIFY_BUFFER bytes, the caller's until he gives it
+   back by verify_take() or verify_spare(); NULL: no memory */
+u_char *ngx_oci_verify_buffer(ngx_oci_verify_t *v, ngx_log_t *log);
+void ngx_oci_verify_spare(ngx_oci_verify_t *v, u_char *data);
+
+/* bytes that were written to the file.  NGX_OK: they are next, the buffer is
+   v's now; NGX_DECLINED: they will be read back */
+ngx_int_t ngx_oci_verify_take(ngx_oci_verify_t *v, uint64_t offset,
+    u_char *data, size_t size);
+
+/* 1: whoever brings the bytes from offset on should wait for the task */
+ngx_uint_t ngx_oci_verify_full(ngx_oci_verify_t *v, uint64_t offset);
+
+/* the bytes of [start, end), less than a slice, will be fetched again */
+void ngx_oci_verify_discard(ngx_oci_verify_t *v, uint64_t start,
+    uint64_t end);
 
 
 /* ngx_oci_reader.c */

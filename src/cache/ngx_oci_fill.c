@@ -21,6 +21,7 @@ static void ngx_oci_fill_start_runs(ngx_oci_fill_t *fill);
 static ngx_uint_t ngx_oci_fill_exchanges(ngx_oci_fill_t *fill,
     ngx_uint_t *settled);
 static void ngx_oci_fill_verify(ngx_oci_fill_t *fill);
+static void ngx_oci_fill_resume(ngx_oci_fill_t *fill);
 static void ngx_oci_fill_abandon(ngx_oci_fill_t *fill);
 static void ngx_oci_fill_timer(ngx_event_t *ev);
 static void ngx_oci_fill_stop_runs(ngx_oci_fill_t *fill);
@@ -386,20 +387,60 @@ ngx_oci_fill_verify(ngx_oci_fill_t *fill)
         return;
     }
 
-    end = ngx_oci_index_readable(blob->cache, blob->entry, fill->verify.pos,
-                                 blob->size, 0);
+    end = 0;
 
-    /* a slice that is not recorded may be fetched again, with other bytes */
+    if (fill->verify.nqueue == 0) {
+        end = ngx_oci_index_readable(blob->cache, blob->entry,
+                                     fill->verify.pos, blob->size, 0);
 
-    if (end < blob->size) {
-        end -= end % blob->cache->slice;
+        /* what is not recorded is not worth reading back */
+
+        if (end < blob->size) {
+            end -= end % blob->cache->slice;
+        }
     }
 
-    if (end > fill->verify.pos
-        && ngx_oci_verify_run(&fill->verify, end) != NGX_OK)
-    {
+    if (ngx_oci_verify_run(&fill->verify, end) != NGX_OK) {
         fill->failed = 1;
     }
+}
+
+
+void
+ngx_oci_fill_take(ngx_oci_fill_t *fill, ngx_oci_run_buf_t *b)
+{
+    if (!fill->verifying || fill->mismatch || fill->blob->entry->verified) {
+        return;
+    }
+
+    if (ngx_oci_verify_take(&fill->verify, b->offset, b->data, b->size)
+        == NGX_OK)
+    {
+        b->data = NULL;
+    }
+}
+
+
+/* runs that waited for the hash */
+
+static void
+ngx_oci_fill_resume(ngx_oci_fill_t *fill)
+{
+    ngx_uint_t      i;
+    ngx_oci_run_t  *run;
+
+    fill->planning = 1;
+
+    for (i = 0; i < NGX_OCI_INDEX_RUNS; i++) {
+        run = &fill->runs[i];
+
+        if (run->active && run->paused && run->ex) {
+            run->paused = 0;
+            ngx_oci_core.exchange_resume(run->ex);
+        }
+    }
+
+    fill->planning = 0;
 }
 
 
@@ -543,6 +584,7 @@ ngx_oci_fill_run_done(ngx_oci_fill_t *fill, ngx_oci_run_t *run, ngx_int_t rc)
 
     if (!run->check && whole != blob->size) {
         whole -= whole % blob->cache->slice;
+        ngx_oci_verify_discard(&fill->verify, whole, run->written);
     }
 
     if (!blob->stale) {
@@ -623,6 +665,8 @@ ngx_oci_fill_verified(ngx_oci_fill_t *fill, ngx_int_t rc)
             ngx_oci_index_set_verified(blob->cache, blob->entry);
         }
 
+        ngx_oci_fill_verify(fill);
+        ngx_oci_fill_resume(fill);
         ngx_oci_fill_plan(fill);
         return;
     }
@@ -701,6 +745,8 @@ ngx_oci_fill_try_end(ngx_oci_fill_t *fill)
     if (fill->timer.timer_set) {
         ngx_del_timer(&fill->timer);
     }
+
+    ngx_oci_verify_done(&fill->verify);
 
     blob->fill = NULL;
     ngx_oci_store_unlock(blob->store.map);

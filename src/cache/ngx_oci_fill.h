@@ -16,7 +16,7 @@
 
 
 #define NGX_OCI_RUN_BUFFERS    4
-#define NGX_OCI_RUN_BUFFER     (512 * 1024)         /* bytes */
+#define NGX_OCI_RUN_BUFFER     NGX_OCI_VERIFY_BUFFER
 #define NGX_OCI_RUN_MAX        (64 * 1024 * 1024)   /* bytes of one exchange */
 #define NGX_OCI_RUN_MIN        (16 * 1024 * 1024)
 #define NGX_OCI_FILL_AHEAD_MIN (1024 * 1024)  /* bytes: more than a reader
@@ -27,7 +27,7 @@
 
 
 typedef struct {
-    u_char                 *data;
+    u_char                 *data;       /* NULL: none now */
     size_t                  size;       /* bytes gathered */
     uint64_t                offset;     /* in the blob */
 } ngx_oci_run_buf_t;
@@ -117,6 +117,8 @@ void ngx_oci_fill_run_done(ngx_oci_fill_t *fill, ngx_oci_run_t *run,
 /* an exchange broke: NGX_OK if the timer will begin another one */
 ngx_int_t ngx_oci_fill_retry(ngx_oci_fill_t *fill, ngx_oci_run_t *run,
     time_t after);
+/* a buffer's bytes were written: hashes them, or leaves it as it is */
+void ngx_oci_fill_take(ngx_oci_fill_t *fill, ngx_oci_run_buf_t *b);
 /* bytes were written: hash on, perhaps with more exchanges; no run ends */
 void ngx_oci_fill_progress(ngx_oci_fill_t *fill, uint64_t bytes);
 /* where and with what to fetch now, good until the next call; NGX_OK or

@@ -248,13 +248,15 @@ ngx_oci_run_buffer(ngx_oci_exchange_t *ex, u_char **p, size_t *size)
         return NGX_ERROR;
     }
 
-    if (run->head - run->tail == NGX_OCI_RUN_BUFFERS) {
+    if (run->head - run->tail == NGX_OCI_RUN_BUFFERS
+        || ngx_oci_verify_full(&run->fill->verify, run->written))
+    {
         run->paused = 1;
         return NGX_AGAIN;
     }
 
     if (b->data == NULL) {
-        b->data = ngx_alloc(NGX_OCI_RUN_BUFFER, ex->log);
+        b->data = ngx_oci_verify_buffer(&run->fill->verify, ex->log);
         if (b->data == NULL) {
             return NGX_ERROR;
         }
@@ -462,6 +464,9 @@ ngx_oci_run_write_done(void *data)
                               run->written, b->size);
 
         bytes += b->size;
+
+        ngx_oci_fill_take(fill, b);
+
         b->size = 0;
         run->tail++;
     }
@@ -645,7 +650,7 @@ ngx_oci_run_end(ngx_oci_run_t *run, ngx_int_t rc)
 
     for (i = 0; i < NGX_OCI_RUN_BUFFERS; i++) {
         if (run->bufs[i].data) {
-            ngx_free(run->bufs[i].data);
+            ngx_oci_verify_spare(&fill->verify, run->bufs[i].data);
             run->bufs[i].data = NULL;
         }
     }
