@@ -578,18 +578,11 @@ ngx_oci_fill_run_done(ngx_oci_fill_t *fill, ngx_oci_run_t *run, ngx_int_t rc)
 
     blob = fill->blob;
 
-    /* bytes of a slice that was not finished are forgotten */
-
-    whole = run->written;
-
-    if (!run->check && whole != blob->size) {
-        whole -= whole % blob->cache->slice;
+    if (!blob->stale
+        && ngx_oci_index_run_end(blob->cache, blob->entry, run->i) != NGX_OK)
+    {
+        whole = run->written - run->written % blob->cache->slice;
         ngx_oci_verify_discard(&fill->verify, whole, run->written);
-    }
-
-    if (!blob->stale) {
-        ngx_oci_index_publish(blob->cache, blob->entry, run->i, 0, 0,
-                              whole - run->written);
     }
 
     if (!run->check) {

@@ -42,7 +42,8 @@ typedef struct {
     ngx_oci_fill_t         *fill;
     ngx_uint_t              i;          /* place in the index's runs */
     ngx_oci_exchange_t     *ex;         /* NULL: none is running */
-    uint64_t                start;      /* a slice's first byte */
+    uint64_t                start;      /* a slice's first byte; some bytes
+                                           from there on may be written */
     uint64_t                end;
     uint64_t                pos;        /* received up to here */
     uint64_t                written;    /* and written */
@@ -54,6 +55,7 @@ typedef struct {
     ngx_uint_t              head;       /* the one being filled */
     ngx_uint_t              tail;       /* the oldest not written */
     ngx_uint_t              posted;     /* how many the task writes */
+    ngx_uint_t              resumed;    /* crc is of bytes not read yet */
     ngx_int_t               task_rc;
     ngx_err_t               err;
     ngx_oci_task_t          task;

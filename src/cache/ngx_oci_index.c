@@ -391,6 +391,7 @@ ngx_oci_index_load(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     bytes = 0;
     entry->have = 0;
     ngx_memzero(entry->map, 2 * ngx_oci_index_half(entry));
+    ngx_memzero(entry->kept, sizeof(entry->kept));
 
     for (i = 0; i < st->slices; i++) {
 
@@ -470,11 +471,22 @@ ngx_oci_index_end(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
             }
         }
 
-        if (i == NGX_OCI_INDEX_RUNS) {
+        if (i < NGX_OCI_INDEX_RUNS) {
+            pos = run[i].mark;
+            continue;
+        }
+
+        for (i = 0; i < NGX_OCI_INDEX_KEPT; i++) {
+            if (entry->kept[i] > pos && entry->kept[i] / cache->slice == n) {
+                break;
+            }
+        }
+
+        if (i == NGX_OCI_INDEX_KEPT) {
             break;
         }
 
-        pos = run[i].mark;
+        pos = entry->kept[i];
     }
 
     return ngx_min(pos, end);
@@ -566,7 +578,7 @@ ngx_oci_index_sweep(ngx_oci_cache_t *cache, ngx_int_t slot)
         if (entry->owner == slot) {
             entry->owner = -1;
             cache->index->fills--;
-            ngx_memzero(entry->runs, sizeof(entry->runs));
+            ngx_oci_index_runs_end(cache, entry);
             waiters |= entry->waiters;
             entry->waiters = 0;
         }

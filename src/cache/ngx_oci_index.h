@@ -17,6 +17,7 @@
 
 
 #define NGX_OCI_INDEX_RUNS    16      /* exchanges of one blob at a time */
+#define NGX_OCI_INDEX_KEPT    8       /* slices that are there in part */
 #define NGX_OCI_INDEX_INLINE  64      /* bytes of an entry's own map */
 #define NGX_OCI_SLOTS         64      /* workers, old and new together */
 
@@ -65,6 +66,8 @@ typedef struct {
     uint64_t                  waiters;      /* mask of slots */
     int32_t                   owner;        /* slot, -1: nobody */
     uint32_t                  failed;       /* raised when a fill gave up */
+    uint32_t                  retracted;    /* raised when bytes that readers
+                                               may have had were forgotten */
     uint64_t                  uniq[2];      /* inodes of data and sidecar
                                                that map is about */
     unsigned                  verified:1;
@@ -72,6 +75,10 @@ typedef struct {
     unsigned                  evicting:1;   /* the manager is about to unlink
                                                the files */
     ngx_oci_index_run_t       runs[NGX_OCI_INDEX_RUNS];
+    uint64_t                  kept[NGX_OCI_INDEX_KEPT];
+                                            /* marks of runs that ended in the
+                                               middle of a slice: whoever goes
+                                               on begins there; 0: none */
     ngx_queue_t               wants;
     ngx_oci_source_t         *source;
     u_char                   *map;          /* bits "readable", then bits
@@ -112,7 +119,8 @@ struct ngx_oci_index_sh_s {
 
 
 typedef struct {
-    uint64_t                  pos;
+    uint64_t                  pos;          /* a slice's first byte */
+    uint64_t                  mark;         /* the first that is missing */
     uint64_t                  end;
 } ngx_oci_span_t;
 
@@ -224,6 +232,10 @@ ngx_uint_t ngx_oci_index_wanted(ngx_oci_cache_t *cache,
 /* run i now covers [start, mark); the waiting slots are rung */
 void ngx_oci_index_publish(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     ngx_uint_t i, uint64_t start, uint64_t mark, uint64_t added);
+/* run i is over.  NGX_OK: what it wrote stays readable; NGX_DECLINED: there
+   was no place to note a slice that is there in part, it was forgotten */
+ngx_int_t ngx_oci_index_run_end(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry, ngx_uint_t i);
 /* slice n is readable, or is not (any more) */
 void ngx_oci_index_slice(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     size_t n, ngx_uint_t present);

@@ -14,6 +14,10 @@ static ngx_int_t ngx_oci_index_plan_from(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, uint64_t pos, uint64_t end, uint64_t max,
     ngx_uint_t near, ngx_oci_span_t *busy, ngx_uint_t n,
     ngx_oci_span_t *span, ngx_uint_t *check);
+static uint64_t *ngx_oci_index_kept(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry, size_t n);
+static ngx_int_t ngx_oci_index_keep(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry, ngx_oci_index_run_t *run);
 
 
 ngx_oci_want_t *
@@ -277,7 +281,7 @@ ngx_oci_index_plan_from(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 {
     size_t      slice, last;
     u_char     *unchecked;
-    uint64_t    at;
+    uint64_t    at, *kept;
     ngx_uint_t  i, found;
 
     end = ngx_min(end, entry->size);
@@ -308,9 +312,18 @@ ngx_oci_index_plan_from(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
             continue;
         }
 
+        /* readers may have had the beginning of a slice: it stays */
+
+        kept = ngx_oci_index_kept(cache, entry, slice);
+
+        if (found && kept) {
+            break;
+        }
+
         if (ngx_oci_bit_get(unchecked, slice)) {
             if (!found) {
                 span->pos = at;
+                span->mark = at;
                 span->end = ngx_min(at + cache->slice, entry->size);
                 *check = 1;
                 return NGX_OK;
@@ -326,6 +339,7 @@ ngx_oci_index_plan_from(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
             }
 
             span->pos = at;
+            span->mark = kept ? *kept : at;
             *check = 0;
             found = 1;
         }
@@ -354,6 +368,10 @@ ngx_oci_index_gap(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
     for (n = pos / cache->slice; n < entry->slices; n++) {
         if (ngx_oci_bit_get(entry->map, n) || ngx_oci_bit_get(unchecked, n)) {
+            break;
+        }
+
+        if (n != pos / cache->slice && ngx_oci_index_kept(cache, entry, n)) {
             break;
         }
     }
@@ -404,17 +422,104 @@ ngx_oci_index_publish(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 }
 
 
+/* where the bytes of slice n end, if it is there in part; or NULL */
+
+static uint64_t *
+ngx_oci_index_kept(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry, size_t n)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < NGX_OCI_INDEX_KEPT; i++) {
+        if (entry->kept[i] && entry->kept[i] / cache->slice == n) {
+            return &entry->kept[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+static ngx_int_t
+ngx_oci_index_keep(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    ngx_oci_index_run_t *run)
+{
+    size_t      n, part;
+    uint64_t    mark, *kept;
+    ngx_uint_t  i;
+
+    mark = run->mark;
+    part = mark % cache->slice;
+    n = mark / cache->slice;
+
+    ngx_memzero(run, sizeof(ngx_oci_index_run_t));
+
+    if (part == 0 || mark == entry->size || ngx_oci_bit_get(entry->map, n)) {
+        return NGX_OK;
+    }
+
+    kept = ngx_oci_index_kept(cache, entry, n);
+
+    for (i = 0; kept == NULL && i < NGX_OCI_INDEX_KEPT; i++) {
+        if (entry->kept[i] == 0) {
+            kept = &entry->kept[i];
+        }
+    }
+
+    if (kept) {
+        *kept = mark;
+        return NGX_OK;
+    }
+
+    entry->retracted++;
+    entry->bytes -= part;
+    cache->index->bytes -= part;
+
+    return NGX_DECLINED;
+}
+
+
+ngx_int_t
+ngx_oci_index_run_end(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    ngx_uint_t i)
+{
+    ngx_int_t  rc;
+
+    ngx_oci_index_lock(cache);
+    rc = ngx_oci_index_keep(cache, entry, &entry->runs[i]);
+    ngx_oci_index_unlock(cache);
+
+    return rc;
+}
+
+
+void
+ngx_oci_index_runs_end(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < NGX_OCI_INDEX_RUNS; i++) {
+        (void) ngx_oci_index_keep(cache, entry, &entry->runs[i]);
+    }
+}
+
+
 void
 ngx_oci_index_slice(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     size_t n, ngx_uint_t present)
 {
     u_char    *unchecked;
-    uint64_t   waiters, size;
+    uint64_t   waiters, size, *kept;
 
     ngx_oci_index_lock(cache);
 
     unchecked = entry->map + ngx_oci_index_half(entry);
     waiters = 0;
+
+    kept = ngx_oci_index_kept(cache, entry, n);
+
+    if (kept) {
+        *kept = 0;
+    }
 
     if (present) {
         if (!ngx_oci_bit_get(entry->map, n)) {
@@ -474,7 +579,6 @@ ngx_oci_index_own(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
     if (entry->owner == -1) {
         entry->owner = (int32_t) slot;
         cache->index->fills++;
-        ngx_memzero(entry->runs, sizeof(entry->runs));
         rc = NGX_OK;
 
     } else {
@@ -500,7 +604,7 @@ ngx_oci_index_disown(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
         cache->index->fills--;
     }
 
-    ngx_memzero(entry->runs, sizeof(entry->runs));
+    ngx_oci_index_runs_end(cache, entry);
 
     if (failed) {
         entry->failed++;
@@ -568,6 +672,7 @@ ngx_oci_index_reset(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     entry->have = 0;
     ngx_memzero(entry->map, 2 * ngx_oci_index_half(entry));
     ngx_memzero(entry->runs, sizeof(entry->runs));
+    ngx_memzero(entry->kept, sizeof(entry->kept));
 
     cache->index->bytes -= entry->bytes;
     entry->bytes = 0;

@@ -48,7 +48,8 @@ typedef struct {
     ngx_oci_waiter_t            waiter;
     ngx_oci_want_t             *want;       /* NULL: nothing is missing */
     ngx_oci_blob_t             *blob;       /* referenced; NULL: not open */
-    uint32_t                    failed;     /* entry's count at the start */
+    uint32_t                    failed;     /* entry's counts at the start */
+    uint32_t                    retracted;
     uint64_t                    bytes;      /* entry's at the start */
     uint64_t                    kicked;     /* place of the last kick */
     ngx_msec_t                  deadline;   /* of strict's waiting */

@@ -47,8 +47,9 @@ ngx_oci_run_start(ngx_oci_fill_t *fill, ngx_oci_span_t *span,
     run->i = i;
     run->start = span->pos;
     run->end = span->end;
-    run->pos = span->pos;
-    run->written = span->pos;
+    run->pos = span->mark;
+    run->written = span->mark;
+    run->resumed = (span->mark != span->pos);
     run->task.data = run;
 
     if (check) {
@@ -381,6 +382,19 @@ ngx_oci_run_write_task(void *data, ngx_log_t *log)
     slice = blob->cache->slice;
 
     run->task_rc = NGX_OK;
+
+    if (run->resumed) {
+        run->resumed = 0;
+
+        /* another run wrote the beginning of the slice */
+
+        if (ngx_oci_store_crc(blob->store.fd, run->start,
+                              run->written - run->start, &run->crc)
+            != NGX_OK)
+        {
+            goto failed;
+        }
+    }
 
     for (i = 0; i < run->posted; i++) {
 

@@ -136,6 +136,7 @@ ngx_oci_send_prepare(ngx_oci_reader_t *rd)
             entry = blob->entry;
 
             rd->failed = entry->failed;
+            rd->retracted = entry->retracted;
             rd->bytes = entry->bytes;
 
             ngx_oci_send_status(rd);
@@ -554,6 +555,16 @@ ngx_oci_send_piece(ngx_oci_reader_t *rd)
     }
 
     end = ngx_oci_send_end(rd, part);
+
+    /* what was sent may not be what is verified */
+
+    if (rd->ranges.whole && rd->sent
+        && rd->retracted != blob->entry->retracted
+        && rd->ocf->verify != NGX_OCI_VERIFY_MODE_OFF)
+    {
+        ngx_oci_reader_cut(rd, "a part of the blob was fetched again");
+        return NGX_ABORT;
+    }
 
     /* never past the watermark: a hole of the sparse file would go out as
        zeros */
