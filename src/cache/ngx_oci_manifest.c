@@ -283,7 +283,7 @@ ngx_oci_manifest_unref(ngx_oci_manifest_t *mf)
         return;
     }
 
-    free(mf->body);
+    ngx_oci_manifest_free(mf);
     ngx_destroy_pool(mf->pool);
 }
 
@@ -649,9 +649,17 @@ ngx_oci_manifest_stale(ngx_oci_manifest_t *mf,
 static void
 ngx_oci_manifest_serve(ngx_oci_manifest_t *mf)
 {
-    if (ngx_oci_manifest_text(mf) != NGX_OK
-        || ngx_oci_manifest_read(mf, ngx_oci_manifest_from_disk) != NGX_OK)
-    {
+    if (ngx_oci_manifest_text(mf) != NGX_OK) {
+        ngx_oci_manifest_pass(mf);
+        return;
+    }
+
+    if (mf->type.len && ngx_oci_manifest_find(mf)) {
+        ngx_oci_manifest_send(mf);
+        return;
+    }
+
+    if (ngx_oci_manifest_read(mf, ngx_oci_manifest_from_disk) != NGX_OK) {
         ngx_oci_manifest_pass(mf);
     }
 }
@@ -671,7 +679,8 @@ ngx_oci_manifest_from_disk(ngx_oci_manifest_t *mf, ngx_int_t rc)
         if (rc == NGX_OK && mf->type.len) {
             ngx_oci_manifest_send(mf);
 
-        } else if (mf->ctx->cache_status == NGX_OCI_CACHE_STALE) {
+        } else if (rc == NGX_BUSY
+                   || mf->ctx->cache_status == NGX_OCI_CACHE_STALE) {
             ngx_oci_manifest_pass(mf);
 
         } else {

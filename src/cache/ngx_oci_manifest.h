@@ -17,6 +17,9 @@
 #include "ngx_oci_ranges.h"
 
 
+typedef struct ngx_oci_manifest_body_s  ngx_oci_manifest_body_t;
+
+
 /* what HEAD told; strings are good until the handler returns */
 
 typedef struct {
@@ -65,9 +68,11 @@ typedef struct {
     ngx_oci_resolve_waiter_t    resolve;
     ngx_oci_exchange_t         *ex;         /* GET; NULL: none */
 
-    u_char                     *body;       /* malloc()ed */
+    u_char                     *body;       /* malloc()ed, or shared's */
     size_t                      size;       /* bytes of it */
     size_t                      room;
+    size_t                      reserved;   /* bytes of the budget */
+    ngx_oci_manifest_body_t    *shared;     /* NULL: body is this one's own */
 
     ngx_oci_ranges_t            ranges;
 
@@ -114,8 +119,9 @@ ngx_int_t ngx_oci_manifest_fetch(ngx_oci_manifest_t *mf);
 
 /*
  * ngx_oci_manifest_file.c: reads the body of mf->digest and verifies it;
- * handler(mf, NGX_OK or NGX_DECLINED) follows from the event loop, also if
- * the client has gone.  NGX_OK or NGX_ERROR (nothing follows).
+ * handler(mf, NGX_OK, NGX_DECLINED or NGX_BUSY: the budget is spent) follows
+ * from the event loop, also if the client has gone.  NGX_OK or NGX_ERROR
+ * (nothing follows).
  */
 ngx_int_t ngx_oci_manifest_read(ngx_oci_manifest_t *mf,
     void (*handler)(ngx_oci_manifest_t *mf, ngx_int_t rc));
@@ -129,6 +135,21 @@ ngx_int_t ngx_oci_manifest_check(ngx_oci_manifest_t *mf,
 /* keeps the verified body on disk, it must not change any more; failures are
    logged */
 void ngx_oci_manifest_write(ngx_oci_manifest_t *mf);
+
+
+/* ngx_oci_manifest_body.c */
+
+void ngx_oci_manifest_init_process(void);
+/* room for size bytes that mf has or is about to have; NGX_ERROR: the budget
+   is spent, logged */
+ngx_int_t ngx_oci_manifest_reserve(ngx_oci_manifest_t *mf, size_t size);
+/* room in mf->body, which keeps its bytes; NGX_OK or NGX_ERROR */
+ngx_int_t ngx_oci_manifest_alloc(ngx_oci_manifest_t *mf, size_t size);
+/* uses the body of mf->digest if a request of this worker has it: 1 */
+ngx_uint_t ngx_oci_manifest_find(ngx_oci_manifest_t *mf);
+/* offers the verified body to others, or takes theirs */
+void ngx_oci_manifest_share(ngx_oci_manifest_t *mf);
+void ngx_oci_manifest_free(ngx_oci_manifest_t *mf);
 
 
 #endif /* _NGX_OCI_MANIFEST_H_INCLUDED_ */

@@ -116,12 +116,11 @@ ngx_oci_manifest_header(ngx_oci_exchange_t *ex)
         mf->warning.len = mf->warning.data ? ex->in.warning.len : 0;
     }
 
-    mf->room = (ex->in.content_length > 0) ? (size_t) ex->in.content_length
-                                           : NGX_OCI_MANIFEST_ROOM;
-    free(mf->body);
-    mf->body = malloc(mf->room);
-
-    if (mf->body == NULL) {
+    if (ngx_oci_manifest_alloc(mf, ex->in.content_length > 0
+                                   ? (size_t) ex->in.content_length
+                                   : NGX_OCI_MANIFEST_ROOM)
+        != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
@@ -154,21 +153,11 @@ ngx_oci_manifest_buffer(ngx_oci_exchange_t *ex, u_char **p, size_t *size)
 {
     ngx_oci_manifest_t *mf = ex->data;
 
-    u_char  *body;
-
-    if (mf->size == mf->room) {
-
-        if (mf->room >= NGX_OCI_MANIFEST_MAX) {
-            return NGX_ERROR;
-        }
-
-        body = realloc(mf->body, mf->room * 2);
-        if (body == NULL) {
-            return NGX_ERROR;
-        }
-
-        mf->body = body;
-        mf->room *= 2;
+    if (mf->size == mf->room
+        && (mf->room >= NGX_OCI_MANIFEST_MAX
+            || ngx_oci_manifest_alloc(mf, mf->room * 2) != NGX_OK))
+    {
+        return NGX_ERROR;
     }
 
     *p = mf->body + mf->size;
@@ -250,6 +239,8 @@ static void
 ngx_oci_manifest_fetched(ngx_oci_manifest_t *mf)
 {
     mf->fetched = 1;
+
+    ngx_oci_manifest_share(mf);
 
     ngx_oci_manifest_write(mf);
     ngx_oci_manifest_remember(mf, mf->size);

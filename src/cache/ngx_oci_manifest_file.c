@@ -229,10 +229,14 @@ ngx_oci_manifest_read_done(void *data)
     mf = op->mf;
     rc = op->rc;
 
+    if (rc == NGX_OK && ngx_oci_manifest_reserve(mf, op->size) != NGX_OK) {
+        rc = NGX_BUSY;
+    }
+
     if (rc == NGX_OK) {
-        free(mf->body);
         mf->body = op->body;
         mf->size = op->size;
+        ngx_oci_manifest_share(mf);
 
     } else {
         free(op->body);
