@@ -773,6 +773,31 @@ ngx_oci_index_admit(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
 }
 
 
+off_t
+ngx_oci_index_size(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    uint32_t origin, ngx_uint_t *verified)
+{
+    off_t             size;
+    ngx_oci_entry_t  *entry;
+
+    size = -1;
+    *verified = 0;
+
+    ngx_oci_index_lock(cache);
+
+    entry = ngx_oci_index_find(cache, digest);
+
+    if (entry && (entry->verified || entry->origin == origin)) {
+        size = entry->size;
+        *verified = entry->verified;
+    }
+
+    ngx_oci_index_unlock(cache);
+
+    return size;
+}
+
+
 void
 ngx_oci_index_bypass(ngx_oci_cache_t *cache, time_t time)
 {

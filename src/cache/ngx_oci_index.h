@@ -130,6 +130,13 @@ typedef struct {
    is left */
 ngx_int_t ngx_oci_index_admit(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest);
+/*
+ * The size that is known of a blob, in bytes: of a verified one, or of one
+ * that is this registry's own word; -1: none.  *verified: the digest says so.
+ */
+off_t ngx_oci_index_size(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    uint32_t origin, ngx_uint_t *verified);
+
 /* writing failed: new fills are refused for a while (s) */
 void ngx_oci_index_bypass(ngx_oci_cache_t *cache, time_t time);
 

@@ -26,7 +26,7 @@ static void ngx_oci_manifest_answer(ngx_oci_manifest_t *mf,
 static void ngx_oci_manifest_confirmed(ngx_oci_manifest_t *mf,
     ngx_oci_resolve_result_t *result);
 static ngx_uint_t ngx_oci_manifest_stale(ngx_oci_manifest_t *mf,
-    ngx_oci_resolve_result_t *result);
+    ngx_uint_t status, ngx_uint_t timedout);
 static void ngx_oci_manifest_serve(ngx_oci_manifest_t *mf);
 static void ngx_oci_manifest_from_disk(ngx_oci_manifest_t *mf, ngx_int_t rc);
 static void ngx_oci_manifest_get(ngx_oci_manifest_t *mf);
@@ -462,10 +462,7 @@ ngx_oci_manifest_answer(ngx_oci_manifest_t *mf,
         return;
     }
 
-    if (ngx_oci_manifest_stale(mf, result)) {
-        ngx_oci_manifest_use_ref(mf);
-        mf->ctx->cache_status = NGX_OCI_CACHE_STALE;
-        ngx_oci_manifest_serve(mf);
+    if (ngx_oci_manifest_use_stale(mf, result->status, result->timedout)) {
         return;
     }
 
@@ -536,7 +533,15 @@ ngx_oci_manifest_confirmed(ngx_oci_manifest_t *mf,
         ngx_log_error(NGX_LOG_ERR, mf->r->connection->log, 0,
                       "the registry names another digest than \"%V\"",
                       &mf->digest_text);
-        ngx_oci_manifest_get(mf);
+
+        /* by another algorithm it may be right: GET tells */
+
+        if (result->digest.alg != mf->digest.alg
+            || !ngx_oci_manifest_use_stale(mf, 0, 0))
+        {
+            ngx_oci_manifest_get(mf);
+        }
+
         return;
     }
 
@@ -617,19 +622,18 @@ ngx_oci_manifest_remember(ngx_oci_manifest_t *mf, off_t size)
 /* the registry is out of reach: may what is known be used? */
 
 static ngx_uint_t
-ngx_oci_manifest_stale(ngx_oci_manifest_t *mf,
-    ngx_oci_resolve_result_t *result)
+ngx_oci_manifest_stale(ngx_oci_manifest_t *mf, ngx_uint_t status,
+    ngx_uint_t timedout)
 {
     ngx_uint_t  mask;
 
-    if (result->status == 0) {
-        mask = result->timedout ? NGX_OCI_STALE_TIMEOUT
-                                : NGX_OCI_STALE_ERROR;
+    if (status == 0) {
+        mask = timedout ? NGX_OCI_STALE_TIMEOUT : NGX_OCI_STALE_ERROR;
 
-    } else if (result->status == NGX_HTTP_TOO_MANY_REQUESTS) {
+    } else if (status == NGX_HTTP_TOO_MANY_REQUESTS) {
         mask = NGX_OCI_STALE_HTTP_429;
 
-    } else if (result->status >= NGX_HTTP_INTERNAL_SERVER_ERROR) {
+    } else if (status >= NGX_HTTP_INTERNAL_SERVER_ERROR) {
         mask = NGX_OCI_STALE_HTTP_5XX;
 
     } else {
@@ -641,6 +645,22 @@ ngx_oci_manifest_stale(ngx_oci_manifest_t *mf,
            && ngx_time() - mf->ref.checked <= mf->ocf->stale_max
            && ngx_oci_manifest_acceptable(mf)
            && ngx_oci_manifest_may(mf, mf->ocf->stale_max);
+}
+
+
+ngx_uint_t
+ngx_oci_manifest_use_stale(ngx_oci_manifest_t *mf, ngx_uint_t status,
+    ngx_uint_t timedout)
+{
+    if (!ngx_oci_manifest_stale(mf, status, timedout)) {
+        return 0;
+    }
+
+    ngx_oci_manifest_use_ref(mf);
+    mf->ctx->cache_status = NGX_OCI_CACHE_STALE;
+    ngx_oci_manifest_serve(mf);
+
+    return 1;
 }
 
 

@@ -23,7 +23,8 @@ typedef struct ngx_oci_manifest_body_s  ngx_oci_manifest_body_t;
 /* what HEAD told; strings are good until the handler returns */
 
 typedef struct {
-    ngx_uint_t              status;     /* 0: no response */
+    ngx_uint_t              status;     /* 0: no response, or one that can't
+                                           be a registry's */
     ngx_uint_t              timedout;
     ngx_uint_t              known;      /* digest is */
     ngx_oci_digest_t        digest;
@@ -80,6 +81,8 @@ typedef struct {
     unsigned                    tag:1;
     unsigned                    known:1;    /* ref is filled */
     unsigned                    fetched:1;  /* body came from upstream */
+    unsigned                    page:1;     /* GET's header is no manifest's */
+    unsigned                    other:1;    /* it names another digest */
 } ngx_oci_manifest_t;
 
 
@@ -95,6 +98,10 @@ void ngx_oci_manifest_run(ngx_oci_manifest_t *mf, ngx_connection_t *c);
 /* records what is known of the reference, and the caller's right; size: -1 if
    it is unknown.  digest_text is there */
 void ngx_oci_manifest_remember(ngx_oci_manifest_t *mf, off_t size);
+/* the registry can't be relied on now: 1: what is known is served stale, as
+   that may be; status: of its answer, 0: none */
+ngx_uint_t ngx_oci_manifest_use_stale(ngx_oci_manifest_t *mf,
+    ngx_uint_t status, ngx_uint_t timedout);
 /* takes back what a refusal of this status disproves */
 void ngx_oci_manifest_forget(ngx_oci_manifest_t *mf, ngx_uint_t status);
 /* digest_text from digest; NGX_OK or NGX_ERROR */

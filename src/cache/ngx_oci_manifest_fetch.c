@@ -20,6 +20,8 @@ static ngx_int_t ngx_oci_manifest_buffer(ngx_oci_exchange_t *ex, u_char **p,
 static ngx_int_t ngx_oci_manifest_received(ngx_oci_exchange_t *ex, size_t n,
     ngx_uint_t idle);
 static void ngx_oci_manifest_done(ngx_oci_exchange_t *ex, ngx_int_t rc);
+static void ngx_oci_manifest_failed(ngx_oci_manifest_t *mf,
+    ngx_oci_exchange_t *ex, ngx_int_t rc);
 static void ngx_oci_manifest_checked(ngx_oci_manifest_t *mf, ngx_int_t rc);
 static void ngx_oci_manifest_fetched(ngx_oci_manifest_t *mf);
 static void ngx_oci_manifest_mismatch(ngx_oci_manifest_t *mf);
@@ -104,6 +106,17 @@ ngx_oci_manifest_header(ngx_oci_exchange_t *ex)
         return NGX_ERROR;
     }
 
+    if (ngx_oci_type_is_page(&ex->in.content_type)
+        || ngx_oci_manifest_expect(mf, &ex->in.docker_content_digest)
+           != NGX_OK)
+    {
+        ngx_log_error(NGX_LOG_WARN, ex->log, 0,
+                      "upstream's answer to \"%V\" proves nothing: it is a "
+                      "page, or a malformed digest", &ex->uri);
+        mf->page = 1;
+        return NGX_ERROR;
+    }
+
     mf->type.data = ngx_pstrdup(mf->pool, &ex->in.content_type);
     if (mf->type.data == NULL) {
         return NGX_ERROR;
@@ -116,32 +129,40 @@ ngx_oci_manifest_header(ngx_oci_exchange_t *ex)
         mf->warning.len = mf->warning.data ? ex->in.warning.len : 0;
     }
 
-    if (ngx_oci_manifest_alloc(mf, ex->in.content_length > 0
-                                   ? (size_t) ex->in.content_length
-                                   : NGX_OCI_MANIFEST_ROOM)
-        != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    if (mf->digest.alg == NGX_OCI_DIGEST_NONE) {
-        return ngx_oci_manifest_expect(mf, &ex->in.docker_content_digest);
-    }
-
-    return NGX_OK;
+    return ngx_oci_manifest_alloc(mf, ex->in.content_length > 0
+                                      ? (size_t) ex->in.content_length
+                                      : NGX_OCI_MANIFEST_ROOM);
 }
 
 
-/* of a tag that HEAD could not resolve */
+/* the digest that the registry names, if it does; NGX_ERROR: malformed */
 
 static ngx_int_t
 ngx_oci_manifest_expect(ngx_oci_manifest_t *mf, ngx_str_t *text)
 {
-    if (text->len
-        && ngx_oci_digest_parse(&mf->digest, text->data, text->len)
-           != NGX_OK)
+    ngx_int_t         rc;
+    ngx_oci_digest_t  digest;
+
+    if (text->len == 0) {
+        return NGX_OK;
+    }
+
+    rc = ngx_oci_digest_parse(&digest, text->data, text->len);
+
+    if (rc != NGX_OK) {
+        return (rc == NGX_DECLINED) ? NGX_OK : NGX_ERROR;
+    }
+
+    if (mf->digest.alg == NGX_OCI_DIGEST_NONE) {
+
+        /* of a tag that HEAD could not resolve */
+
+        mf->digest = digest;
+
+    } else if (mf->digest.alg == digest.alg
+               && !ngx_oci_digest_equal(&mf->digest, &digest))
     {
-        ngx_memzero(&mf->digest, sizeof(ngx_oci_digest_t));
+        mf->other = 1;
     }
 
     return NGX_OK;
@@ -197,15 +218,32 @@ ngx_oci_manifest_done(ngx_oci_exchange_t *ex, ngx_int_t rc)
         if (rc != NGX_OK || mf->size == 0
             || ngx_oci_manifest_check(mf, ngx_oci_manifest_checked) != NGX_OK)
         {
-            ngx_oci_manifest_forget(mf, ex->in.status);
-
-            /* too large, refused, gone, broken: the registry's own answer */
-
-            ngx_oci_manifest_pass(mf);
+            ngx_oci_manifest_failed(mf, ex, rc);
         }
     }
 
     ngx_oci_manifest_run(mf, c);
+}
+
+
+static void
+ngx_oci_manifest_failed(ngx_oci_manifest_t *mf, ngx_oci_exchange_t *ex,
+    ngx_int_t rc)
+{
+    ngx_uint_t  status;
+
+    status = (mf->page || rc == NGX_ERROR || rc == NGX_BUSY) ? 0
+                                                             : ex->in.status;
+
+    if (ngx_oci_manifest_use_stale(mf, status, rc == NGX_BUSY)) {
+        return;
+    }
+
+    ngx_oci_manifest_forget(mf, status);
+
+    /* too large, refused, gone, broken: the registry's own answer */
+
+    ngx_oci_manifest_pass(mf);
 }
 
 
@@ -225,6 +263,12 @@ ngx_oci_manifest_checked(ngx_oci_manifest_t *mf, ngx_int_t rc)
 
         } else if (rc == NGX_DECLINED) {
             ngx_oci_manifest_mismatch(mf);
+
+        } else if (mf->other) {
+
+            /* the bytes are right, but the registry does not stand by them */
+
+            ngx_oci_manifest_pass(mf);
 
         } else {
             ngx_oci_manifest_fetched(mf);

@@ -5,6 +5,7 @@
 
 
 #include "ngx_oci_probe.h"
+#include "ngx_oci_index.h"
 
 
 /* Owner: its exchange, whose pool it lives in; done() lets go of it */
@@ -18,6 +19,7 @@ typedef struct {
     ngx_str_t                reference;     /* the digest's text */
     ngx_str_t                authorization;
     ngx_oci_digest_t         digest;
+    off_t                    size;          /* remembered; -1: unknown */
     ngx_oci_exchange_t      *ex;
     u_char                   byte[64];
     ngx_oci_probe_result_t   result;
@@ -27,8 +29,11 @@ typedef struct {
 static ngx_oci_probe_t *ngx_oci_probe_find(ngx_oci_cache_t *cache,
     ngx_oci_ctx_t *ctx, ngx_uint_t method);
 static ngx_oci_probe_t *ngx_oci_probe_create(ngx_oci_cache_t *cache,
-    ngx_oci_ctx_t *ctx, ngx_uint_t method);
+    ngx_oci_ctx_t *ctx, ngx_uint_t method, off_t size);
 static ngx_int_t ngx_oci_probe_header(ngx_oci_exchange_t *ex);
+static ngx_uint_t ngx_oci_probe_fits(ngx_oci_probe_t *probe, off_t size);
+static ngx_int_t ngx_oci_probe_refuse(ngx_oci_probe_t *probe,
+    const char *reason);
 static ngx_int_t ngx_oci_probe_buffer(ngx_oci_exchange_t *ex, u_char **p,
     size_t *size);
 static ngx_int_t ngx_oci_probe_received(ngx_oci_exchange_t *ex, size_t n,
@@ -51,14 +56,14 @@ ngx_oci_probe_init_process(void)
 
 ngx_int_t
 ngx_oci_probe(ngx_oci_cache_t *cache, ngx_oci_ctx_t *ctx, ngx_uint_t method,
-    ngx_oci_probe_waiter_t *waiter)
+    off_t size, ngx_oci_probe_waiter_t *waiter)
 {
     ngx_oci_probe_t  *probe;
 
     probe = ngx_oci_probe_find(cache, ctx, method);
 
     if (probe == NULL) {
-        probe = ngx_oci_probe_create(cache, ctx, method);
+        probe = ngx_oci_probe_create(cache, ctx, method, size);
         if (probe == NULL) {
             return NGX_ERROR;
         }
@@ -117,7 +122,7 @@ ngx_oci_probe_find(ngx_oci_cache_t *cache, ngx_oci_ctx_t *ctx,
 
 static ngx_oci_probe_t *
 ngx_oci_probe_create(ngx_oci_cache_t *cache, ngx_oci_ctx_t *ctx,
-    ngx_uint_t method)
+    ngx_uint_t method, off_t size)
 {
     u_char              *p;
     ngx_oci_probe_t     *probe;
@@ -140,6 +145,7 @@ ngx_oci_probe_create(ngx_oci_cache_t *cache, ngx_oci_ctx_t *ctx,
     probe->cache = cache;
     probe->registry = registry;
     probe->digest = ctx->route.digest;
+    probe->size = size;
     probe->result.rc = NGX_DECLINED;
     probe->result.size = -1;
 
@@ -226,42 +232,94 @@ ngx_oci_probe_header(ngx_oci_exchange_t *ex)
 {
     ngx_oci_probe_t *probe = ex->data;
 
+    off_t  size;
+
     probe->result.status = ex->in.status;
 
-    if (ex->method == NGX_HTTP_HEAD) {
-
-        if (ex->in.status == NGX_HTTP_OK && ex->in.content_length >= 0) {
-            probe->result.rc = NGX_OK;
-            probe->result.size = ex->in.content_length;
-            return NGX_OK;
-        }
-
+    if (ex->in.status != NGX_HTTP_OK
+        && (ex->in.status != NGX_HTTP_PARTIAL_CONTENT
+            || ex->method == NGX_HTTP_HEAD))
+    {
         return NGX_ERROR;
     }
 
+    if (ngx_oci_type_is_page(&ex->in.content_type)) {
+        return ngx_oci_probe_refuse(probe, "it is a page");
+    }
+
+    size = ex->in.content_length;
+
     if (ex->in.status == NGX_HTTP_PARTIAL_CONTENT) {
 
-        if (ex->in.range_start == 0 && ex->in.range_end == 1
-            && ex->in.range_total > 0)
+        if (ex->in.range_start != 0 || ex->in.range_end != 1
+            || ex->in.range_total <= 0)
         {
-            probe->result.rc = NGX_OK;
-            probe->result.size = ex->in.range_total;
+            return ngx_oci_probe_refuse(probe, "another Content-Range");
         }
 
-        /* the byte is taken, so that the connection is kept */
+        size = ex->in.range_total;
 
-        return (ex->in.content_length > 0
-                && ex->in.content_length <= (off_t) sizeof(probe->byte))
-               ? NGX_OK : NGX_ERROR;
+    } else if (size <= 0
+               && !(size == 0 && ex->method == NGX_HTTP_HEAD))
+    {
+        return NGX_ERROR;
     }
 
-    if (ex->in.status == NGX_HTTP_OK && ex->in.content_length > 0) {
-
-        /* Range is ignored there; the body is not wanted here */
-
-        probe->result.rc = NGX_OK;
-        probe->result.size = ex->in.content_length;
+    if (!ngx_oci_probe_fits(probe, size)) {
+        return ngx_oci_probe_refuse(probe, "another size");
     }
+
+    probe->result.rc = NGX_OK;
+    probe->result.size = size;
+
+    /* the byte is taken, so that the connection is kept; where Range is
+       ignored the body is not wanted here */
+
+    return (ex->method == NGX_HTTP_HEAD
+            || (ex->in.status == NGX_HTTP_PARTIAL_CONTENT
+                && ex->in.content_length > 0
+                && ex->in.content_length <= (off_t) sizeof(probe->byte)))
+           ? NGX_OK : NGX_ERROR;
+}
+
+
+/*
+ * The size of a verified blob is its digest's word.  Who answers a range with
+ * a whole something, be it a registry or not, has to know what else is known.
+ */
+
+static ngx_uint_t
+ngx_oci_probe_fits(ngx_oci_probe_t *probe, off_t size)
+{
+    off_t       known;
+    ngx_uint_t  verified;
+
+    known = ngx_oci_index_size(probe->cache, &probe->digest,
+                               ngx_oci_index_origin(probe->registry),
+                               &verified);
+    if (verified) {
+        return size == known;
+    }
+
+    if (probe->ex->in.status == NGX_HTTP_PARTIAL_CONTENT) {
+        return 1;
+    }
+
+    return (known == -1 || size == known)
+           && (probe->size == -1 || size == probe->size);
+}
+
+
+/* neither a proof nor a refusal: as if nobody had answered */
+
+static ngx_int_t
+ngx_oci_probe_refuse(ngx_oci_probe_t *probe, const char *reason)
+{
+    ngx_log_error(NGX_LOG_WARN, probe->ex->log, 0,
+                  "upstream's answer to \"%V\" proves nothing: %s",
+                  &probe->ex->uri, reason);
+
+    probe->result.status = 0;
 
     return NGX_ERROR;
 }

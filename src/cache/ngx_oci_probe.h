@@ -15,7 +15,8 @@
 
 typedef struct {
     ngx_int_t            rc;        /* NGX_OK: the caller may read the blob */
-    ngx_uint_t           status;    /* the registry's; 0: none */
+    ngx_uint_t           status;    /* the registry's; 0: none, or one that
+                                       can't be a registry's */
     off_t                size;      /* bytes; -1 unknown */
     ngx_uint_t           timedout;
 } ngx_oci_probe_result_t;
@@ -35,12 +36,13 @@ typedef struct {
  * Asks the registry for the blob's first byte with the caller's credentials:
  * a 2xx proves that the digest belongs to the repository and that this
  * caller may read it, both of which are remembered, and tells its size.
- * With method HEAD it only tells the size; nothing is remembered.
+ * With method HEAD it only tells the size; nothing is remembered.  size: what
+ * is remembered of it, or -1; an answer that contradicts proves nothing.
  * Equal probes of a worker are one exchange.  handler() follows from the
  * event loop.  NGX_OK or NGX_ERROR (no handler() then).
  */
 ngx_int_t ngx_oci_probe(ngx_oci_cache_t *cache, ngx_oci_ctx_t *ctx,
-    ngx_uint_t method, ngx_oci_probe_waiter_t *waiter);
+    ngx_uint_t method, off_t size, ngx_oci_probe_waiter_t *waiter);
 void ngx_oci_probe_leave(ngx_oci_probe_waiter_t *waiter);
 
 

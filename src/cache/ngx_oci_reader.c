@@ -248,7 +248,7 @@ ngx_oci_reader_authorize(ngx_oci_reader_t *rd)
 
     if (rd->r->method == NGX_HTTP_HEAD) {
 
-        if (ngx_oci_probe(rd->cache, ctx, NGX_HTTP_HEAD, &rd->probe)
+        if (ngx_oci_probe(rd->cache, ctx, NGX_HTTP_HEAD, rd->size, &rd->probe)
             != NGX_OK)
         {
             ngx_oci_reader_pass(rd);
@@ -274,7 +274,9 @@ ngx_oci_reader_authorize(ngx_oci_reader_t *rd)
         }
     }
 
-    if (ngx_oci_probe(rd->cache, ctx, NGX_HTTP_GET, &rd->probe) != NGX_OK) {
+    if (ngx_oci_probe(rd->cache, ctx, NGX_HTTP_GET, rd->size, &rd->probe)
+        != NGX_OK)
+    {
         ngx_oci_reader_pass(rd);
     }
 }

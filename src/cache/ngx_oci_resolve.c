@@ -32,6 +32,8 @@ static ngx_int_t ngx_oci_resolve_buffer(ngx_oci_exchange_t *ex, u_char **p,
 static ngx_int_t ngx_oci_resolve_received(ngx_oci_exchange_t *ex, size_t n,
     ngx_uint_t idle);
 static void ngx_oci_resolve_done(ngx_oci_exchange_t *ex, ngx_int_t rc);
+static void ngx_oci_resolve_result(ngx_oci_exchange_t *ex,
+    ngx_oci_resolve_result_t *result);
 
 
 static ngx_queue_t  ngx_oci_resolves;       /* per process */
@@ -222,7 +224,6 @@ ngx_oci_resolve_done(ngx_oci_exchange_t *ex, ngx_int_t rc)
 {
     ngx_oci_resolve_t *rs = ex->data;
 
-    ngx_str_t                 *digest;
     ngx_queue_t                list, *q;
     ngx_oci_resolve_result_t   result;
     ngx_oci_resolve_waiter_t  *waiter;
@@ -232,22 +233,7 @@ ngx_oci_resolve_done(ngx_oci_exchange_t *ex, ngx_int_t rc)
     ngx_memzero(&result, sizeof(ngx_oci_resolve_result_t));
 
     if (rc == NGX_OK) {
-        digest = &ex->in.docker_content_digest;
-
-        result.status = ex->in.status;
-        result.size = ex->in.content_length;
-
-        /* some answer HEAD with 0, or with the length of another coding */
-
-        if (result.size == 0 || ex->in.content_encoding.len) {
-            result.size = -1;
-        }
-
-        result.type = ex->in.content_type;
-        result.known = (digest->len
-                        && ngx_oci_digest_parse(&result.digest, digest->data,
-                                                digest->len)
-                           == NGX_OK);
+        ngx_oci_resolve_result(ex, &result);
     }
 
     result.timedout = (rc == NGX_BUSY);
@@ -265,5 +251,43 @@ ngx_oci_resolve_done(ngx_oci_exchange_t *ex, ngx_int_t rc)
         waiter = ngx_queue_data(q, ngx_oci_resolve_waiter_t, queue);
         waiter->waiting = 0;
         waiter->handler(waiter->data, &result);
+    }
+}
+
+
+static void
+ngx_oci_resolve_result(ngx_oci_exchange_t *ex,
+    ngx_oci_resolve_result_t *result)
+{
+    ngx_int_t   rc;
+    ngx_str_t  *digest;
+
+    digest = &ex->in.docker_content_digest;
+
+    rc = digest->len ? ngx_oci_digest_parse(&result->digest, digest->data,
+                                            digest->len)
+                     : NGX_DECLINED;
+
+    /* neither a confirmation nor a refusal: as if nobody had answered */
+
+    if (ex->in.status == NGX_HTTP_OK
+        && (rc == NGX_ERROR || ngx_oci_type_is_page(&ex->in.content_type)))
+    {
+        ngx_log_error(NGX_LOG_WARN, ex->log, 0,
+                      "upstream's answer to \"%V\" proves nothing: %s",
+                      &ex->uri, (rc == NGX_ERROR) ? "a malformed digest"
+                                                  : "it is a page");
+        return;
+    }
+
+    result->status = ex->in.status;
+    result->known = (rc == NGX_OK);
+    result->type = ex->in.content_type;
+    result->size = ex->in.content_length;
+
+    /* some answer HEAD with 0, or with the length of another coding */
+
+    if (result->size == 0 || ex->in.content_encoding.len) {
+        result->size = -1;
     }
 }

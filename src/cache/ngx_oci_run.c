@@ -170,6 +170,14 @@ ngx_oci_run_header(ngx_oci_exchange_t *ex)
 
     fill = run->fill;
 
+    if (ngx_oci_type_is_page(&ex->in.content_type)
+        && ex->in.status < NGX_HTTP_SPECIAL_RESPONSE)
+    {
+        ngx_log_error(NGX_LOG_ERR, ex->log, 0,
+                      "upstream sent a page, not \"%V\"", &ex->uri);
+        return NGX_ERROR;
+    }
+
     if (ex->in.status == NGX_HTTP_PARTIAL_CONTENT) {
 
         if (ex->in.range_start != (off_t) run->pos

@@ -443,6 +443,40 @@ ngx_oci_challenge_params(u_char *p, u_char *last, ngx_oci_challenge_t *ch)
 }
 
 
+ngx_uint_t
+ngx_oci_type_is_page(ngx_str_t *value)
+{
+    size_t       len;
+    ngx_uint_t   i;
+
+    static ngx_str_t  pages[] = {
+        ngx_string("text/html"),
+        ngx_string("application/xhtml+xml")
+    };
+
+    /* parameters follow */
+
+    for (len = 0; len < value->len; len++) {
+        if (value->data[len] == ';' || value->data[len] == ' '
+            || value->data[len] == '\t')
+        {
+            break;
+        }
+    }
+
+    for (i = 0; i < sizeof(pages) / sizeof(pages[0]); i++) {
+        if (len == pages[i].len
+            && strncasecmp((char *) value->data, (char *) pages[i].data, len)
+               == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
 ngx_int_t
 ngx_oci_link_parse(ngx_str_t *value, ngx_str_t *target)
 {

@@ -65,6 +65,13 @@ ngx_int_t ngx_oci_challenge_parse(ngx_str_t *value, ngx_oci_challenge_t *ch);
  */
 ngx_int_t ngx_oci_link_parse(ngx_str_t *value, ngx_str_t *target);
 
+/*
+ * Is a Content-Type that of a page for people (RFC 9110, section 8.3)?  A
+ * login page or a captive portal sends one with 200; no registry does for a
+ * blob or a manifest.
+ */
+ngx_uint_t ngx_oci_type_is_page(ngx_str_t *value);
+
 
 typedef struct {
     ngx_str_t     scheme;           /* "http" or "https" */

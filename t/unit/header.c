@@ -53,6 +53,12 @@ typedef struct {
 
 typedef struct {
     const char  *value;
+    ngx_uint_t   page;
+} t_page_t;
+
+
+typedef struct {
+    const char  *value;
     const char  *scheme;            /* NULL: refused; "": a path */
     const char  *host;
     in_port_t    port;
@@ -320,6 +326,21 @@ static t_challenge_t  t_challenges[] = {
     { "Bearer: realm=\"r\"", NGX_ERROR, "", "", "", "", "" },
     { "Basic realm=\"a\", Bearer realm=\"b", NGX_ERROR,
       "", "", "", "", "" }
+};
+
+
+static t_page_t  t_pages[] = {
+    { "text/html", 1 },
+    { "Text/HTML;charset=utf-8", 1 },
+    { "text/html ; charset=utf-8", 1 },
+    { "application/xhtml+xml", 1 },
+    { "", 0 },
+    { ";text/html", 0 },
+    { "text/htm", 0 },
+    { "text/htmlx", 0 },
+    { "text/plain", 0 },
+    { "application/octet-stream", 0 },
+    { "application/vnd.oci.image.manifest.v1+json", 0 }
 };
 
 
@@ -612,6 +633,21 @@ t_link(t_link_t *t)
 
 
 static void
+t_page(t_page_t *t)
+{
+    char       text[512];
+    ngx_str_t  value;
+
+    value = tap_copy(t->value, strlen(t->value));
+
+    snprintf(text, sizeof(text), "type \"%s\"", t->value);
+    tap_ok(ngx_oci_type_is_page(&value) == t->page, text);
+
+    free(value.data);
+}
+
+
+static void
 t_url(t_url_t *t)
 {
     int             ok;
@@ -683,6 +719,7 @@ main(void)
     t_url_t            *url;
     t_link_t           *link;
     t_range_t          *range;
+    t_page_t           *page;
     t_challenge_t      *challenge;
     t_content_range_t  *content_range;
 
@@ -704,6 +741,10 @@ main(void)
 
     t_each(url, t_urls) {
         t_url(url);
+    }
+
+    t_each(page, t_pages) {
+        t_page(page);
     }
 
     t_nul();
