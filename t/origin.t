@@ -86,10 +86,10 @@ $r = $t->get("/v2/good/m/blobs/$digest");
 like($r->{h}{'cache-status'} // 'none', qr/hit/, 'and is stored');
 ok($r->{body} eq $blob, 'right');
 
-# once it is verified a digest is a digest
+# once it is verified it is for who has it
 
 $r = $t->get("/v2/evil/m/blobs/$digest", { Range => 'bytes=5-9' });
-is($r->{body}, substr($blob, 5, 5), 'verified bytes are for both');
+is($r->{body}, 'x' x 5, 'verified bytes are not for who has others');
 
 # passed through
 

@@ -11,6 +11,7 @@
 #include "ngx_oci_hold.h"
 #include "ngx_oci_probe.h"
 #include "ngx_oci_manifest.h"
+#include "ngx_oci_prove.h"
 
 
 static ngx_int_t ngx_oci_cache_content(ngx_http_request_t *r,
@@ -702,6 +703,7 @@ ngx_oci_cache_init_process(ngx_cycle_t *cycle)
 
     ngx_oci_probe_init_process();
     ngx_oci_manifest_init_process();
+    ngx_oci_prove_init_process();
 
     if (ngx_oci_blob_init_process(cycle) != NGX_OK) {
         return NGX_ERROR;

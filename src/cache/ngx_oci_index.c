@@ -413,6 +413,7 @@ ngx_oci_index_load(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
     entry->verified = (st->header.flags & NGX_OCI_STORE_VERIFIED) ? 1 : 0;
     entry->origin = st->header.origin;
+    entry->proven = st->header.proven;
     entry->uniq[0] = uniq[0];
     entry->uniq[1] = uniq[1];
     entry->loaded = 1;

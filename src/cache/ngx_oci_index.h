@@ -59,6 +59,8 @@ typedef struct {
     uint32_t                  origin;       /* the registry that unverified
                                                bytes come from */
     uint32_t                  backoff_origin;
+    ngx_oci_proven_t          proven;       /* other registries that have it,
+                                               once it is verified */
     uint32_t                  mismatches;   /* in a row */
     time_t                    backoff;      /* no fill before this time */
     time_t                    accessed;
@@ -197,12 +199,20 @@ void ngx_oci_index_unwant(ngx_oci_cache_t *cache, ngx_oci_want_t *want);
     ngx_crc32_long((registry)->name.data, (registry)->name.len)
 
 /*
- * May readers of this registry have the blob's bytes?  NGX_OK: they are
- * verified, or come from there; an entry without bytes, owner and readers
- * changes hands.  NGX_DECLINED: they are another registry's.
+ * May readers of this registry have the blob's bytes?  NGX_OK: they come from
+ * there, or they are verified and it has shown that it has them; an entry
+ * without bytes, owner and readers changes hands.  NGX_AGAIN: it has not
+ * shown that yet.  NGX_DECLINED: they are another registry's, not verified.
  */
 ngx_int_t ngx_oci_index_claim(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, uint32_t origin);
+/* it has.  NGX_OK; NGX_DECLINED: the bytes are no longer those of this
+   generation, or no longer verified */
+ngx_int_t ngx_oci_index_prove(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry, uint32_t generation, uint32_t origin);
+/* is all of the blob readable? */
+ngx_uint_t ngx_oci_index_complete(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry);
 
 /* remembers the newest source; failures are harmless.  Another registry's is
    refused until the blob is verified */

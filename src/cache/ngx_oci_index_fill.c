@@ -71,7 +71,7 @@ ngx_oci_index_claim(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 {
     ngx_int_t  rc;
 
-    if (entry->verified || entry->origin == origin) {
+    if (entry->origin == origin) {
         return NGX_OK;
     }
 
@@ -79,8 +79,11 @@ ngx_oci_index_claim(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
     ngx_oci_index_lock(cache);
 
-    if (entry->verified || entry->origin == origin) {
+    if (entry->origin == origin) {
         rc = NGX_OK;
+
+    } else if (entry->verified) {
+        rc = ngx_oci_proven_has(&entry->proven, origin) ? NGX_OK : NGX_AGAIN;
 
     } else if (entry->bytes == 0 && entry->owner == -1
                && ngx_queue_empty(&entry->wants))
@@ -98,6 +101,40 @@ ngx_oci_index_claim(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     ngx_oci_index_unlock(cache);
 
     return rc;
+}
+
+
+ngx_int_t
+ngx_oci_index_prove(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    uint32_t generation, uint32_t origin)
+{
+    ngx_int_t  rc;
+
+    rc = NGX_DECLINED;
+
+    ngx_oci_index_lock(cache);
+
+    if (entry->generation == generation && entry->verified) {
+        ngx_oci_proven_add(&entry->proven, origin);
+        rc = NGX_OK;
+    }
+
+    ngx_oci_index_unlock(cache);
+
+    return rc;
+}
+
+
+ngx_uint_t
+ngx_oci_index_complete(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
+{
+    ngx_uint_t  complete;
+
+    ngx_oci_index_lock(cache);
+    complete = (entry->have == entry->slices);
+    ngx_oci_index_unlock(cache);
+
+    return complete;
 }
 
 
@@ -668,6 +705,7 @@ ngx_oci_index_reset(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
     entry->generation++;
     entry->verified = 0;
+    entry->proven.n = 0;
     entry->loaded = 0;
     entry->have = 0;
     ngx_memzero(entry->map, 2 * ngx_oci_index_half(entry));

@@ -16,6 +16,7 @@ static ngx_uint_t ngx_oci_reader_stale(ngx_oci_reader_t *rd,
 static void ngx_oci_reader_open(ngx_oci_reader_t *rd);
 static ngx_uint_t ngx_oci_reader_admit(ngx_oci_reader_t *rd);
 static void ngx_oci_reader_opened(void *data, ngx_oci_blob_t *blob);
+static void ngx_oci_reader_proved(void *data, ngx_int_t rc, off_t bytes);
 static void ngx_oci_reader_woken(void *data);
 static void ngx_oci_reader_cleanup(void *data);
 static void ngx_oci_reader_release(void *data);
@@ -77,6 +78,8 @@ ngx_oci_reader_handler(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
 
     rd->probe.handler = ngx_oci_reader_probed;
     rd->probe.data = rd;
+    rd->prove.handler = ngx_oci_reader_proved;
+    rd->prove.data = rd;
     rd->opener.handler = ngx_oci_reader_opened;
     rd->opener.data = rd;
     rd->waiter.handler = ngx_oci_reader_woken;
@@ -128,6 +131,7 @@ ngx_oci_reader_cleanup(void *data)
     rd->ctx->cache = NULL;
 
     ngx_oci_probe_leave(&rd->probe);
+    ngx_oci_prove_leave(&rd->prove);
     ngx_oci_blob_unwait(&rd->waiter);
 
     if (rd->opening) {
@@ -465,6 +469,35 @@ ngx_oci_reader_opened(void *data, ngx_oci_blob_t *blob)
 }
 
 
+/* has the registry shown that it has what another one's callers stored? */
+
+static void
+ngx_oci_reader_proved(void *data, ngx_int_t rc, off_t bytes)
+{
+    ngx_oci_reader_t *rd = data;
+
+    ngx_connection_t  *c;
+
+    c = rd->r->connection;
+    rd->refs++;
+
+    ngx_http_set_log_request(c->log, rd->r);
+
+    rd->ctx->upstream_bytes += bytes;
+
+    if (rc == NGX_OK && !rd->blob->stale
+        && rd->blob->generation == rd->blob->entry->generation)
+    {
+        ngx_oci_send_start(rd);
+
+    } else {
+        ngx_oci_reader_pass(rd);
+    }
+
+    ngx_oci_reader_run(rd, c);
+}
+
+
 void
 ngx_oci_reader_pass(ngx_oci_reader_t *rd)
 {
@@ -486,6 +519,10 @@ ngx_oci_reader_pass(ngx_oci_reader_t *rd)
     }
 
     r->read_event_handler = ngx_http_block_reading;
+
+    /* what is stored is not what is sent */
+
+    rd->ctx->verify_status = NGX_OCI_VERIFY_NONE;
 
     ngx_oci_core.pass(r);
 }

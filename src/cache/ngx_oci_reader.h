@@ -14,6 +14,7 @@
 
 #include "ngx_oci_blob.h"
 #include "ngx_oci_probe.h"
+#include "ngx_oci_prove.h"
 #include "ngx_oci_ranges.h"
 
 
@@ -44,6 +45,7 @@ typedef struct {
     off_t                       size;       /* -1: unknown */
 
     ngx_oci_probe_waiter_t      probe;
+    ngx_oci_prove_waiter_t      prove;
     ngx_oci_opener_t            opener;
     ngx_oci_waiter_t            waiter;
     ngx_oci_want_t             *want;       /* NULL: nothing is missing */
@@ -67,6 +69,8 @@ typedef struct {
     unsigned                    member:1;
     unsigned                    stale:1;    /* the registry is out of reach */
     unsigned                    opening:1;
+    unsigned                    asked:1;    /* the registry, for a proof */
+    unsigned                    proven:1;   /* it gave one, then or before */
     unsigned                    header_sent:1;
     unsigned                    text_sent:1;
     unsigned                    flushed:1;  /* the header, before any body */

@@ -18,7 +18,7 @@
 
 static ngx_int_t ngx_oci_send_prepare(ngx_oci_reader_t *rd);
 static ngx_int_t ngx_oci_send_want(ngx_oci_reader_t *rd);
-static ngx_uint_t ngx_oci_send_foreign(ngx_oci_reader_t *rd);
+static ngx_int_t ngx_oci_send_claim(ngx_oci_reader_t *rd);
 static ngx_int_t ngx_oci_send_strict(ngx_oci_reader_t *rd);
 static void ngx_oci_send_strict_timer(ngx_http_request_t *r);
 static void ngx_oci_send_unavailable(ngx_oci_reader_t *rd,
@@ -185,10 +185,9 @@ ngx_oci_send_want(ngx_oci_reader_t *rd)
         return NGX_OK;
     }
 
-    /* another registry's bytes are its word until they are verified */
-
-    if (ngx_oci_send_foreign(rd)) {
-        return NGX_DECLINED;
+    rc = ngx_oci_send_claim(rd);
+    if (rc != NGX_OK) {
+        return rc;
     }
 
     missing = 0;
@@ -246,12 +245,38 @@ ngx_oci_send_want(ngx_oci_reader_t *rd)
 }
 
 
-static ngx_uint_t
-ngx_oci_send_foreign(ngx_oci_reader_t *rd)
+/*
+ * Another registry's bytes are its word until they are verified, and then for
+ * who has them too.  NGX_OK; NGX_AGAIN: the registry is asked to show that;
+ * NGX_DECLINED: not from here.
+ */
+
+static ngx_int_t
+ngx_oci_send_claim(ngx_oci_reader_t *rd)
 {
-    return ngx_oci_index_claim(rd->cache, rd->blob->entry,
-                               ngx_oci_index_origin(rd->ctx->registry))
-           != NGX_OK;
+    uint32_t   origin;
+    ngx_int_t  rc;
+
+    origin = ngx_oci_index_origin(rd->ctx->registry);
+
+    rc = ngx_oci_index_claim(rd->cache, rd->blob->entry, origin);
+
+    if (rc != NGX_AGAIN) {
+        rd->proven = (rc == NGX_OK && rd->blob->entry->origin != origin);
+        return rc;
+    }
+
+    /* out of reach it can't show anything; and it is asked only once */
+
+    if (rd->stale || rd->asked
+        || ngx_oci_prove(rd->blob, rd->ctx, &rd->prove) != NGX_OK)
+    {
+        return NGX_DECLINED;
+    }
+
+    rd->asked = 1;
+
+    return NGX_AGAIN;
 }
 
 
@@ -514,6 +539,7 @@ static ngx_int_t
 ngx_oci_send_piece(ngx_oci_reader_t *rd)
 {
     uint64_t          limit, end;
+    ngx_int_t         rc;
     ngx_oci_blob_t   *blob;
     ngx_oci_part_t   *part;
 
@@ -547,9 +573,13 @@ ngx_oci_send_piece(ngx_oci_reader_t *rd)
         return NGX_ABORT;
     }
 
-    /* a slice that did not survive may come from another registry now */
+    /* a slice that did not survive may come from another registry now; a
+       proof may have made room for others' meanwhile */
 
-    if (ngx_oci_send_foreign(rd)) {
+    rc = ngx_oci_index_claim(rd->cache, blob->entry,
+                             ngx_oci_index_origin(rd->ctx->registry));
+
+    if (rc == NGX_DECLINED || (rc == NGX_AGAIN && !rd->proven)) {
         ngx_oci_reader_cut(rd, "the blob is another registry's");
         return NGX_ABORT;
     }

@@ -8,7 +8,7 @@
 #include <sys/statvfs.h>
 
 
-#define NGX_OCI_STORE_VERSION    2
+#define NGX_OCI_STORE_VERSION    3
 #define NGX_OCI_STORE_TRIES      3
 #define NGX_OCI_STORE_INIT_WAIT  1000     /* ms, for another's creation */
 #define NGX_OCI_STORE_CRC_BUF    (256 * 1024)
@@ -320,6 +320,7 @@ ngx_oci_store_load(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
         || ngx_memcmp(h->digest, digest->bytes, digest->size) != 0
         || h->slice != cache->slice
         || h->hash_len > NGX_OCI_STORE_HASH_MAX
+        || h->proven.n > NGX_OCI_STORE_PROVEN
         || h->size == 0 || h->size > (uint64_t) NGX_MAX_OFF_T_VALUE)
     {
         return NGX_DECLINED;
@@ -573,6 +574,66 @@ ngx_oci_store_unverify(int map)
     h.hash_len = 0;
 
     return ngx_oci_store_header(map, &h);
+}
+
+
+ngx_int_t
+ngx_oci_store_prove(int map, uint32_t origin)
+{
+    ssize_t                 n;
+    ngx_oci_store_header_t  h;
+
+    n = pread(map, &h, sizeof(ngx_oci_store_header_t), 0);
+
+    if (n != sizeof(ngx_oci_store_header_t)
+        || h.proven.n > NGX_OCI_STORE_PROVEN)
+    {
+        if (n != -1) {
+            ngx_set_errno(EIO);
+        }
+
+        return NGX_ERROR;
+    }
+
+    if (ngx_oci_proven_has(&h.proven, origin)) {
+        return NGX_OK;
+    }
+
+    ngx_oci_proven_add(&h.proven, origin);
+
+    return ngx_oci_store_header(map, &h);
+}
+
+
+ngx_uint_t
+ngx_oci_proven_has(ngx_oci_proven_t *proven, uint32_t origin)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < proven->n; i++) {
+        if (proven->origins[i] == origin) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+void
+ngx_oci_proven_add(ngx_oci_proven_t *proven, uint32_t origin)
+{
+    if (ngx_oci_proven_has(proven, origin)) {
+        return;
+    }
+
+    if (proven->n == NGX_OCI_STORE_PROVEN) {
+        proven->n--;
+        ngx_memmove(proven->origins, proven->origins + 1,
+                    proven->n * sizeof(proven->origins[0]));
+    }
+
+    proven->origins[proven->n++] = origin;
 }
 
 

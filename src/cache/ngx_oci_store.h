@@ -18,10 +18,20 @@
 #define NGX_OCI_STORE_RECORDS     4096    /* offset of the records, bytes */
 
 #define NGX_OCI_STORE_VERIFIED    0x01
+#define NGX_OCI_STORE_PROVEN      8
 
 #define NGX_OCI_SLICE_ABSENT      0
 #define NGX_OCI_SLICE_PRESENT     1       /* written under header's boot id */
 #define NGX_OCI_SLICE_UNCHECKED   2       /* under an earlier one */
+
+
+/* the registries, other than the origin, that have shown that they have the
+   blob: crc32 of their names, the oldest proof first */
+
+typedef struct {
+    uint32_t                        n;
+    uint32_t                        origins[NGX_OCI_STORE_PROVEN];
+} ngx_oci_proven_t;
 
 
 /* the sidecar's header, in the host's byte order */
@@ -43,6 +53,7 @@ typedef struct {
     uint64_t                        hashed;     /* bytes in hash_state */
     uint32_t                        hash_len;
     u_char                          hash_state[NGX_OCI_STORE_HASH_MAX];
+    ngx_oci_proven_t                proven;
 } ngx_oci_store_header_t;
 
 
@@ -91,6 +102,14 @@ ngx_int_t ngx_oci_store_record(int map, size_t n, uint32_t crc,
 
 /* writes the header; the lock must be held */
 ngx_int_t ngx_oci_store_header(int map, ngx_oci_store_header_t *header);
+
+/* adds a registry to those that have the blob; the lock must be held.  NGX_OK,
+   or NGX_ERROR with errno */
+ngx_int_t ngx_oci_store_prove(int map, uint32_t origin);
+
+ngx_uint_t ngx_oci_proven_has(ngx_oci_proven_t *proven, uint32_t origin);
+/* the oldest goes where there is no room */
+void ngx_oci_proven_add(ngx_oci_proven_t *proven, uint32_t origin);
 
 /* takes the verified mark off the header; the lock must be held */
 ngx_int_t ngx_oci_store_unverify(int map);
