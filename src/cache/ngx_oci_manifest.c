@@ -700,7 +700,8 @@ ngx_oci_manifest_from_disk(ngx_oci_manifest_t *mf, ngx_int_t rc)
             ngx_oci_manifest_send(mf);
 
         } else if (rc == NGX_BUSY
-                   || mf->ctx->cache_status == NGX_OCI_CACHE_STALE) {
+                   || mf->ctx->cache_status == NGX_OCI_CACHE_STALE)
+        {
             ngx_oci_manifest_pass(mf);
 
         } else {
