@@ -117,6 +117,7 @@ typedef struct {
     ngx_oci_digest_t    digest;     /* the tag's target, or the member */
     off_t               size;       /* of the object, bytes; -1: unknown */
     time_t              checked;    /* when the upstream last confirmed it */
+    u_char              sent;       /* of a manifest: and sent its body */
     u_char              media_type_len;
     u_char              media_type[127];
 } ngx_oci_ref_t;
@@ -134,7 +135,8 @@ ngx_int_t ngx_oci_refs_lookup(ngx_oci_cache_t *cache,
     ngx_oci_ref_t *ref, void (*handler)(void *data, ngx_int_t rc),
     void *data);
 
-/* records or replaces it; the file follows in a thread, failures are logged */
+/* records or replaces it; the file follows in a thread, failures are logged.
+   ref->sent is set if it was known to be so in memory */
 void ngx_oci_refs_store(ngx_oci_cache_t *cache, ngx_oci_registry_t *registry,
     ngx_str_t *repository, ngx_str_t *reference, ngx_oci_ref_t *ref,
     ngx_log_t *log);

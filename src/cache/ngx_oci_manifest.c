@@ -27,6 +27,7 @@ static void ngx_oci_manifest_confirmed(ngx_oci_manifest_t *mf,
     ngx_oci_resolve_result_t *result);
 static ngx_uint_t ngx_oci_manifest_stale(ngx_oci_manifest_t *mf,
     ngx_uint_t status, ngx_uint_t timedout);
+static ngx_uint_t ngx_oci_manifest_sent(ngx_oci_manifest_t *mf);
 static void ngx_oci_manifest_serve(ngx_oci_manifest_t *mf);
 static void ngx_oci_manifest_from_disk(ngx_oci_manifest_t *mf, ngx_int_t rc);
 static void ngx_oci_manifest_get(ngx_oci_manifest_t *mf);
@@ -606,16 +607,19 @@ ngx_oci_manifest_remember(ngx_oci_manifest_t *mf, off_t size)
     ref.digest = mf->digest;
     ref.size = size;
     ref.checked = ngx_time();
+    ref.sent = mf->fetched || ngx_oci_manifest_sent(mf);
     ref.media_type_len = (u_char) mf->type.len;
     ngx_memcpy(ref.media_type, mf->type.data, mf->type.len);
-
-    ngx_oci_refs_store(mf->cache, ctx->registry, &ctx->repository,
-                       &ctx->route.reference, &ref, ngx_cycle->log);
 
     if (mf->tag) {
         ngx_oci_refs_store(mf->cache, ctx->registry, &ctx->repository,
                            &mf->digest_text, &ref, ngx_cycle->log);
     }
+
+    ngx_oci_refs_store(mf->cache, ctx->registry, &ctx->repository,
+                       &ctx->route.reference, &ref, ngx_cycle->log);
+
+    mf->sent = ref.sent;
 }
 
 
@@ -664,6 +668,17 @@ ngx_oci_manifest_use_stale(ngx_oci_manifest_t *mf, ngx_uint_t status,
 }
 
 
+/* bodies are stored by digest for all registries: has this one sent it? */
+
+static ngx_uint_t
+ngx_oci_manifest_sent(ngx_oci_manifest_t *mf)
+{
+    return mf->sent
+           || (mf->known && mf->ref.sent
+               && ngx_oci_digest_equal(&mf->ref.digest, &mf->digest));
+}
+
+
 /* digest and type are known: the body from disk, or from the registry */
 
 static void
@@ -671,6 +686,11 @@ ngx_oci_manifest_serve(ngx_oci_manifest_t *mf)
 {
     if (ngx_oci_manifest_text(mf) != NGX_OK) {
         ngx_oci_manifest_pass(mf);
+        return;
+    }
+
+    if (!ngx_oci_manifest_sent(mf)) {
+        ngx_oci_manifest_get(mf);
         return;
     }
 

@@ -81,6 +81,7 @@ typedef struct {
     unsigned                    tag:1;
     unsigned                    known:1;    /* ref is filled */
     unsigned                    fetched:1;  /* body came from upstream */
+    unsigned                    sent:1;     /* or did so before */
     unsigned                    page:1;     /* GET's header is no manifest's */
     unsigned                    other:1;    /* it names another digest */
 } ngx_oci_manifest_t;

@@ -322,6 +322,7 @@ ngx_oci_refs_put_ref(ngx_oci_cache_t *cache, u_char *key, ngx_oci_ref_t *ref,
     }
 
     node->alg = (u_char) ref->digest.alg;
+    node->sent = ref->sent;
     node->size = ref->size;
     node->checked = ref->checked;
     node->stored = stored;
@@ -362,6 +363,7 @@ ngx_oci_refs_get(ngx_oci_refs_node_t *node, ngx_oci_ref_t *ref)
     ngx_memcpy(ref->digest.bytes, node->digest, ref->digest.size);
     ref->size = node->size;
     ref->checked = node->checked;
+    ref->sent = node->sent;
     ref->media_type_len = node->media_type_len;
     ngx_memcpy(ref->media_type, node->media_type, node->media_type_len);
 }
@@ -372,6 +374,7 @@ ngx_oci_refs_equal(ngx_oci_refs_node_t *node, ngx_oci_ref_t *ref)
 {
     return node->alg == ref->digest.alg
            && node->size == ref->size
+           && node->sent == ref->sent
            && node->media_type_len == ref->media_type_len
            && ngx_memcmp(node->digest, ref->digest.bytes, ref->digest.size)
               == 0
@@ -459,6 +462,13 @@ ngx_oci_refs_store(ngx_oci_cache_t *cache, ngx_oci_registry_t *registry,
     ngx_oci_refs_lock(cache);
 
     node = ngx_oci_refs_find(cache, key);
+
+    if (node && node->type == NGX_OCI_REFS_REF && node->sent
+        && node->alg == ref->digest.alg
+        && ngx_memcmp(node->digest, ref->digest.bytes, ref->digest.size) == 0)
+    {
+        ref->sent = 1;
+    }
 
     if (node && node->type == NGX_OCI_REFS_REF
         && ngx_oci_refs_equal(node, ref)

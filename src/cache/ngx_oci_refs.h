@@ -14,7 +14,7 @@
 #include "ngx_oci_index.h"
 
 
-#define NGX_OCI_REFS_VERSION    1
+#define NGX_OCI_REFS_VERSION    2
 #define NGX_OCI_REFS_KEY        32              /* bytes */
 #define NGX_OCI_REFS_NAME       (NGX_OCI_REFS_KEY * 2 + 1)
 #define NGX_OCI_REFS_TMP        (NGX_OCI_REFS_NAME + 2 * NGX_INT64_LEN       \
@@ -61,6 +61,7 @@ typedef struct {
     uint32_t                  room;         /* bytes it takes */
     u_char                    type;         /* ..._type_e */
     u_char                    alg;
+    u_char                    sent;
     u_char                    media_type_len;
     time_t                    stored;       /* mtime of the file, about */
     int64_t                   size;

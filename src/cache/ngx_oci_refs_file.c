@@ -15,7 +15,7 @@ typedef struct {
     uint32_t                  crc;          /* of all with crc 0 */
     u_char                    key[NGX_OCI_REFS_KEY];
     uint32_t                  alg;
-    uint32_t                  reserved;
+    uint32_t                  sent;
     u_char                    digest[NGX_OCI_DIGEST_BYTES];
     int64_t                   size;
     int64_t                   checked;      /* s since the epoch */
@@ -444,6 +444,7 @@ ngx_oci_refs_encode(ngx_oci_refs_record_t *record, u_char *key,
     ngx_memcpy(record->digest, ref->digest.bytes, ref->digest.size);
     record->size = ref->size;
     record->checked = ref->checked;
+    record->sent = ref->sent;
     record->media_type_len = ref->media_type_len;
     ngx_memcpy(record->media_type, ref->media_type, ref->media_type_len);
 
@@ -473,6 +474,7 @@ ngx_oci_refs_decode(ngx_oci_refs_record_t *record, u_char *key,
     ngx_memcpy(ref->digest.bytes, record->digest, ref->digest.size);
     ref->size = (off_t) record->size;
     ref->checked = (time_t) ngx_min(record->checked, (int64_t) ngx_time());
+    ref->sent = (record->sent != 0);
     ref->media_type_len = record->media_type_len;
     ngx_memcpy(ref->media_type, record->media_type, ref->media_type_len);
 
