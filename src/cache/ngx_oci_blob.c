@@ -106,6 +106,17 @@ ngx_oci_blob_open(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 
     blob = ngx_oci_blob_find(cache, digest);
 
+    if (blob && blob->ready && blob->refs == 0
+        && size >= 0 && blob->size != (uint64_t) size
+        && !blob->entry->verified)
+    {
+        /* kept open for nobody: it must not keep another size away */
+
+        ngx_queue_remove(&blob->idle);
+        ngx_oci_blob_close(blob);
+        blob = NULL;
+    }
+
     if (blob && blob->ready) {
 
         if (blob->refs++ == 0) {
@@ -150,6 +161,21 @@ ngx_oci_blob_open(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     ngx_queue_insert_tail(&blob->openers, &opener->queue);
 
     return NGX_AGAIN;
+}
+
+
+void
+ngx_oci_blob_forget_size(ngx_oci_blob_t *blob, ngx_oci_registry_t *registry,
+    ngx_str_t *repository)
+{
+    u_char     text[NGX_OCI_DIGEST_LEN];
+    ngx_str_t  reference;
+
+    reference.data = text;
+    reference.len = ngx_oci_digest_print(text, &blob->digest) - text;
+
+    ngx_oci_refs_remove(blob->cache, registry, repository, &reference,
+                        ngx_cycle->log);
 }
 
 

@@ -79,6 +79,10 @@ ngx_int_t ngx_oci_blob_open(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest, off_t size, uint32_t origin,
     ngx_oci_opener_t *opener, ngx_oci_blob_t **blob);
 void ngx_oci_blob_unref(ngx_oci_blob_t *blob);
+/* what is known of the blob in a repository has another size than the bytes:
+   the registry is asked the next time */
+void ngx_oci_blob_forget_size(ngx_oci_blob_t *blob,
+    ngx_oci_registry_t *registry, ngx_str_t *repository);
 
 /* puts a waiter into the blob's queue; woken once, in the event loop */
 void ngx_oci_blob_wait(ngx_oci_blob_t *blob, ngx_oci_waiter_t *waiter);

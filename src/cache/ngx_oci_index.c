@@ -9,12 +9,16 @@
 
 #define NGX_OCI_INDEX_LOOK   64     /* slices looked at by one readable() */
 #define NGX_OCI_INDEX_SAY    60     /* s between equal log lines */
+#define NGX_OCI_INDEX_SHARE  4      /* a blob's map may take a fourth of the
+                                       zone */
 
 
 static ngx_oci_entry_t *ngx_oci_index_find(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest);
 static ngx_oci_entry_t *ngx_oci_index_new(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest, uint64_t size);
+static ngx_oci_entry_t *ngx_oci_index_replace(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry, ngx_oci_digest_t *digest, uint64_t size);
 static void ngx_oci_index_delete(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry);
 static ngx_int_t ngx_oci_index_uniq(ngx_oci_store_t *st, uint64_t *uniq);
@@ -203,12 +207,16 @@ ngx_oci_index_acquire(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
         /* nobody has the files open: what the disk says counts, they may
            have been removed or made anew meanwhile */
 
-        if (entry->size != st->header.size) {
-            ngx_oci_index_delete(cache, entry);
-            entry = NULL;
+        if (entry->size == st->header.size) {
+            entry->loaded = 0;
 
         } else {
-            entry->loaded = 0;
+            entry = ngx_oci_index_replace(cache, entry, digest,
+                                          st->header.size);
+            if (entry == NULL) {
+                ngx_oci_index_unlock(cache);
+                return NULL;
+            }
         }
 
     } else if (entry && st && entry->loaded
@@ -313,6 +321,55 @@ ngx_oci_index_new(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     cache->index->count++;
 
     return entry;
+}
+
+
+/* of another size: the map is a new one; who failed to fill it is kept */
+
+static ngx_oci_entry_t *
+ngx_oci_index_replace(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    ngx_oci_digest_t *digest, uint64_t size)
+{
+    time_t    backoff;
+    uint32_t  generation, failed, mismatches, origin;
+
+    generation = entry->generation;
+    failed = entry->failed;
+    mismatches = entry->mismatches;
+    origin = entry->backoff_origin;
+    backoff = entry->backoff;
+
+    ngx_oci_index_delete(cache, entry);
+
+    entry = ngx_oci_index_new(cache, digest, size);
+
+    if (entry) {
+        entry->generation = generation + 1;
+        entry->failed = failed;
+        entry->mismatches = mismatches;
+        entry->backoff_origin = origin;
+        entry->backoff = backoff;
+    }
+
+    return entry;
+}
+
+
+ngx_uint_t
+ngx_oci_index_fits(ngx_oci_cache_t *cache, uint64_t size)
+{
+    uint64_t  slices;
+
+    if (size == 0) {
+        return 1;
+    }
+
+    /* (two bits a slice) */
+
+    slices = (size - 1) / cache->slice + 1;
+
+    return slices <= NGX_OCI_STORE_SLICES
+           && slices / 4 <= cache->zone->shm.size / NGX_OCI_INDEX_SHARE;
 }
 
 
@@ -675,6 +732,24 @@ ngx_oci_index_evicted(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     } else if (entry) {
         entry->evicting = 0;
         ngx_oci_index_touch(cache, entry);
+    }
+
+    ngx_oci_index_unlock(cache);
+}
+
+
+void
+ngx_oci_index_emptied(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
+{
+    ngx_oci_entry_t  *entry;
+
+    ngx_oci_index_lock(cache);
+
+    entry = ngx_oci_index_find(cache, digest);
+
+    if (entry && entry->evicting) {
+        ngx_oci_index_clear(cache, entry);
+        entry->evicting = 0;
     }
 
     ngx_oci_index_unlock(cache);

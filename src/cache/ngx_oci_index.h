@@ -139,6 +139,8 @@ ngx_int_t ngx_oci_index_admit(ngx_oci_cache_t *cache,
 off_t ngx_oci_index_size(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     uint32_t origin, ngx_uint_t *verified);
 
+/* can a blob of this size be cached at all?  A registry may say anything */
+ngx_uint_t ngx_oci_index_fits(ngx_oci_cache_t *cache, uint64_t size);
 /* writing failed: new fills are refused for a while (s) */
 void ngx_oci_index_bypass(ngx_oci_cache_t *cache, time_t time);
 
@@ -290,6 +292,9 @@ ngx_int_t ngx_oci_index_evict(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest);
 void ngx_oci_index_evicted(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     ngx_uint_t gone);
+/* the same after unlinking to make the files anew: the entry and what it
+   remembers of mismatches stays */
+void ngx_oci_index_emptied(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest);
 
 /* makes an entry that is not loaded, for the loader */
 void ngx_oci_index_note(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,

@@ -696,13 +696,8 @@ ngx_oci_index_set_verified(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
 
 
 void
-ngx_oci_index_reset(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
-    time_t backoff)
+ngx_oci_index_clear(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
 {
-    uint64_t  waiters;
-
-    ngx_oci_index_lock(cache);
-
     entry->generation++;
     entry->verified = 0;
     entry->proven.n = 0;
@@ -714,6 +709,18 @@ ngx_oci_index_reset(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
     cache->index->bytes -= entry->bytes;
     entry->bytes = 0;
+}
+
+
+void
+ngx_oci_index_reset(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    time_t backoff)
+{
+    uint64_t  waiters;
+
+    ngx_oci_index_lock(cache);
+
+    ngx_oci_index_clear(cache, entry);
 
     if (backoff) {
         entry->mismatches++;

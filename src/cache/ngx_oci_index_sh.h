@@ -35,6 +35,9 @@ void ngx_oci_index_unlock(ngx_oci_cache_t *cache);
 /* the runs of an owner that is gone, under the mutex */
 void ngx_oci_index_runs_end(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
 
+/* under the mutex: nothing is stored of it any more */
+void ngx_oci_index_clear(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
+
 /* zeroed memory, under the mutex; forgets entries that nobody uses for it */
 void *ngx_oci_index_alloc(ngx_oci_cache_t *cache, size_t size);
 

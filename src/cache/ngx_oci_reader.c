@@ -14,6 +14,7 @@ static void ngx_oci_reader_probed(void *data,
 static ngx_uint_t ngx_oci_reader_stale(ngx_oci_reader_t *rd,
     ngx_oci_probe_result_t *result);
 static void ngx_oci_reader_open(ngx_oci_reader_t *rd);
+static void ngx_oci_reader_other_size(ngx_oci_reader_t *rd);
 static ngx_uint_t ngx_oci_reader_admit(ngx_oci_reader_t *rd);
 static void ngx_oci_reader_opened(void *data, ngx_oci_blob_t *blob);
 static void ngx_oci_reader_proved(void *data, ngx_int_t rc, off_t bytes);
@@ -399,11 +400,25 @@ ngx_oci_reader_open(ngx_oci_reader_t *rd)
     /* a registry that says another size speaks of other bytes */
 
     if (blob->size != (uint64_t) rd->size) {
-        ngx_oci_reader_pass(rd);
+        ngx_oci_reader_other_size(rd);
         return;
     }
 
     ngx_oci_send_start(rd);
+}
+
+
+static void
+ngx_oci_reader_other_size(ngx_oci_reader_t *rd)
+{
+    /* what is verified has the right one: it is not believed once more */
+
+    if (rd->blob->entry->verified) {
+        ngx_oci_blob_forget_size(rd->blob, rd->ctx->registry,
+                                 &rd->ctx->repository);
+    }
+
+    ngx_oci_reader_pass(rd);
 }
 
 
@@ -421,6 +436,14 @@ ngx_oci_reader_admit(ngx_oci_reader_t *rd)
         ngx_log_error(NGX_LOG_WARN, rd->r->connection->log, 0,
                       "a blob of %O bytes exceeds max_size of oci cache "
                       "zone \"%V\", it is passed through", rd->size,
+                      &cache->zone->shm.name);
+        return 0;
+    }
+
+    if (!ngx_oci_index_fits(cache, rd->size)) {
+        ngx_log_error(NGX_LOG_WARN, rd->r->connection->log, 0,
+                      "a blob of %O bytes is too large for oci cache zone "
+                      "\"%V\", it is passed through", rd->size,
                       &cache->zone->shm.name);
         return 0;
     }
@@ -456,12 +479,15 @@ ngx_oci_reader_opened(void *data, ngx_oci_blob_t *blob)
 
     ngx_http_set_log_request(c->log, rd->r);
 
-    if (blob == NULL || blob->size != (uint64_t) rd->size) {
-        rd->blob = blob;
+    rd->blob = blob;
+
+    if (blob == NULL) {
         ngx_oci_reader_pass(rd);
 
+    } else if (blob->size != (uint64_t) rd->size) {
+        ngx_oci_reader_other_size(rd);
+
     } else {
-        rd->blob = blob;
         ngx_oci_send_start(rd);
     }
 

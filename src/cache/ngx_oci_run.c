@@ -194,6 +194,12 @@ ngx_oci_run_header(ngx_oci_exchange_t *ex)
                           ex->in.range_start, ex->in.range_end - 1,
                           ex->in.range_total, run->pos, run->end - 1,
                           fill->blob->size, &ex->uri);
+
+            if (ex->in.range_total != (off_t) fill->blob->size) {
+                ngx_oci_blob_forget_size(fill->blob, ex->registry,
+                                         &ex->repository);
+            }
+
             return NGX_ERROR;
         }
 
@@ -213,6 +219,7 @@ ngx_oci_run_header(ngx_oci_exchange_t *ex)
         ngx_log_error(NGX_LOG_ERR, ex->log, 0,
                       "upstream sent %O bytes, not %uL, \"%V\"",
                       ex->in.content_length, fill->blob->size, &ex->uri);
+        ngx_oci_blob_forget_size(fill->blob, ex->registry, &ex->repository);
         return NGX_ERROR;
     }
 

@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_oci_store.h"
+#include "ngx_oci_index.h"
 #include <sys/statvfs.h>
 
 
@@ -23,6 +23,9 @@ static ngx_int_t ngx_oci_store_open_files(ngx_oci_cache_t *cache,
     ngx_log_t *log);
 static ngx_int_t ngx_oci_store_load(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest, ngx_oci_store_t *st, ngx_log_t *log);
+static ngx_int_t ngx_oci_store_resize(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest, off_t size, ngx_oci_store_t *st,
+    ngx_log_t *log);
 static ngx_int_t ngx_oci_store_create(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest, off_t size, uint32_t origin,
     ngx_oci_store_t *st, ngx_log_t *log);
@@ -189,22 +192,18 @@ ngx_oci_store_open(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
         rc = ngx_oci_store_load(cache, digest, st, log);
 
         if (rc == NGX_OK && size >= 0 && (off_t) st->header.size != size) {
-            ngx_log_error(NGX_LOG_ERR, log, 0,
-                          "a blob in \"%V\" has size %uL, the registry says "
-                          "%O", &cache->path->name, st->header.size, size);
-            rc = NGX_ERROR;
+            rc = ngx_oci_store_resize(cache, digest, size, st, log);
+
+        } else if (rc == NGX_DECLINED && size >= 0) {
+            rc = ngx_oci_store_create(cache, digest, size, origin, st, log);
         }
 
-        if (rc == NGX_DECLINED && size >= 0) {
-            rc = ngx_oci_store_create(cache, digest, size, origin, st, log);
+        if (rc == NGX_DONE) {
 
-            if (rc == NGX_DONE) {
+            /* unusable files went: new ones are made */
 
-                /* unusable files went: new ones are made */
-
-                ngx_oci_store_close(st);
-                continue;
-            }
+            ngx_oci_store_close(st);
+            continue;
         }
 
         if (rc != NGX_OK) {
@@ -321,7 +320,8 @@ ngx_oci_store_load(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
         || h->slice != cache->slice
         || h->hash_len > NGX_OCI_STORE_HASH_MAX
         || h->proven.n > NGX_OCI_STORE_PROVEN
-        || h->size == 0 || h->size > (uint64_t) NGX_MAX_OFF_T_VALUE)
+        || h->size == 0 || h->size > (uint64_t) NGX_MAX_OFF_T_VALUE
+        || (h->size - 1) / h->slice >= NGX_OCI_STORE_SLICES)
     {
         return NGX_DECLINED;
     }
@@ -357,7 +357,58 @@ ngx_oci_store_load(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 }
 
 
-/* NGX_DONE: the files were unusable and are unlinked */
+/*
+ * The files have another size than the one that is asked for.  As long as
+ * they are not verified that is only what some registry said: nobody uses
+ * them, they go, NGX_DONE.  Else this one is refused: NGX_ERROR.
+ */
+
+static ngx_int_t
+ngx_oci_store_resize(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    off_t size, ngx_oci_store_t *st, ngx_log_t *log)
+{
+    ngx_int_t  rc;
+
+    if (!(st->header.flags & NGX_OCI_STORE_VERIFIED)) {
+
+        rc = ngx_oci_store_lock(cache, digest, st->map);
+
+        if (rc == NGX_DECLINED) {
+            return NGX_DONE;
+        }
+
+        if (rc == NGX_OK) {
+            rc = ngx_oci_store_load(cache, digest, st, log);
+
+            if (rc != NGX_ERROR
+                && !(st->header.flags & NGX_OCI_STORE_VERIFIED)
+                && ngx_oci_index_evict(cache, digest) != NGX_BUSY)
+            {
+                ngx_log_error(NGX_LOG_NOTICE, log, 0,
+                              "removed what was stored of a blob in \"%V\" "
+                              "with size %uL, the registry says %O",
+                              &cache->path->name, st->header.size, size);
+
+                ngx_oci_store_unlink(cache, digest, log);
+                ngx_oci_index_emptied(cache, digest);
+                ngx_oci_store_unlock(st->map);
+
+                return NGX_DONE;
+            }
+
+            ngx_oci_store_unlock(st->map);
+        }
+    }
+
+    ngx_log_error(NGX_LOG_ERR, log, 0,
+                  "a blob in \"%V\" has size %uL, the registry says %O",
+                  &cache->path->name, st->header.size, size);
+
+    return NGX_ERROR;
+}
+
+
+/* NGX_DONE: the files were unusable and are unlinked, or others are there */
 
 static ngx_int_t
 ngx_oci_store_create(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
@@ -395,7 +446,7 @@ ngx_oci_store_create(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 
         if (rc != NGX_DECLINED) {
             return (rc == NGX_OK && (off_t) st->header.size != size)
-                   ? NGX_ERROR : rc;
+                   ? NGX_DONE : rc;
         }
     }
 
@@ -403,7 +454,7 @@ ngx_oci_store_create(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 
     if (rc == NGX_OK) {
         ngx_oci_store_unlock(st->map);
-        return ((off_t) st->header.size == size) ? NGX_OK : NGX_ERROR;
+        return ((off_t) st->header.size == size) ? NGX_OK : NGX_DONE;
     }
 
     /* never written over: somebody may still read from them */
