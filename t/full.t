@@ -65,4 +65,24 @@ ok(@said >= 1 && @said <= 8, 'it is said, and not again and again')
     or diag(scalar @said);
 ok($t->status()->{counters}{disk_errors} > 0, 'and counted');
 
+# with no room even for a sidecar, no files stay
+
+SKIP: {
+    my $cache = "/proc/$t->{pids}{nginx}/root$d/cache";
+    skip 'no way to the file system', 3 if !-d $cache;
+
+    sleep 11;       # how long fills are refused after a failure
+
+    open my $f, '>', "$cache/junk" or die "junk: $!";
+    while (syswrite $f, 'x' x 65536) { }
+    while (syswrite $f, 'x' x 512) { }
+
+    $r = $t->get("/v2/m/a/blobs/$fits");
+    ok(!$r->{cut} && $r->{body} eq $small, 'no room for files: right');
+    like($t->read_file('error.log'), qr/creating a blob of/, 'it is said');
+    my $hex = substr $fits, 7;
+    is_deeply([glob "$cache/blobs/sha256/" . substr($hex, 0, 2) . "/$hex*"],
+        [], 'no files are left');
+}
+
 $t->done();

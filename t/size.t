@@ -19,7 +19,7 @@ my $d = $t->{dir};
 my $size = 3 * 1024 * 1024 + 11;
 
 my @names = qw/ two once broken fewer reload restart used keeps probe huge
-                eib /;
+                eib efbig /;
 my (%blob, %digest, %by);
 
 for (@names) {
@@ -59,7 +59,9 @@ my $good = $t->upstream(sub {
     return $t->reply_blob($c, $q, $by{$hex});
 });
 
-$t->conf(cache_args => 'slice=256k', http => <<EOC, location => <<EOL);
+sub conf {
+    my ($slice) = @_;
+    $t->conf(cache_args => "slice=$slice", http => <<EOC, location => <<EOL);
 oci_registry liar { url http://127.0.0.1:$liar; }
 oci_registry good { url http://127.0.0.1:$good; }
 map \$uri \$registry { ~^/v2/(?<r>liar|good)/ \$r; default good; }
@@ -67,6 +69,9 @@ EOC
 location /v2/ { oci_pass \$registry; oci_cache models;
                oci_fill_abandoned stop after=1s; }
 EOL
+}
+
+conf('256k');
 $t->start();
 
 sub pull {
@@ -197,8 +202,8 @@ like($r->{h}{'cache-status'} // 'none', qr/hit/, 'verified: a hit for it too');
 
 # sizes that no disk and no zone has room for
 
-for ([huge => 40 * 2 ** 40], [eib => '4611686018427387904']) {
-    my ($name, $claim) = @$_;
+sub refused {
+    my ($name, $claim) = @_;
     lie($claim);
     my $at = length $t->read_file('error.log');
     $r = pull('liar', $name);
@@ -211,6 +216,25 @@ for ([huge => 40 * 2 ** 40], [eib => '4611686018427387904']) {
     truth();
     sleep 0.1;
     cached('good', $name, $name);
+}
+
+for ([huge => 40 * 2 ** 40], [eib => '4611686018427387904']) {
+    refused(@$_);
+}
+
+# and one that the file system has no room for in one file
+
+my $claim = 40 * 2 ** 40;
+
+SKIP: {
+    open my $f, '>', "$d/try";
+    skip 'files may be of any size here', 10 if truncate $f, $claim;
+
+    $t->stop();
+    conf('8m');
+    $t->start();
+    refused('efbig', $claim);
+    like($t->read_file('error.log'), qr/File too large/, 'efbig: said');
 }
 
 $t->done();

@@ -61,6 +61,18 @@ typedef struct {
     ngx_msec_t                      manager_sleep;
     ngx_msec_t                      manager_threshold;
 
+    /* the manager's own: its walk for files without an entry */
+
+    ngx_uint_t                      walk;       /* the next directory */
+    unsigned                        walking:1;
+    unsigned                        walk_all:1; /* not only while there is too
+                                                   much */
+    uint32_t                        walk_forgets;   /* when it began */
+    uint64_t                        walk_left;  /* bytes that it left */
+    uint64_t                        walk_kept;  /* the last one, for there was
+                                                   room */
+    time_t                          walked;
+
     char                            boot_id[40];    /* of the kernel */
 } ngx_oci_cache_t;
 

@@ -16,7 +16,7 @@
 static ngx_oci_entry_t *ngx_oci_index_find(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest);
 static ngx_oci_entry_t *ngx_oci_index_new(ngx_oci_cache_t *cache,
-    ngx_oci_digest_t *digest, uint64_t size);
+    ngx_oci_digest_t *digest, uint64_t size, ngx_uint_t forget);
 static ngx_oci_entry_t *ngx_oci_index_replace(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, ngx_oci_digest_t *digest, uint64_t size);
 static void ngx_oci_index_delete(ngx_oci_cache_t *cache,
@@ -24,6 +24,7 @@ static void ngx_oci_index_delete(ngx_oci_cache_t *cache,
 static ngx_int_t ngx_oci_index_uniq(ngx_oci_store_t *st, uint64_t *uniq);
 static void ngx_oci_index_touch(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry);
+static void ngx_oci_index_recall(ngx_oci_cache_t *cache, uint64_t bytes);
 static void ngx_oci_index_load(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, ngx_oci_store_t *st, uint64_t *uniq);
 static uint64_t ngx_oci_index_end(ngx_oci_cache_t *cache,
@@ -178,6 +179,7 @@ ngx_oci_index_acquire(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 {
     uint64_t          uniq[2];
     ngx_int_t         slot;
+    ngx_uint_t        found;
     ngx_oci_entry_t  *entry;
 
     slot = ngx_oci_doorbell_slot(cache);
@@ -214,6 +216,7 @@ ngx_oci_index_acquire(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
             entry = ngx_oci_index_replace(cache, entry, digest,
                                           st->header.size);
             if (entry == NULL) {
+                cache->index->forgets++;
                 ngx_oci_index_unlock(cache);
                 return NULL;
             }
@@ -228,13 +231,25 @@ ngx_oci_index_acquire(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
         return NULL;
     }
 
+    found = 0;
+
     if (entry == NULL && st) {
-        entry = ngx_oci_index_new(cache, digest, st->header.size);
+        entry = ngx_oci_index_new(cache, digest, st->header.size,
+                                  NGX_OCI_INDEX_FORGET);
+        found = 1;
+
+        if (entry == NULL) {
+            cache->index->forgets++;
+        }
     }
 
     if (entry) {
         if (!entry->loaded && st) {
             ngx_oci_index_load(cache, entry, st, uniq);
+        }
+
+        if (found) {
+            ngx_oci_index_recall(cache, entry->bytes);
         }
 
         entry->users |= (uint64_t) 1 << slot;
@@ -278,13 +293,13 @@ ngx_oci_index_touch(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
 
 static ngx_oci_entry_t *
 ngx_oci_index_new(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
-    uint64_t size)
+    uint64_t size, ngx_uint_t forget)
 {
     size_t            len;
     u_char           *map;
     ngx_oci_entry_t  *entry;
 
-    entry = ngx_oci_index_alloc(cache, sizeof(ngx_oci_entry_t));
+    entry = ngx_oci_index_alloc(cache, sizeof(ngx_oci_entry_t), forget);
     if (entry == NULL) {
         return NULL;
     }
@@ -295,7 +310,7 @@ ngx_oci_index_new(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     len = 2 * ngx_oci_index_half(entry);
 
     if (len > NGX_OCI_INDEX_INLINE) {
-        map = ngx_oci_index_alloc(cache, len);
+        map = ngx_oci_index_alloc(cache, len, forget);
         if (map == NULL) {
             ngx_slab_free_locked(cache->shpool, entry);
             return NULL;
@@ -341,7 +356,7 @@ ngx_oci_index_replace(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
     ngx_oci_index_delete(cache, entry);
 
-    entry = ngx_oci_index_new(cache, digest, size);
+    entry = ngx_oci_index_new(cache, digest, size, NGX_OCI_INDEX_FORGET);
 
     if (entry) {
         entry->generation = generation + 1;
@@ -374,10 +389,10 @@ ngx_oci_index_fits(ngx_oci_cache_t *cache, uint64_t size)
 
 
 /* zeroed memory; forgets entries that nobody uses to get it.  Their files
-   stay and are found again on disk */
+   stay, are counted all together, and are found again on disk */
 
 void *
-ngx_oci_index_alloc(ngx_oci_cache_t *cache, size_t size)
+ngx_oci_index_alloc(ngx_oci_cache_t *cache, size_t size, ngx_uint_t forget)
 {
     void             *p;
     ngx_uint_t        tries;
@@ -387,7 +402,7 @@ ngx_oci_index_alloc(ngx_oci_cache_t *cache, size_t size)
     for (tries = 0; /* void */; tries++) {
 
         p = ngx_slab_calloc_locked(cache->shpool, size);
-        if (p || tries == 32) {
+        if (p || tries == forget) {
             return p;
         }
 
@@ -405,6 +420,9 @@ ngx_oci_index_alloc(ngx_oci_cache_t *cache, size_t size)
         if (q == ngx_queue_sentinel(&cache->index->queue)) {
             return NULL;
         }
+
+        cache->index->forgotten += entry->bytes;
+        cache->index->forgets++;
 
         ngx_oci_index_delete(cache, entry);
     }
@@ -756,42 +774,105 @@ ngx_oci_index_emptied(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
 }
 
 
-void
+ngx_int_t
 ngx_oci_index_note(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
-    uint64_t size, uint64_t bytes, time_t accessed, ngx_uint_t verified)
+    uint64_t size, uint64_t bytes, time_t accessed, ngx_uint_t verified,
+    ngx_uint_t found)
 {
     ngx_queue_t      *q;
     ngx_oci_entry_t  *entry, *e;
 
     ngx_oci_index_lock(cache);
 
-    if (ngx_oci_index_find(cache, digest) == NULL) {
+    if (ngx_oci_index_find(cache, digest)) {
+        ngx_oci_index_unlock(cache);
+        return NGX_OK;
+    }
 
-        entry = ngx_oci_index_new(cache, digest, size);
+    entry = ngx_oci_index_new(cache, digest, size,
+                              found ? 0 : NGX_OCI_INDEX_FORGET);
+    if (entry == NULL) {
 
-        if (entry) {
-            entry->bytes = bytes;
-            cache->index->bytes += bytes;
-            entry->verified = verified;
-            entry->accessed = accessed;
-
-            /* the LRU is ordered by time of use */
-
-            ngx_queue_remove(&entry->queue);
-
-            for (q = ngx_queue_last(&cache->index->queue);
-                 q != ngx_queue_sentinel(&cache->index->queue);
-                 q = ngx_queue_prev(q))
-            {
-                e = ngx_queue_data(q, ngx_oci_entry_t, queue);
-
-                if (e->accessed >= accessed) {
-                    break;
-                }
-            }
-
-            ngx_queue_insert_after(q, &entry->queue);
+        if (!found) {
+            cache->index->forgotten += bytes;
+            cache->index->forgets++;
         }
+
+        ngx_oci_index_unlock(cache);
+        return NGX_DECLINED;
+    }
+
+    if (found) {
+        ngx_oci_index_recall(cache, bytes);
+    }
+
+    entry->bytes = bytes;
+    cache->index->bytes += bytes;
+    entry->verified = verified;
+    entry->accessed = accessed;
+
+    /* the LRU is ordered by time of use */
+
+    ngx_queue_remove(&entry->queue);
+
+    for (q = ngx_queue_last(&cache->index->queue);
+         q != ngx_queue_sentinel(&cache->index->queue);
+         q = ngx_queue_prev(q))
+    {
+        e = ngx_queue_data(q, ngx_oci_entry_t, queue);
+
+        if (e->accessed >= accessed) {
+            break;
+        }
+    }
+
+    ngx_queue_insert_after(q, &entry->queue);
+
+    ngx_oci_index_unlock(cache);
+
+    return NGX_OK;
+}
+
+
+ngx_uint_t
+ngx_oci_index_known(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
+{
+    ngx_uint_t  known;
+
+    ngx_oci_index_lock(cache);
+    known = ngx_oci_index_find(cache, digest) ? 1 : 0;
+    ngx_oci_index_unlock(cache);
+
+    return known;
+}
+
+
+/* of what is forgotten, bytes have an entry again, or are gone */
+
+static void
+ngx_oci_index_recall(ngx_oci_cache_t *cache, uint64_t bytes)
+{
+    cache->index->forgotten -= ngx_min(bytes, cache->index->forgotten);
+}
+
+
+void
+ngx_oci_index_found(ngx_oci_cache_t *cache, uint64_t bytes)
+{
+    ngx_oci_index_lock(cache);
+    ngx_oci_index_recall(cache, bytes);
+    ngx_oci_index_unlock(cache);
+}
+
+
+void
+ngx_oci_index_counted(ngx_oci_cache_t *cache, uint32_t forgets,
+    uint64_t bytes)
+{
+    ngx_oci_index_lock(cache);
+
+    if (cache->index->forgets == forgets) {
+        cache->index->forgotten = bytes;
     }
 
     ngx_oci_index_unlock(cache);
@@ -803,7 +884,7 @@ ngx_oci_index_totals(ngx_oci_cache_t *cache, uint64_t *bytes,
     uint64_t *blobs, uint64_t *fills)
 {
     ngx_oci_index_lock(cache);
-    *bytes = cache->index->bytes;
+    *bytes = cache->index->bytes + cache->index->forgotten;
     *blobs = cache->index->count;
     *fills = cache->index->fills;
     ngx_oci_index_unlock(cache);

@@ -111,6 +111,11 @@ struct ngx_oci_index_sh_s {
     ngx_rbtree_node_t         sentinel;
     ngx_queue_t               queue;        /* LRU, most recent first */
     uint64_t                  bytes;        /* on disk, all entries */
+    uint64_t                  forgotten;    /* bytes on disk of entries that
+                                               went for want of memory; about,
+                                               the manager finds out */
+    uint32_t                  forgets;      /* raised when files were left
+                                               without an entry */
     uint64_t                  count;
     uint64_t                  fills;        /* entries with an owner */
     time_t                    bypass;       /* no new fills before: the disk
@@ -148,7 +153,8 @@ void ngx_oci_index_bypass(ngx_oci_cache_t *cache, time_t time);
    relied on?  Logged now and then */
 ngx_uint_t ngx_oci_index_broken(ngx_oci_cache_t *cache);
 
-/* bytes on disk, entries, those that are being filled, all together */
+/* bytes on disk (also of what has no entry), entries, those that are being
+   filled, all together */
 void ngx_oci_index_totals(ngx_oci_cache_t *cache, uint64_t *bytes,
     uint64_t *blobs, uint64_t *fills);
 
@@ -296,9 +302,23 @@ void ngx_oci_index_evicted(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
    remembers of mismatches stays */
 void ngx_oci_index_emptied(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest);
 
-/* makes an entry that is not loaded, for the loader */
-void ngx_oci_index_note(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
-    uint64_t size, uint64_t bytes, time_t accessed, ngx_uint_t verified);
+/*
+ * Makes an entry that is not loaded, for the loader.  found: for the manager,
+ * which found files without one: no other entry is forgotten for it.  NGX_OK;
+ * NGX_DECLINED: no room.
+ */
+ngx_int_t ngx_oci_index_note(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest, uint64_t size, uint64_t bytes, time_t accessed,
+    ngx_uint_t verified, ngx_uint_t found);
+ngx_uint_t ngx_oci_index_known(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest);
+
+/* bytes of files without an entry are gone */
+void ngx_oci_index_found(ngx_oci_cache_t *cache, uint64_t bytes);
+/* all files were looked at: so many bytes have no entry, unless something was
+   forgotten meanwhile */
+void ngx_oci_index_counted(ngx_oci_cache_t *cache, uint32_t forgets,
+    uint64_t bytes);
 
 
 /* ngx_oci_doorbell.c */

@@ -28,7 +28,8 @@ ngx_oci_index_want(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
     ngx_oci_index_lock(cache);
 
-    want = ngx_oci_index_alloc(cache, sizeof(ngx_oci_want_t));
+    want = ngx_oci_index_alloc(cache, sizeof(ngx_oci_want_t),
+                               NGX_OCI_INDEX_FORGET);
 
     if (want) {
         want->entry = entry;

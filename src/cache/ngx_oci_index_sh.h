@@ -38,8 +38,12 @@ void ngx_oci_index_runs_end(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
 /* under the mutex: nothing is stored of it any more */
 void ngx_oci_index_clear(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
 
-/* zeroed memory, under the mutex; forgets entries that nobody uses for it */
-void *ngx_oci_index_alloc(ngx_oci_cache_t *cache, size_t size);
+/* zeroed memory, under the mutex; for it, forgets up to so many entries that
+   nobody uses */
+void *ngx_oci_index_alloc(ngx_oci_cache_t *cache, size_t size,
+    ngx_uint_t forget);
+
+#define NGX_OCI_INDEX_FORGET      32
 
 
 #endif /* _NGX_OCI_INDEX_SH_H_INCLUDED_ */

@@ -15,6 +15,9 @@
 #define NGX_OCI_MANAGER_FAILURES  16        /* entries of one round */
 #define NGX_OCI_MANAGER_WARN      60        /* s between equal warnings */
 
+#define NGX_OCI_MANAGER_WALK      3600      /* s between walks */
+#define NGX_OCI_MANAGER_DIRS      256       /* of an algorithm */
+
 #define NGX_OCI_LOADER_FILES      100       /* looked at without a pause */
 #define NGX_OCI_LOADER_SLEEP      50        /* ms */
 #define NGX_OCI_LOADER_ORPHAN     3600      /* s */
@@ -24,10 +27,16 @@ typedef struct {
     ngx_oci_cache_t  *cache;
     ngx_uint_t        alg;
     ngx_uint_t        files;
+    off_t            *free;     /* NULL: it is the loader, not the manager */
 } ngx_oci_loader_t;
 
 
 static ngx_uint_t ngx_oci_manager_over(ngx_oci_cache_t *cache, off_t free);
+static ngx_uint_t ngx_oci_manager_walks(ngx_oci_cache_t *cache,
+    ngx_uint_t over);
+static void ngx_oci_manager_walk(ngx_oci_cache_t *cache, off_t *free);
+static void ngx_oci_manager_unknown(ngx_oci_loader_t *ld,
+    ngx_oci_digest_t *digest, uint64_t bytes, time_t used);
 static void ngx_oci_manager_warn(ngx_oci_cache_t *cache);
 static ngx_int_t ngx_oci_manager_drop(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest, ngx_uint_t create);
@@ -76,6 +85,21 @@ ngx_oci_manager(void *data)
 
         now = ngx_time();
         over = ngx_oci_manager_over(cache, free);
+
+        /* what has no entry was used before all that has one */
+
+        if (ngx_oci_manager_walks(cache, over)) {
+            ngx_oci_manager_walk(cache, &free);
+
+            ngx_time_update();
+
+            if (ngx_current_msec - started >= cache->manager_threshold) {
+                next = cache->manager_sleep;
+                break;
+            }
+
+            continue;
+        }
 
         if (ngx_oci_index_oldest(cache, &digest, &bytes, &accessed)
             != NGX_OK)
@@ -150,13 +174,139 @@ ngx_oci_manager_over(ngx_oci_cache_t *cache, off_t free)
 {
     uint64_t  bytes;
 
-    bytes = __atomic_load_n(&cache->index->bytes, __ATOMIC_RELAXED);
+    bytes = __atomic_load_n(&cache->index->bytes, __ATOMIC_RELAXED)
+            + __atomic_load_n(&cache->index->forgotten, __ATOMIC_RELAXED);
 
     if (bytes > (uint64_t) cache->max_size) {
         return 1;
     }
 
     return free != -1 && free < cache->min_free;
+}
+
+
+/*
+ * Is a walk for files without an entry to go on, or to begin?  When there is
+ * too much, once for all that was forgotten by then, so that entries' turn
+ * comes too; else now and then.
+ */
+
+static ngx_uint_t
+ngx_oci_manager_walks(ngx_oci_cache_t *cache, ngx_uint_t over)
+{
+    uint32_t  forgets;
+
+    if (cache->walking && (over || cache->walk_all)) {
+        return 1;
+    }
+
+    forgets = __atomic_load_n(&cache->index->forgets, __ATOMIC_RELAXED);
+
+    if (ngx_time() - cache->walked >= NGX_OCI_MANAGER_WALK) {
+
+        cache->walked = ngx_time();
+
+        if (cache->walk_forgets == forgets && cache->walk_kept == 0) {
+            return 0;
+        }
+
+        cache->walk_all = 1;
+
+        if (cache->walking) {
+            return 1;
+        }
+
+    } else if (cache->walking || !over
+               || (cache->walk_forgets == forgets && cache->walk_kept == 0))
+    {
+        return 0;
+    }
+
+    cache->walking = 1;
+    cache->walk = 0;
+    cache->walk_forgets = forgets;
+    cache->walk_left = 0;
+    cache->walk_kept = 0;
+
+    return 1;
+}
+
+
+/* one directory */
+
+static void
+ngx_oci_manager_walk(ngx_oci_cache_t *cache, off_t *free)
+{
+    int               fd;
+    char              sub[3];
+    ngx_oci_loader_t  ld;
+
+    ngx_memzero(&ld, sizeof(ngx_oci_loader_t));
+
+    ld.cache = cache;
+    ld.free = free;
+    ld.alg = NGX_OCI_SHA256 + cache->walk / NGX_OCI_MANAGER_DIRS;
+
+    (void) ngx_sprintf((u_char *) sub, "%02xi%Z",
+                       (ngx_int_t) (cache->walk % NGX_OCI_MANAGER_DIRS));
+
+    fd = openat(cache->algs[ld.alg], sub,
+                O_RDONLY|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC);
+
+    if (fd != -1) {
+        ngx_oci_loader_sub(&ld, sub, fd);
+    }
+
+    if (ld.alg < NGX_OCI_SHA512
+        || cache->walk % NGX_OCI_MANAGER_DIRS < NGX_OCI_MANAGER_DIRS - 1)
+    {
+        cache->walk++;
+        return;
+    }
+
+    cache->walking = 0;
+    cache->walk_all = 0;
+
+    ngx_oci_index_counted(cache, cache->walk_forgets, cache->walk_left);
+
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ngx_cycle->log, 0,
+                   "oci cache walked, left %uL bytes, kept %uL",
+                   cache->walk_left, cache->walk_kept);
+}
+
+
+/* files without an entry, and without room for one */
+
+static void
+ngx_oci_manager_unknown(ngx_oci_loader_t *ld, ngx_oci_digest_t *digest,
+    uint64_t bytes, time_t used)
+{
+    time_t            now;
+    ngx_oci_cache_t  *cache;
+
+    cache = ld->cache;
+    now = ngx_time();
+
+    if (!ngx_oci_manager_over(cache, *ld->free)
+        && now - used < cache->inactive
+        && (bytes || now - used < NGX_OCI_LOADER_ORPHAN))
+    {
+        cache->walk_left += bytes;
+        cache->walk_kept += bytes;
+        return;
+    }
+
+    if (ngx_oci_manager_drop(cache, digest, 0) != NGX_OK) {
+        cache->walk_left += bytes;
+        return;
+    }
+
+    ngx_oci_index_found(cache, bytes);
+    ngx_oci_stat_add(NGX_OCI_STAT_EVICTED_BYTES, bytes);
+
+    if (*ld->free != -1) {
+        *ld->free += bytes;
+    }
 }
 
 
@@ -175,7 +325,9 @@ ngx_oci_manager_warn(ngx_oci_cache_t *cache)
                   "oci cache \"%V\" is over its limits, but nothing can be "
                   "removed: max_size is %O, %uL bytes are stored, min_free "
                   "is %O, %L bytes are free", &cache->path->name,
-                  cache->max_size, cache->index->bytes, cache->min_free,
+                  cache->max_size,
+                  cache->index->bytes + cache->index->forgotten,
+                  cache->min_free,
                   cache->index->free);
 }
 
@@ -286,8 +438,9 @@ ngx_oci_loader(void *data)
 {
     ngx_oci_loader_t  ld;
 
+    ngx_memzero(&ld, sizeof(ngx_oci_loader_t));
+
     ld.cache = data;
-    ld.files = 0;
 
     for (ld.alg = NGX_OCI_SHA256; ld.alg <= NGX_OCI_SHA512; ld.alg++) {
         ngx_oci_loader_alg(&ld);
@@ -372,9 +525,16 @@ ngx_oci_loader_sub(ngx_oci_loader_t *ld, const char *sub, int fd)
             break;
         }
 
-        if (ngx_oci_loader_digest(ld, sub, de->d_name, &digest) == NGX_OK) {
+        if (ngx_oci_loader_digest(ld, sub, de->d_name, &digest) != NGX_OK) {
+            continue;
+        }
+
+        if (ld->free == NULL) {
             ngx_oci_loader_file(ld, fd, de->d_name, &digest);
             ngx_oci_loader_pause(ld);
+
+        } else if (!ngx_oci_index_known(ld->cache, &digest)) {
+            ngx_oci_loader_file(ld, fd, de->d_name, &digest);
         }
     }
 
@@ -462,12 +622,18 @@ ngx_oci_loader_note(ngx_oci_loader_t *ld, ngx_oci_digest_t *digest,
         }
     }
 
-    ngx_oci_index_note(ld->cache, digest, st.header.size,
-                       ngx_min(bytes, st.header.size),
-                       ngx_min(used, ngx_time()),
-                       st.header.flags & NGX_OCI_STORE_VERIFIED ? 1 : 0);
+    bytes = ngx_min(bytes, st.header.size);
+
+    rc = ngx_oci_index_note(ld->cache, digest, st.header.size, bytes,
+                            ngx_min(used, ngx_time()),
+                            st.header.flags & NGX_OCI_STORE_VERIFIED ? 1 : 0,
+                            ld->free != NULL);
 
     ngx_oci_store_close(&st);
+
+    if (rc == NGX_DECLINED && ld->free) {
+        ngx_oci_manager_unknown(ld, digest, bytes, used);
+    }
 }
 
 

@@ -261,6 +261,7 @@ ngx_oci_store_open_files(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
         ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
                       "open() \"%V/blobs/.../%s\" failed",
                       &cache->path->name, name);
+
         ngx_oci_store_close(st);
         return NGX_ERROR;
     }
@@ -415,8 +416,9 @@ ngx_oci_store_create(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     off_t size, uint32_t origin, ngx_oci_store_t *st, ngx_log_t *log)
 {
     off_t                    len;
+    ngx_err_t                err;
     ngx_int_t                rc;
-    ngx_uint_t               waited;
+    ngx_uint_t               waited, level;
     struct stat              sb;
     ngx_oci_store_header_t  *h;
 
@@ -493,9 +495,19 @@ ngx_oci_store_create(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
         || ftruncate(st->map, len) == -1
         || ngx_oci_store_header(st->map, h) != NGX_OK)
     {
-        ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
+        err = ngx_errno;
+
+        /* a registry may say any size */
+
+        level = (err == EFBIG) ? NGX_LOG_ERR : NGX_LOG_CRIT;
+
+        ngx_log_error(level, log, err,
                       "creating a blob of %O bytes in \"%V\" failed",
                       size, &cache->path->name);
+
+        /* empty files would stay for good */
+
+        ngx_oci_store_unlink(cache, digest, log);
         ngx_oci_store_unlock(st->map);
         return NGX_ERROR;
     }
