@@ -786,5 +786,7 @@ ngx_oci_fill_source(ngx_oci_fill_t *fill, ngx_oci_registry_t **registry,
         }
     }
 
+    ngx_explicit_memzero(buf, sizeof(buf));
+
     return NGX_DECLINED;
 }

@@ -123,8 +123,8 @@ ngx_int_t ngx_oci_fill_retry(ngx_oci_fill_t *fill, ngx_oci_run_t *run,
 void ngx_oci_fill_take(ngx_oci_fill_t *fill, ngx_oci_run_buf_t *b);
 /* bytes were written: hash on, perhaps with more exchanges; no run ends */
 void ngx_oci_fill_progress(ngx_oci_fill_t *fill, uint64_t bytes);
-/* where and with what to fetch now, good until the next call; NGX_OK or
-   NGX_DECLINED */
+/* where and with what to fetch now, good until the next call; NGX_OK: the
+   caller wipes authorization; or NGX_DECLINED */
 ngx_int_t ngx_oci_fill_source(ngx_oci_fill_t *fill,
     ngx_oci_registry_t **registry, ngx_str_t *repository,
     ngx_str_t *authorization);

@@ -438,9 +438,7 @@ ngx_oci_index_delete(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
     cache->index->bytes -= entry->bytes;
     cache->index->count--;
 
-    if (entry->source) {
-        ngx_slab_free_locked(cache->shpool, entry->source);
-    }
+    ngx_oci_index_source_free(cache, entry);
 
     if (entry->map != entry->inline_map) {
         ngx_slab_free_locked(cache->shpool, entry->map);
@@ -508,6 +506,11 @@ ngx_oci_index_release(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
 
     ngx_oci_index_lock(cache);
     entry->users &= ~((uint64_t) 1 << slot);
+
+    if (ngx_oci_index_idle(entry)) {
+        ngx_oci_index_source_free(cache, entry);
+    }
+
     ngx_oci_index_touch(cache, entry);
     ngx_oci_index_unlock(cache);
 }
@@ -661,6 +664,10 @@ ngx_oci_index_sweep(ngx_oci_cache_t *cache, ngx_int_t slot)
 
         entry->users &= ~bit;
         entry->waiters &= ~bit;
+
+        if (ngx_oci_index_unneeded(entry)) {
+            ngx_oci_index_source_free(cache, entry);
+        }
     }
 
     ngx_oci_index_unlock(cache);

@@ -223,7 +223,8 @@ ngx_uint_t ngx_oci_index_complete(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry);
 
 /* remembers the newest source; failures are harmless.  Another registry's is
-   refused until the blob is verified */
+   refused until the blob is verified.  It is wiped when the blob is, and when
+   nobody wants or fetches anything: then a want comes first */
 void ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     ngx_oci_registry_t *registry, ngx_str_t *repository,
     ngx_str_t *authorization);

@@ -38,6 +38,9 @@ ngx_oci_index_want(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
         want->all = all;
         want->slot = ngx_oci_doorbell_slot(cache);
         ngx_queue_insert_tail(&entry->wants, &want->queue);
+
+    } else if (ngx_oci_index_unneeded(entry)) {
+        ngx_oci_index_source_free(cache, entry);
     }
 
     ngx_oci_index_unlock(cache);
@@ -59,9 +62,19 @@ ngx_oci_index_want_move(ngx_oci_cache_t *cache, ngx_oci_want_t *want,
 void
 ngx_oci_index_unwant(ngx_oci_cache_t *cache, ngx_oci_want_t *want)
 {
+    ngx_oci_entry_t  *entry;
+
     ngx_oci_index_lock(cache);
+
+    entry = want->entry;
+
     ngx_queue_remove(&want->queue);
     ngx_slab_free_locked(cache->shpool, want);
+
+    if (ngx_oci_index_unneeded(entry)) {
+        ngx_oci_index_source_free(cache, entry);
+    }
+
     ngx_oci_index_unlock(cache);
 }
 
@@ -91,10 +104,7 @@ ngx_oci_index_claim(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     {
         entry->origin = origin;
 
-        if (entry->source) {
-            ngx_slab_free_locked(cache->shpool, entry->source);
-            entry->source = NULL;
-        }
+        ngx_oci_index_source_free(cache, entry);
 
         rc = NGX_OK;
     }
@@ -186,14 +196,30 @@ ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
         ngx_memcpy(src->data + repository->len, authorization->data,
                    authorization->len);
 
-        if (entry->source) {
-            ngx_slab_free_locked(cache->shpool, entry->source);
-        }
+        ngx_oci_index_source_free(cache, entry);
 
         entry->source = src;
     }
 
     ngx_oci_index_unlock(cache);
+}
+
+
+void
+ngx_oci_index_source_free(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
+{
+    ngx_oci_source_t  *src;
+
+    src = entry->source;
+
+    if (src) {
+        entry->source = NULL;
+
+        ngx_explicit_memzero(src, offsetof(ngx_oci_source_t, data)
+                                  + src->repository_len
+                                  + src->authorization_len);
+        ngx_slab_free_locked(cache->shpool, src);
+    }
 }
 
 
@@ -217,8 +243,7 @@ ngx_oci_index_source_drop(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
         && ngx_memcmp(src->data + repository->len, authorization->data,
                       authorization->len) == 0)
     {
-        ngx_slab_free_locked(cache->shpool, src);
-        entry->source = NULL;
+        ngx_oci_index_source_free(cache, entry);
 
         waiters = entry->waiters;
         entry->waiters = 0;
@@ -648,6 +673,10 @@ ngx_oci_index_disown(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
         entry->failed++;
     }
 
+    if (ngx_oci_index_unneeded(entry)) {
+        ngx_oci_index_source_free(cache, entry);
+    }
+
     waiters = entry->waiters;
     entry->waiters = 0;
 
@@ -684,6 +713,11 @@ ngx_oci_index_set_verified(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
     ngx_oci_index_lock(cache);
 
     entry->verified = 1;
+
+    /* all of it is there */
+
+    ngx_oci_index_source_free(cache, entry);
+
     entry->mismatches = 0;
     entry->backoff = 0;
 
@@ -722,6 +756,7 @@ ngx_oci_index_reset(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     ngx_oci_index_lock(cache);
 
     ngx_oci_index_clear(cache, entry);
+    ngx_oci_index_source_free(cache, entry);
 
     if (backoff) {
         entry->mismatches++;

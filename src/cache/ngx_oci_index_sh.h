@@ -22,6 +22,11 @@
 #define ngx_oci_index_idle(e)                                                 \
     ((e)->users == 0 && ngx_queue_empty(&(e)->wants))
 
+/* nobody wants anything, and nobody fetches */
+
+#define ngx_oci_index_unneeded(e)                                             \
+    ((e)->owner == -1 && ngx_queue_empty(&(e)->wants))
+
 #define ngx_oci_bit_get(map, n)   ((map)[(n) >> 3] & (1 << ((n) & 7)))
 #define ngx_oci_bit_set(map, n)   (map)[(n) >> 3] |= (u_char) (1 << ((n) & 7))
 #define ngx_oci_bit_clear(map, n)                                             \
@@ -37,6 +42,10 @@ void ngx_oci_index_runs_end(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
 
 /* under the mutex: nothing is stored of it any more */
 void ngx_oci_index_clear(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
+
+/* under the mutex: wipes the source, it has a caller's credentials */
+void ngx_oci_index_source_free(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry);
 
 /* zeroed memory, under the mutex; for it, forgets up to so many entries that
    nobody uses */

@@ -105,6 +105,7 @@ ngx_oci_run_exchange(ngx_oci_run_t *run)
 
     ex = ngx_oci_core.exchange_create(registry, ngx_cycle->log);
     if (ex == NULL) {
+        ngx_explicit_memzero(authorization.data, authorization.len);
         return NGX_ERROR;
     }
 
@@ -113,6 +114,8 @@ ngx_oci_run_exchange(ngx_oci_run_t *run)
     ex->uri.data = ngx_pnalloc(ex->pool, len);
     ex->repository.data = ngx_pstrdup(ex->pool, &repository);
     ex->authorization.data = ngx_pstrdup(ex->pool, &authorization);
+
+    ngx_explicit_memzero(authorization.data, authorization.len);
 
     if (ex->uri.data == NULL || ex->repository.data == NULL
         || (authorization.len && ex->authorization.data == NULL))

@@ -233,6 +233,13 @@ ngx_oci_send_want(ngx_oci_reader_t *rd)
         return NGX_DECLINED;
     }
 
+    /* another's last want may have taken it along; from here on it stays */
+
+    if (entry->source == NULL) {
+        ngx_oci_index_source(rd->cache, entry, rd->ctx->registry,
+                             &rd->ctx->repository, &rd->ctx->authorization);
+    }
+
     rd->kicked = first;
 
     rc = ngx_oci_fill_kick(blob, rd->ocf);

@@ -194,7 +194,8 @@ struct ngx_oci_exchange_s {
     ngx_uint_t                      credentials;    /* ..._credentials_e */
     ngx_oci_credentials_t          *stored;     /* with ..._STORED; NULL:
                                                    anonymous dance */
-    ngx_str_t                       authorization;  /* with ..._CLIENT */
+    ngx_str_t                       authorization;  /* with ..._CLIENT; in
+                                                       pool, wiped with it */
     ngx_str_t                       accept;     /* "": not sent */
     off_t                           range_start;    /* -1: no Range */
     off_t                           range_end;  /* one past the last byte;

@@ -31,6 +31,7 @@ typedef struct {
     ngx_event_t                 event;      /* the end, where no hop is */
     ngx_oci_url_t              *url;        /* of the redirect */
     ngx_str_t                   challenge;
+    ngx_str_t                   value;      /* of stored credentials */
     ngx_uint_t                  next;       /* ..._next_e */
     ngx_uint_t                  redirects;
     ngx_int_t                   rc;
@@ -41,6 +42,8 @@ typedef struct {
 } ngx_oci_exchange_priv_t;
 
 
+static void ngx_oci_exchange_wipe(void *data);
+static void ngx_oci_exchange_forget(ngx_str_t *value);
 static ngx_int_t ngx_oci_exchange_hop(ngx_oci_exchange_t *ex,
     ngx_oci_url_t *url, ngx_str_t *uri);
 static ngx_int_t ngx_oci_exchange_authorization(ngx_oci_exchange_t *ex,
@@ -72,6 +75,7 @@ ngx_oci_exchange_t *
 ngx_oci_exchange_create(ngx_oci_registry_t *registry, ngx_log_t *log)
 {
     ngx_pool_t               *pool;
+    ngx_pool_cleanup_t       *cln;
     ngx_oci_exchange_t       *ex;
     ngx_oci_exchange_priv_t  *priv;
 
@@ -83,10 +87,15 @@ ngx_oci_exchange_create(ngx_oci_registry_t *registry, ngx_log_t *log)
     ex = ngx_pcalloc(pool, sizeof(ngx_oci_exchange_t));
     priv = ngx_pcalloc(pool, sizeof(ngx_oci_exchange_priv_t));
 
-    if (ex == NULL || priv == NULL) {
+    cln = ngx_pool_cleanup_add(pool, 0);
+
+    if (ex == NULL || priv == NULL || cln == NULL) {
         ngx_destroy_pool(pool);
         return NULL;
     }
+
+    cln->handler = ngx_oci_exchange_wipe;
+    cln->data = ex;
 
     ex->pool = pool;
     ex->registry = registry;
@@ -104,6 +113,33 @@ ngx_oci_exchange_create(ngx_oci_registry_t *registry, ngx_log_t *log)
     priv->event.log = log;
 
     return ex;
+}
+
+
+/* credentials do not stay in memory that is freed */
+
+static void
+ngx_oci_exchange_wipe(void *data)
+{
+    ngx_oci_exchange_t *ex = data;
+
+    ngx_oci_exchange_priv_t  *priv;
+
+    priv = ex->priv;
+
+    ngx_oci_exchange_forget(&ex->authorization);
+    ngx_oci_exchange_forget(&priv->value);
+}
+
+
+static void
+ngx_oci_exchange_forget(ngx_str_t *value)
+{
+    if (value->len) {
+        ngx_explicit_memzero(value->data, value->len);
+    }
+
+    ngx_str_null(value);
 }
 
 
@@ -217,25 +253,32 @@ ngx_oci_exchange_hop(ngx_oci_exchange_t *ex, ngx_oci_url_t *url,
 static ngx_int_t
 ngx_oci_exchange_authorization(ngx_oci_exchange_t *ex, ngx_str_t *value)
 {
-    ngx_int_t  rc;
+    ngx_int_t                 rc;
+    ngx_oci_exchange_priv_t  *priv;
 
     if (ex->credentials == NGX_OCI_CREDENTIALS_CLIENT) {
         *value = ex->authorization;
         return NGX_OK;
     }
 
+    priv = ex->priv;
+
+    ngx_oci_exchange_forget(&priv->value);
+
     rc = ngx_oci_auth_lookup(ex->registry, ex->stored, &ex->repository,
-                             "pull", ex->pool, value);
+                             "pull", ex->pool, &priv->value);
 
-    if (rc == NGX_DECLINED) {
-
-        /* the answer will be a challenge, or none is needed */
-
-        ngx_str_null(value);
+    if (rc == NGX_OK) {
+        *value = priv->value;
         return NGX_OK;
     }
 
-    return rc;
+    ngx_str_null(&priv->value);
+    ngx_str_null(value);
+
+    /* declined: the answer will be a challenge, or none is needed */
+
+    return (rc == NGX_DECLINED) ? NGX_OK : rc;
 }
 
 

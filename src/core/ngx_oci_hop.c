@@ -25,6 +25,7 @@
 static ngx_int_t ngx_oci_hop_request(ngx_oci_hop_t *hop);
 static void ngx_oci_hop_connection(ngx_oci_hop_t *hop);
 static ngx_chain_t *ngx_oci_hop_text(ngx_oci_hop_t *hop);
+static void ngx_oci_hop_wipe(void *data);
 static ngx_int_t ngx_oci_hop_upstream(ngx_oci_hop_t *hop);
 static void ngx_oci_hop_resolved(ngx_oci_hop_t *hop, ngx_int_t rc);
 static void ngx_oci_hop_init(ngx_oci_hop_t *hop);
@@ -263,12 +264,13 @@ ngx_oci_hop_connection(ngx_oci_hop_t *hop)
 static ngx_chain_t *
 ngx_oci_hop_text(ngx_oci_hop_t *hop)
 {
-    u_char       *p;
-    size_t        len;
-    ngx_buf_t    *b;
-    ngx_str_t     host, range;
-    ngx_chain_t  *cl;
-    u_char        buf[sizeof("Range: bytes=-" CRLF) + 2 * NGX_OFF_T_LEN];
+    u_char              *p;
+    size_t               len;
+    ngx_buf_t           *b;
+    ngx_str_t            host, range;
+    ngx_chain_t         *cl;
+    ngx_pool_cleanup_t  *cln;
+    u_char               buf[sizeof("Range: bytes=-" CRLF) + 2 * NGX_OFF_T_LEN];
 
     if (hop->url) {
         host = hop->url->authority;
@@ -299,10 +301,14 @@ ngx_oci_hop_text(ngx_oci_hop_t *hop)
 
     b = ngx_create_temp_buf(hop->pool, len);
     cl = ngx_alloc_chain_link(hop->pool);
+    cln = ngx_pool_cleanup_add(hop->pool, 0);
 
-    if (b == NULL || cl == NULL) {
+    if (b == NULL || cl == NULL || cln == NULL) {
         return NULL;
     }
+
+    cln->handler = ngx_oci_hop_wipe;
+    cln->data = b;
 
     p = ngx_sprintf(b->last, "%s %V HTTP/1.1" CRLF "Host: %V" CRLF
                     "User-Agent: nginx-oci/" NGX_OCI_VERSION CRLF
@@ -328,6 +334,17 @@ ngx_oci_hop_text(ngx_oci_hop_t *hop)
     cl->next = NULL;
 
     return cl;
+}
+
+
+/* it may be sent again until the end */
+
+static void
+ngx_oci_hop_wipe(void *data)
+{
+    ngx_buf_t *b = data;
+
+    ngx_explicit_memzero(b->start, b->end - b->start);
 }
 
 
