@@ -39,7 +39,9 @@ $port = $t->upstream(sub {
     my ($c, $q) = @_;
     my ($repo) = $q->{uri} =~ m!^/v2/(.+)/(blobs|manifests|tags)/!;
     my $realm = $q->{h}{host} =~ /foreign/ ? 'http://127.0.0.9:1/token'
+        : $q->{h}{host} =~ /(own\.test.*)/ ? "http://$1/token"
         : "http://127.0.0.1:$service/token";
+    return $answer->($c, $q) if $q->{uri} =~ m!^/token!;
     my $token = $q->{h}{authorization} // '';
     my $ok = $repo ? $token =~ /^Bearer (\S+)\.repository:\Q$repo\E:(\S+)$/
         : $token =~ /^Bearer /;
@@ -70,6 +72,17 @@ oci_registry filled { $r1 fill_credentials file $t->{dir}/robot; }
 oci_registry unlisted {
     url http://127.0.0.1:$port;
     host foreign.test;
+    credentials anonymous;
+}
+oci_registry own {
+    url http://127.0.0.1:$port;
+    host own.test:8080;
+    credentials anonymous;
+}
+oci_registry port { url http://127.0.0.1:$port; credentials anonymous; }
+oci_registry ports {
+    url http://127.0.0.1:$port;
+    realm_allow 127.0.0.1;
     credentials anonymous;
 }
 map \$arg_r \$registry { ~. \$arg_r; default client; }
@@ -116,6 +129,20 @@ unlike($r->{body}, qr/secret|wrong/, 'that tells nothing');
 $r = $t->get('/v2/public/manifests/v1?r=unlisted');
 ok($r->{status} >= 400, 'a realm that is not allowed') or diag("$r->{status} $r->{body}");
 like($t->read_file('error.log'), qr/realm_allow/, 'is said');
+
+# its own host is not enough, the port counts too
+
+my $at = length $t->read_file('error.log');
+my $asked = $t->requests(0);
+$r = $t->get('/v2/public/manifests/v1?r=port');
+ok($r->{status} >= 400, 'a realm on another port of the registry\'s host');
+is(scalar($t->requests(0)), $asked, 'is not called');
+like(substr($t->read_file('error.log'), $at),
+    qr/without "realm_allow 127\.0\.0\.1:$service"/, 'is said');
+$r = $t->get('/v2/public/manifests/v1?r=ports');
+is($r->{body}, $manifest, 'realm_allow of a host: any port of it');
+$r = $t->get('/v2/public/manifests/v1?r=own');
+is($r->{body}, $manifest, 'the registry\'s own port');
 
 # the client's own
 

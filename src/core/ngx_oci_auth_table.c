@@ -398,10 +398,10 @@ ngx_oci_auth_parse(ngx_oci_registry_t *registry, ngx_str_t *challenge,
         && !ngx_oci_auth_host_allowed(registry->realm_allow, &url))
     {
         ngx_log_error(level, log, 0,
-                      "token service \"%V\" is not the registry's own host, "
-                      "it is not used without \"realm_allow %V\" in "
-                      "oci_registry \"%V\"", &url.authority, &url.authority,
-                      &registry->name);
+                      "token service \"%V\" is not on the registry's own "
+                      "host and port, it is not used without \"realm_allow "
+                      "%V\" in oci_registry \"%V\"", &url.authority,
+                      &url.authority, &registry->name);
         return NGX_DECLINED;
     }
 
@@ -444,7 +444,11 @@ ngx_oci_auth_own_origin(ngx_oci_registry_t *registry, ngx_oci_url_t *url)
 }
 
 
-/* origin: scheme and port have to be the registry's, too */
+/*
+ * Is it the registry's own host, at the registry's port or the scheme's
+ * default one?  Whatever else listens there may be anybody's.  origin: scheme
+ * and port have to be the registry's.
+ */
 
 static ngx_uint_t
 ngx_oci_auth_own(ngx_oci_registry_t *registry, ngx_oci_url_t *url,
@@ -480,9 +484,13 @@ ngx_oci_auth_own(ngx_oci_registry_t *registry, ngx_oci_url_t *url,
             continue;
         }
 
-        if (!origin
-            || (own.scheme.len == url->scheme.len && own.port == url->port))
+        if (own.port == url->port
+            && (!origin || own.scheme.len == url->scheme.len))
         {
+            return 1;
+        }
+
+        if (!origin && url->port == ((url->scheme.len == 5) ? 443 : 80)) {
             return 1;
         }
     }
