@@ -20,6 +20,10 @@ my $blob = $t->random_blob($size);
 my $digest = $t->digest($blob);
 my $heal = "$t->{dir}/heal";
 
+# what a terminal, or whoever reads a log, takes for something else
+
+my $junk = qq{\e]0;x\a\e[31m\b\x7f\x9b\xff"\\} . 'a' x 3000;
+
 # the object store of redirects
 
 my $store = $t->upstream(sub {
@@ -92,6 +96,12 @@ my $port = $t->upstream(sub {
         return $t->reply_blob($c, $q, $bytes,
             { 'Content-Encoding' => 'gzip' });
     }
+    if ($mode =~ /^esc(.*)/) {
+        my %name = (length => 'Content-Length', coding => 'Content-Encoding',
+            transfer => 'Transfer-Encoding');
+        return $t->reply_blob($c, $q, $bytes, { 'Content-Length' => undef,
+            $name{$1} => "5$junk" });
+    }
     if ($mode eq 'garbage') {
         print $c "\x16\x03\x01 what is this\r\n\r\n";
         return 0;
@@ -160,6 +170,21 @@ for my $mode (qw/ wrong total gzip garbage html loop /) {
         || $mode =~ /gzip|html/, "$mode: no wrong bytes") or diag($r->{status});
     ok(!($r->{status} == 200 && !$r->{cut} && $r->{body} ne $blob),
         "$mode: nothing wrong completes") or diag(length $r->{body});
+    fresh();
+}
+
+# nothing of it is in the log as it came
+
+for my $mode (qw/ esclength esccoding esctransfer /) {
+    my $at = length $t->read_file('error.log');
+    pull($mode);
+    my $log = substr $t->read_file('error.log'), $at;
+    my @lines = grep { /upstream sent .*\[31m/ } split /\n/, $log;
+    ok(scalar @lines, "$mode: is said");
+    ok(!grep({ /[^\x20-\x7e]/ } @lines), "$mode: without odd bytes");
+    like($lines[0] // '', qr/"5\\x1B\]0;x\\x07\\x1B\[31m\\x08\\x7F\\x9B\\xFF\\x22\\x5Ca+\.\.\."/,
+        "$mode: but escaped");
+    cmp_ok(length($lines[0] // ''), '<', 700, "$mode: and cut");
     fresh();
 }
 

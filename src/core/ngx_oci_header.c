@@ -728,3 +728,39 @@ ngx_oci_url_host(u_char *p, size_t len)
 
     return (numbers == 4 && labels == 4) ? NGX_OK : NGX_ERROR;
 }
+
+
+void
+ngx_oci_log_text(ngx_str_t *text, u_char *buf, ngx_str_t *value)
+{
+    u_char         c, *p, *last;
+    size_t         i;
+
+    static u_char  hex[] = "0123456789ABCDEF";
+
+    p = buf;
+    last = buf + NGX_OCI_LOG_TEXT - 3;
+
+    for (i = 0; i < value->len; i++) {
+        c = value->data[i];
+
+        if (last - p < 4) {
+            memcpy(p, "...", 3);
+            p += 3;
+            break;
+        }
+
+        if (c < 0x20 || c >= 0x7f || c == '"' || c == '\\') {
+            *p++ = '\\';
+            *p++ = 'x';
+            *p++ = hex[c >> 4];
+            *p++ = hex[c & 0xf];
+
+        } else {
+            *p++ = c;
+        }
+    }
+
+    text->data = buf;
+    text->len = p - buf;
+}

@@ -96,6 +96,16 @@ ngx_int_t ngx_oci_url_parse(ngx_str_t *value, ngx_oci_url_t *url);
 
 
 /*
+ * What another said, for a log line: bytes that are not printable ASCII,
+ * quotes and backslashes become "\xXX", as in nginx's own logs, and what is
+ * longer ends in "...".  text points into buf[NGX_OCI_LOG_TEXT].
+ */
+#define NGX_OCI_LOG_TEXT  256       /* bytes */
+
+void ngx_oci_log_text(ngx_str_t *text, u_char *buf, ngx_str_t *value);
+
+
+/*
  * CRC32C (Castagnoli, RFC 3720 appendix B.4) of data, continued from crc
  * (0 to begin).  Uses the processor's instruction where it has one.
  */

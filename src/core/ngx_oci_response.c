@@ -215,7 +215,9 @@ static ngx_int_t
 ngx_oci_response_framing(ngx_oci_hop_t *hop, ngx_str_t *name,
     ngx_str_t *value)
 {
-    off_t  n;
+    off_t      n;
+    u_char     buf[NGX_OCI_LOG_TEXT];
+    ngx_str_t  text;
 
 #define ngx_oci_is(s)                                                         \
     (name->len == sizeof(s) - 1                                               \
@@ -228,9 +230,10 @@ ngx_oci_response_framing(ngx_oci_hop_t *hop, ngx_str_t *name,
         if (n == NGX_ERROR
             || (hop->length_seen && n != hop->in.content_length))
         {
+            ngx_oci_log_text(&text, buf, value);
             ngx_log_error(NGX_LOG_ERR, hop->log, 0,
                           "upstream sent invalid Content-Length \"%V\"",
-                          value);
+                          &text);
             return NGX_HTTP_UPSTREAM_INVALID_HEADER;
         }
 
@@ -245,9 +248,10 @@ ngx_oci_response_framing(ngx_oci_hop_t *hop, ngx_str_t *name,
         if (value->len != 7
             || ngx_strncasecmp(value->data, (u_char *) "chunked", 7) != 0)
         {
+            ngx_oci_log_text(&text, buf, value);
             ngx_log_error(NGX_LOG_ERR, hop->log, 0,
                           "upstream sent unknown Transfer-Encoding \"%V\"",
-                          value);
+                          &text);
             return NGX_HTTP_UPSTREAM_INVALID_HEADER;
         }
 
@@ -290,6 +294,8 @@ ngx_oci_response_framing(ngx_oci_hop_t *hop, ngx_str_t *name,
 static ngx_int_t
 ngx_oci_response_end(ngx_oci_hop_t *hop, ngx_http_request_t *r)
 {
+    u_char               buf[NGX_OCI_LOG_TEXT];
+    ngx_str_t            text;
     ngx_oci_response_t  *in;
 
     in = &hop->in;
@@ -317,9 +323,10 @@ ngx_oci_response_end(ngx_oci_hop_t *hop, ngx_http_request_t *r)
                                (u_char *) "identity", 8)
                != 0))
     {
+        ngx_oci_log_text(&text, buf, &in->content_encoding);
         ngx_log_error(NGX_LOG_ERR, hop->log, 0,
                       "upstream sent Content-Encoding \"%V\" that was not "
-                      "asked for", &in->content_encoding);
+                      "asked for", &text);
         return NGX_HTTP_UPSTREAM_INVALID_HEADER;
     }
 

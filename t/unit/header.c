@@ -709,6 +709,61 @@ t_nul(void)
 }
 
 
+static void
+t_log(const char *value, size_t len, const char *expected)
+{
+    u_char     *buf;
+    ngx_str_t   s, text;
+
+    s = tap_copy(value, len);
+    buf = malloc(NGX_OCI_LOG_TEXT);
+
+    if (buf == NULL) {
+        abort();
+    }
+
+    ngx_oci_log_text(&text, buf, &s);
+    tap_ok(tap_eq(&text, expected), "text for a log");
+
+    free(buf);
+    free(s.data);
+}
+
+
+static void
+t_logs(void)
+{
+    char  value[NGX_OCI_LOG_TEXT + 1], text[NGX_OCI_LOG_TEXT + 1];
+
+    t_log("", 0, "");
+    t_log("gzip, br ~", 10, "gzip, br ~");
+    t_log("a\0b\x1b\x7f\xff\"\\", 8, "a\\x00b\\x1B\\x7F\\xFF\\x22\\x5C");
+
+    /* the longest that is whole, and one more */
+
+    memset(value, 'x', sizeof(value));
+    memset(text, 'x', sizeof(text));
+
+    text[250] = '\0';
+    t_log(value, 250, text);
+
+    memcpy(text + 250, "...", sizeof("..."));
+    t_log(value, 251, text);
+    t_log(value, sizeof(value), text);
+
+    /* nor does an escape run over the end */
+
+    memset(value, 1, sizeof(value));
+
+    for (text[0] = '\0'; strlen(text) < 248; /* void */) {
+        strcat(text, "\\x01");
+    }
+
+    strcat(text, "\\x01...");
+    t_log(value, sizeof(value), text);
+}
+
+
 #define t_each(t, table)                                                      \
     for (t = table; t < table + sizeof(table) / sizeof(table[0]); t++)
 
@@ -748,6 +803,7 @@ main(void)
     }
 
     t_nul();
+    t_logs();
 
     return tap_done();
 }
