@@ -13,18 +13,9 @@
                                        zone */
 
 
-static ngx_oci_entry_t *ngx_oci_index_find(ngx_oci_cache_t *cache,
-    ngx_oci_digest_t *digest);
-static ngx_oci_entry_t *ngx_oci_index_new(ngx_oci_cache_t *cache,
-    ngx_oci_digest_t *digest, uint64_t size, ngx_uint_t forget);
 static ngx_oci_entry_t *ngx_oci_index_replace(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, ngx_oci_digest_t *digest, uint64_t size);
-static void ngx_oci_index_delete(ngx_oci_cache_t *cache,
-    ngx_oci_entry_t *entry);
 static ngx_int_t ngx_oci_index_uniq(ngx_oci_store_t *st, uint64_t *uniq);
-static void ngx_oci_index_touch(ngx_oci_cache_t *cache,
-    ngx_oci_entry_t *entry);
-static void ngx_oci_index_recall(ngx_oci_cache_t *cache, uint64_t bytes);
 static void ngx_oci_index_load(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, ngx_oci_store_t *st, uint64_t *uniq);
 static uint64_t ngx_oci_index_end(ngx_oci_cache_t *cache,
@@ -138,7 +129,7 @@ ngx_oci_index_key(ngx_oci_digest_t *digest)
 }
 
 
-static ngx_oci_entry_t *
+ngx_oci_entry_t *
 ngx_oci_index_find(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
 {
     ngx_int_t           rc;
@@ -282,7 +273,7 @@ ngx_oci_index_uniq(ngx_oci_store_t *st, uint64_t *uniq)
 }
 
 
-static void
+void
 ngx_oci_index_touch(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
 {
     entry->accessed = ngx_time();
@@ -291,7 +282,7 @@ ngx_oci_index_touch(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
 }
 
 
-static ngx_oci_entry_t *
+ngx_oci_entry_t *
 ngx_oci_index_new(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     uint64_t size, ngx_uint_t forget)
 {
@@ -429,7 +420,7 @@ ngx_oci_index_alloc(ngx_oci_cache_t *cache, size_t size, ngx_uint_t forget)
 }
 
 
-static void
+void
 ngx_oci_index_delete(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
 {
     ngx_queue_remove(&entry->queue);
@@ -676,216 +667,6 @@ ngx_oci_index_sweep(ngx_oci_cache_t *cache, ngx_int_t slot)
 }
 
 
-ngx_int_t
-ngx_oci_index_oldest(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
-    uint64_t *bytes, time_t *accessed)
-{
-    ngx_int_t         rc;
-    ngx_queue_t      *q;
-    ngx_oci_entry_t  *entry;
-
-    rc = NGX_DECLINED;
-
-    ngx_oci_index_lock(cache);
-
-    for (q = ngx_queue_last(&cache->index->queue);
-         q != ngx_queue_sentinel(&cache->index->queue);
-         q = ngx_queue_prev(q))
-    {
-        entry = ngx_queue_data(q, ngx_oci_entry_t, queue);
-
-        if (ngx_oci_index_idle(entry)) {
-            *digest = entry->digest;
-            *bytes = entry->bytes;
-            *accessed = entry->accessed;
-            rc = NGX_OK;
-            break;
-        }
-    }
-
-    ngx_oci_index_unlock(cache);
-
-    return rc;
-}
-
-
-ngx_int_t
-ngx_oci_index_evict(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
-{
-    ngx_int_t         rc;
-    ngx_oci_entry_t  *entry;
-
-    ngx_oci_index_lock(cache);
-
-    entry = ngx_oci_index_find(cache, digest);
-
-    if (entry == NULL) {
-        rc = NGX_DECLINED;
-
-    } else if (ngx_oci_index_idle(entry)) {
-        entry->evicting = 1;
-        rc = NGX_OK;
-
-    } else {
-        rc = NGX_BUSY;
-    }
-
-    ngx_oci_index_unlock(cache);
-
-    return rc;
-}
-
-
-void
-ngx_oci_index_evicted(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
-    ngx_uint_t gone)
-{
-    ngx_oci_entry_t  *entry;
-
-    ngx_oci_index_lock(cache);
-
-    entry = ngx_oci_index_find(cache, digest);
-
-    if (entry && gone) {
-
-        /* another one if it is not marked */
-
-        if (entry->evicting) {
-            ngx_oci_index_delete(cache, entry);
-        }
-
-    } else if (entry) {
-        entry->evicting = 0;
-        ngx_oci_index_touch(cache, entry);
-    }
-
-    ngx_oci_index_unlock(cache);
-}
-
-
-void
-ngx_oci_index_emptied(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
-{
-    ngx_oci_entry_t  *entry;
-
-    ngx_oci_index_lock(cache);
-
-    entry = ngx_oci_index_find(cache, digest);
-
-    if (entry && entry->evicting) {
-        ngx_oci_index_clear(cache, entry);
-        entry->evicting = 0;
-    }
-
-    ngx_oci_index_unlock(cache);
-}
-
-
-ngx_int_t
-ngx_oci_index_note(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
-    uint64_t size, uint64_t bytes, time_t accessed, ngx_uint_t verified,
-    ngx_uint_t found)
-{
-    ngx_queue_t      *q;
-    ngx_oci_entry_t  *entry, *e;
-
-    ngx_oci_index_lock(cache);
-
-    if (ngx_oci_index_find(cache, digest)) {
-        ngx_oci_index_unlock(cache);
-        return NGX_OK;
-    }
-
-    entry = ngx_oci_index_new(cache, digest, size,
-                              found ? 0 : NGX_OCI_INDEX_FORGET);
-    if (entry == NULL) {
-
-        if (!found) {
-            cache->index->forgotten += bytes;
-            cache->index->forgets++;
-        }
-
-        ngx_oci_index_unlock(cache);
-        return NGX_DECLINED;
-    }
-
-    if (found) {
-        ngx_oci_index_recall(cache, bytes);
-    }
-
-    entry->bytes = bytes;
-    cache->index->bytes += bytes;
-    entry->verified = verified;
-    entry->accessed = accessed;
-
-    /* the LRU is ordered by time of use */
-
-    ngx_queue_remove(&entry->queue);
-
-    for (q = ngx_queue_last(&cache->index->queue);
-         q != ngx_queue_sentinel(&cache->index->queue);
-         q = ngx_queue_prev(q))
-    {
-        e = ngx_queue_data(q, ngx_oci_entry_t, queue);
-
-        if (e->accessed >= accessed) {
-            break;
-        }
-    }
-
-    ngx_queue_insert_after(q, &entry->queue);
-
-    ngx_oci_index_unlock(cache);
-
-    return NGX_OK;
-}
-
-
-ngx_uint_t
-ngx_oci_index_known(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
-{
-    ngx_uint_t  known;
-
-    ngx_oci_index_lock(cache);
-    known = ngx_oci_index_find(cache, digest) ? 1 : 0;
-    ngx_oci_index_unlock(cache);
-
-    return known;
-}
-
-
-/* of what is forgotten, bytes have an entry again, or are gone */
-
-static void
-ngx_oci_index_recall(ngx_oci_cache_t *cache, uint64_t bytes)
-{
-    cache->index->forgotten -= ngx_min(bytes, cache->index->forgotten);
-}
-
-
-void
-ngx_oci_index_found(ngx_oci_cache_t *cache, uint64_t bytes)
-{
-    ngx_oci_index_lock(cache);
-    ngx_oci_index_recall(cache, bytes);
-    ngx_oci_index_unlock(cache);
-}
-
-
-void
-ngx_oci_index_counted(ngx_oci_cache_t *cache, uint32_t forgets,
-    uint64_t bytes)
-{
-    ngx_oci_index_lock(cache);
-
-    if (cache->index->forgets == forgets) {
-        cache->index->forgotten = bytes;
-    }
-
-    ngx_oci_index_unlock(cache);
-}
-
-
 void
 ngx_oci_index_totals(ngx_oci_cache_t *cache, uint64_t *bytes,
     uint64_t *blobs, uint64_t *fills)
@@ -895,45 +676,6 @@ ngx_oci_index_totals(ngx_oci_cache_t *cache, uint64_t *bytes,
     *blobs = cache->index->count;
     *fills = cache->index->fills;
     ngx_oci_index_unlock(cache);
-}
-
-
-ngx_int_t
-ngx_oci_index_admit(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
-{
-    int64_t           free;
-    ngx_int_t         rc;
-    ngx_oci_entry_t  *entry;
-
-    free = __atomic_load_n(&cache->index->free, __ATOMIC_RELAXED);
-    rc = NGX_OK;
-
-    if (__atomic_load_n(&cache->index->bypass, __ATOMIC_RELAXED)
-        > ngx_time())
-    {
-        rc = NGX_BUSY;
-
-    } else if (free >= 0 && free < cache->min_free) {
-        rc = NGX_DECLINED;
-    }
-
-    if (rc == NGX_OK) {
-        return NGX_OK;
-    }
-
-    /* what is stored needs no room */
-
-    ngx_oci_index_lock(cache);
-
-    entry = ngx_oci_index_find(cache, digest);
-
-    if (entry && entry->loaded && entry->have == entry->slices) {
-        rc = NGX_OK;
-    }
-
-    ngx_oci_index_unlock(cache);
-
-    return rc;
 }
 
 
@@ -959,14 +701,6 @@ ngx_oci_index_size(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     ngx_oci_index_unlock(cache);
 
     return size;
-}
-
-
-void
-ngx_oci_index_bypass(ngx_oci_cache_t *cache, time_t time)
-{
-    __atomic_store_n(&cache->index->bypass, ngx_time() + time,
-                     __ATOMIC_RELAXED);
 }
 
 

@@ -2,8 +2,9 @@
 /*
  * Copyright (C) The nginx-oci authors
  *
- * What the two files of the index share: ngx_oci_index.c has the entries,
- * ngx_oci_index_fill.c what readers want and what a fill does.
+ * What the files of the index share: ngx_oci_index.c has the entries,
+ * ngx_oci_index_fill.c what readers want and what a fill does,
+ * ngx_oci_index_lru.c what goes to make room.
  */
 
 
@@ -36,6 +37,20 @@
 /* the zone's mutex: nothing slow, and only *_locked allocations, under it */
 void ngx_oci_index_lock(ngx_oci_cache_t *cache);
 void ngx_oci_index_unlock(ngx_oci_cache_t *cache);
+
+/* all of these under the mutex */
+
+ngx_oci_entry_t *ngx_oci_index_find(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest);
+/* an entry without files; for it, forgets up to so many others.  NULL: no
+   memory */
+ngx_oci_entry_t *ngx_oci_index_new(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest, uint64_t size, ngx_uint_t forget);
+void ngx_oci_index_delete(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
+/* it was used now */
+void ngx_oci_index_touch(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
+/* of what is forgotten, bytes have an entry again, or are gone */
+void ngx_oci_index_recall(ngx_oci_cache_t *cache, uint64_t bytes);
 
 /* the runs of an owner that is gone, under the mutex */
 void ngx_oci_index_runs_end(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);

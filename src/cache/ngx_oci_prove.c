@@ -628,5 +628,10 @@ ngx_oci_prove_free(ngx_oci_prove_t *prove)
 {
     ngx_oci_blob_unref(prove->blob);
 
+    if (prove->authorization.len) {
+        ngx_explicit_memzero(prove->authorization.data,
+                             prove->authorization.len);
+    }
+
     ngx_destroy_pool(prove->pool);
 }

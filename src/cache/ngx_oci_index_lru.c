@@ -1,0 +1,267 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * What the index knows for those who make room: which blobs go first, what
+ * is on the disk without an entry, and whether there is room for another.
+ */
+
+
+#include "ngx_oci_index_sh.h"
+
+
+ngx_int_t
+ngx_oci_index_oldest(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    uint64_t *bytes, time_t *accessed)
+{
+    ngx_int_t         rc;
+    ngx_queue_t      *q;
+    ngx_oci_entry_t  *entry;
+
+    rc = NGX_DECLINED;
+
+    ngx_oci_index_lock(cache);
+
+    for (q = ngx_queue_last(&cache->index->queue);
+         q != ngx_queue_sentinel(&cache->index->queue);
+         q = ngx_queue_prev(q))
+    {
+        entry = ngx_queue_data(q, ngx_oci_entry_t, queue);
+
+        if (ngx_oci_index_idle(entry)) {
+            *digest = entry->digest;
+            *bytes = entry->bytes;
+            *accessed = entry->accessed;
+            rc = NGX_OK;
+            break;
+        }
+    }
+
+    ngx_oci_index_unlock(cache);
+
+    return rc;
+}
+
+
+ngx_int_t
+ngx_oci_index_evict(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
+{
+    ngx_int_t         rc;
+    ngx_oci_entry_t  *entry;
+
+    ngx_oci_index_lock(cache);
+
+    entry = ngx_oci_index_find(cache, digest);
+
+    if (entry == NULL) {
+        rc = NGX_DECLINED;
+
+    } else if (ngx_oci_index_idle(entry)) {
+        entry->evicting = 1;
+        rc = NGX_OK;
+
+    } else {
+        rc = NGX_BUSY;
+    }
+
+    ngx_oci_index_unlock(cache);
+
+    return rc;
+}
+
+
+void
+ngx_oci_index_evicted(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    ngx_uint_t gone)
+{
+    ngx_oci_entry_t  *entry;
+
+    ngx_oci_index_lock(cache);
+
+    entry = ngx_oci_index_find(cache, digest);
+
+    if (entry && gone) {
+
+        /* another one if it is not marked */
+
+        if (entry->evicting) {
+            ngx_oci_index_delete(cache, entry);
+        }
+
+    } else if (entry) {
+        entry->evicting = 0;
+        ngx_oci_index_touch(cache, entry);
+    }
+
+    ngx_oci_index_unlock(cache);
+}
+
+
+void
+ngx_oci_index_emptied(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
+{
+    ngx_oci_entry_t  *entry;
+
+    ngx_oci_index_lock(cache);
+
+    entry = ngx_oci_index_find(cache, digest);
+
+    if (entry && entry->evicting) {
+        ngx_oci_index_clear(cache, entry);
+        entry->evicting = 0;
+    }
+
+    ngx_oci_index_unlock(cache);
+}
+
+
+ngx_int_t
+ngx_oci_index_note(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    uint64_t size, uint64_t bytes, time_t accessed, ngx_uint_t verified,
+    ngx_uint_t found)
+{
+    ngx_queue_t      *q;
+    ngx_oci_entry_t  *entry, *e;
+
+    ngx_oci_index_lock(cache);
+
+    if (ngx_oci_index_find(cache, digest)) {
+        ngx_oci_index_unlock(cache);
+        return NGX_OK;
+    }
+
+    entry = ngx_oci_index_new(cache, digest, size,
+                              found ? 0 : NGX_OCI_INDEX_FORGET);
+    if (entry == NULL) {
+
+        if (!found) {
+            cache->index->forgotten += bytes;
+            cache->index->forgets++;
+        }
+
+        ngx_oci_index_unlock(cache);
+        return NGX_DECLINED;
+    }
+
+    if (found) {
+        ngx_oci_index_recall(cache, bytes);
+    }
+
+    entry->bytes = bytes;
+    cache->index->bytes += bytes;
+    entry->verified = verified;
+    entry->accessed = accessed;
+
+    /* the LRU is ordered by time of use */
+
+    ngx_queue_remove(&entry->queue);
+
+    for (q = ngx_queue_last(&cache->index->queue);
+         q != ngx_queue_sentinel(&cache->index->queue);
+         q = ngx_queue_prev(q))
+    {
+        e = ngx_queue_data(q, ngx_oci_entry_t, queue);
+
+        if (e->accessed >= accessed) {
+            break;
+        }
+    }
+
+    ngx_queue_insert_after(q, &entry->queue);
+
+    ngx_oci_index_unlock(cache);
+
+    return NGX_OK;
+}
+
+
+ngx_uint_t
+ngx_oci_index_known(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
+{
+    ngx_uint_t  known;
+
+    ngx_oci_index_lock(cache);
+    known = ngx_oci_index_find(cache, digest) ? 1 : 0;
+    ngx_oci_index_unlock(cache);
+
+    return known;
+}
+
+
+/* of what is forgotten, bytes have an entry again, or are gone */
+
+void
+ngx_oci_index_recall(ngx_oci_cache_t *cache, uint64_t bytes)
+{
+    cache->index->forgotten -= ngx_min(bytes, cache->index->forgotten);
+}
+
+
+void
+ngx_oci_index_found(ngx_oci_cache_t *cache, uint64_t bytes)
+{
+    ngx_oci_index_lock(cache);
+    ngx_oci_index_recall(cache, bytes);
+    ngx_oci_index_unlock(cache);
+}
+
+
+void
+ngx_oci_index_counted(ngx_oci_cache_t *cache, uint32_t forgets,
+    uint64_t bytes)
+{
+    ngx_oci_index_lock(cache);
+
+    if (cache->index->forgets == forgets) {
+        cache->index->forgotten = bytes;
+    }
+
+    ngx_oci_index_unlock(cache);
+}
+
+
+ngx_int_t
+ngx_oci_index_admit(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
+{
+    int64_t           free;
+    ngx_int_t         rc;
+    ngx_oci_entry_t  *entry;
+
+    free = __atomic_load_n(&cache->index->free, __ATOMIC_RELAXED);
+    rc = NGX_OK;
+
+    if (__atomic_load_n(&cache->index->bypass, __ATOMIC_RELAXED)
+        > ngx_time())
+    {
+        rc = NGX_BUSY;
+
+    } else if (free >= 0 && free < cache->min_free) {
+        rc = NGX_DECLINED;
+    }
+
+    if (rc == NGX_OK) {
+        return NGX_OK;
+    }
+
+    /* what is stored needs no room */
+
+    ngx_oci_index_lock(cache);
+
+    entry = ngx_oci_index_find(cache, digest);
+
+    if (entry && entry->loaded && entry->have == entry->slices) {
+        rc = NGX_OK;
+    }
+
+    ngx_oci_index_unlock(cache);
+
+    return rc;
+}
+
+
+void
+ngx_oci_index_bypass(ngx_oci_cache_t *cache, time_t time)
+{
+    __atomic_store_n(&cache->index->bypass, ngx_time() + time,
+                     __ATOMIC_RELAXED);
+}
