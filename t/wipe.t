@@ -66,6 +66,7 @@ sub memory {
     while (<$maps>) {
         my ($from, $to, $mode, $name) =
             /^([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ \S+\s*(.*)$/ or next;
+        no warnings 'portable';
         ($from, $to) = (hex $from, hex $to);
 
         my $module = $name =~ /ngx_http_oci/ || ($name eq '' && $from == $last);
