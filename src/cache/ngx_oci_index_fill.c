@@ -186,7 +186,7 @@ ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
         return;
     }
 
-    src = ngx_slab_alloc_locked(cache->shpool, len);
+    src = ngx_oci_index_alloc(cache, len, NGX_OCI_INDEX_FORGET);
 
     if (src) {
         src->registry = id;

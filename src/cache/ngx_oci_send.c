@@ -240,6 +240,13 @@ ngx_oci_send_want(ngx_oci_reader_t *rd)
                              &rd->ctx->repository, &rd->ctx->authorization);
     }
 
+    if (entry->source == NULL) {
+
+        /* no room for one: a fill would have nothing to fetch with */
+
+        return NGX_DECLINED;
+    }
+
     rd->kicked = first;
 
     rc = ngx_oci_fill_kick(blob, rd->ocf);
