@@ -19,7 +19,7 @@ my $d = $t->{dir};
 my $size = 3 * 1024 * 1024 + 11;
 
 my @names = qw/ two once broken fewer reload restart used keeps probe huge
-                eib efbig /;
+                eib efbig own owneib /;
 my (%blob, %digest, %by);
 
 for (@names) {
@@ -36,6 +36,7 @@ my $liar = $t->upstream(sub {
     my ($hex) = $q->{uri} =~ m!/blobs/(.+)$!;
     my $lie = $t->read_file('lie');
 
+    return $t->reply($c, $q, 200) if $q->{uri} eq '/v2/';
     return $t->reply($c, $q, 404) if !$by{$hex};
 
     if ($lie && ($q->{h}{range} // '') eq 'bytes=0-0') {
@@ -63,10 +64,11 @@ sub conf {
     my ($slice) = @_;
     $t->conf(cache_args => "slice=$slice", http => <<EOC, location => <<EOL);
 oci_registry liar { url http://127.0.0.1:$liar; }
+oci_registry own { url http://127.0.0.1:$liar; credentials anonymous; }
 oci_registry good { url http://127.0.0.1:$good; }
-map \$uri \$registry { ~^/v2/(?<r>liar|good)/ \$r; default good; }
+map \$uri \$registry { ~^/v2/(?<r>liar|good|own)/ \$r; default good; }
 EOC
-location /v2/ { oci_pass \$registry; oci_cache models;
+location /v2/ { oci_pass \$registry; oci_cache models; oci_access open;
                oci_fill_abandoned stop after=1s; }
 EOL
 }
@@ -136,6 +138,16 @@ pull('liar', 'fewer');
 truth();
 cached('liar', 'fewer', 'a size that was too small');
 
+# where only the edge's own credentials count nothing expires by itself
+
+for (['own', $size + 1000], ['owneib', '4611686018427387904']) {
+    my ($name, $claim) = @$_;
+    lie($claim);
+    pull('own', $name);
+    truth();
+    cached('own', $name, "own credentials, $claim");
+}
+
 # the index is made anew, or read from the disk
 
 for (qw/ reload restart /) {
@@ -152,7 +164,7 @@ for (qw/ reload restart /) {
             sleep 0.1;
         }
     } else {
-        is($t->status()->{zones}{models}{bytes}, 5 * $size,
+        is($t->status()->{zones}{models}{bytes}, 7 * $size,
             'what is stored is counted');
         $t->stop();
         $t->start();

@@ -15,6 +15,7 @@ static ngx_uint_t ngx_oci_reader_stale(ngx_oci_reader_t *rd,
     ngx_oci_probe_result_t *result);
 static void ngx_oci_reader_open(ngx_oci_reader_t *rd);
 static void ngx_oci_reader_other_size(ngx_oci_reader_t *rd);
+static void ngx_oci_reader_forget(ngx_oci_reader_t *rd);
 static ngx_uint_t ngx_oci_reader_admit(ngx_oci_reader_t *rd);
 static void ngx_oci_reader_opened(void *data, ngx_oci_blob_t *blob);
 static void ngx_oci_reader_proved(void *data, ngx_int_t rc, off_t bytes);
@@ -414,11 +415,21 @@ ngx_oci_reader_other_size(ngx_oci_reader_t *rd)
     /* what is verified has the right one: it is not believed once more */
 
     if (rd->blob->entry->verified) {
-        ngx_oci_blob_forget_size(rd->blob, rd->ctx->registry,
-                                 &rd->ctx->repository);
+        ngx_oci_reader_forget(rd);
     }
 
     ngx_oci_reader_pass(rd);
+}
+
+
+/* the size may be what a registry said once: it is asked the next time */
+
+static void
+ngx_oci_reader_forget(ngx_oci_reader_t *rd)
+{
+    ngx_oci_refs_remove(rd->cache, rd->ctx->registry, &rd->ctx->repository,
+                        &rd->ctx->route.reference,
+                        rd->r->connection->log);
 }
 
 
@@ -437,6 +448,7 @@ ngx_oci_reader_admit(ngx_oci_reader_t *rd)
                       "a blob of %O bytes exceeds max_size of oci cache "
                       "zone \"%V\", it is passed through", rd->size,
                       &cache->zone->shm.name);
+        ngx_oci_reader_forget(rd);
         return 0;
     }
 
@@ -445,6 +457,7 @@ ngx_oci_reader_admit(ngx_oci_reader_t *rd)
                       "a blob of %O bytes is too large for oci cache zone "
                       "\"%V\", it is passed through", rd->size,
                       &cache->zone->shm.name);
+        ngx_oci_reader_forget(rd);
         return 0;
     }
 
