@@ -64,7 +64,7 @@ ngx_oci_manager(void *data)
     time_t            now, accessed;
     uint64_t          bytes;
     ngx_msec_t        started, next;
-    ngx_uint_t        over, files, failures;
+    ngx_uint_t        over, files, failures, walked;
     ngx_oci_digest_t  digest;
 
     if (ngx_oci_index_broken(cache)) {
@@ -75,6 +75,7 @@ ngx_oci_manager(void *data)
     next = NGX_OCI_MANAGER_IDLE;
     files = 0;
     failures = 0;
+    walked = 0;
 
     /* what is unlinked below is added: file systems may free it later */
 
@@ -86,10 +87,12 @@ ngx_oci_manager(void *data)
         now = ngx_time();
         over = ngx_oci_manager_over(cache, free);
 
-        /* what has no entry was used before all that has one */
+        /* what has no entry was used before all that has one; whose turn it
+           is then, also if something is forgotten all the time */
 
-        if (ngx_oci_manager_walks(cache, over)) {
+        if (!walked && ngx_oci_manager_walks(cache, over)) {
             ngx_oci_manager_walk(cache, &free);
+            walked = !cache->walking;
 
             ngx_time_update();
 
