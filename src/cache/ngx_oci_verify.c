@@ -215,13 +215,16 @@ ngx_oci_verify_run(ngx_oci_verify_t *v, uint64_t end)
         return NGX_OK;
     }
 
+    /* a thread may begin before the post returns */
+
+    ngx_memcpy(v->work, v->queue, v->nqueue * sizeof(ngx_oci_verify_buf_t));
+    v->nwork = v->nqueue;
+
     if (ngx_oci_io_post(v->cache, &v->task) != NGX_OK) {
+        v->nwork = 0;
         return NGX_ERROR;
     }
 
-    ngx_memcpy(v->work, v->queue, v->nqueue * sizeof(ngx_oci_verify_buf_t));
-
-    v->nwork = v->nqueue;
     v->nqueue = 0;
     v->next = v->end;
     v->running = 1;
