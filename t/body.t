@@ -33,12 +33,48 @@ my $two = $t->upstream(sub {
         '{"errors":[{"code":"MANIFEST_UNKNOWN"}]}');
 });
 
+# the third hides what it has from strangers, has no HEAD, gives a manifest as
+# a blob too, and breaks
+
+my $big = qq({"schemaVersion":2,"mediaType":"$type","a":")
+    . 'x' x 300000 . '"}';
+my $big_digest = $t->digest($big);
+my $basic = 'Basic Z29vZDpnb29k';
+
+my $three = $t->upstream(sub {
+    my ($c, $q) = @_;
+    my %h = ('Content-Type' => $type, 'Docker-Content-Digest' => $big_digest);
+
+    if (($q->{h}{authorization} // '') ne $basic) {
+        return $t->reply($c, $q, 404, {}, '{}');
+    }
+    if ($q->{uri} =~ m!/blobs/!) {
+        return $t->reply_blob($c, $q, $big);
+    }
+    return $t->reply($c, $q, 405, {}, '{}') if $q->{method} eq 'HEAD';
+    return $t->reset($c) if -e "$t->{dir}/down";
+
+    # without a length, so that room is made as it comes
+
+    print $c "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n"
+        . "Content-Type: $type\r\nDocker-Content-Digest: $big_digest\r\n\r\n";
+    for (my $i = 0; $i < length $big; $i += 10000) {
+        printf $c "%x\r\n%s\r\n", length substr($big, $i, 10000),
+            substr($big, $i, 10000);
+        return 0 if -e "$t->{dir}/broken" && $i > 200000;
+    }
+    print $c "0\r\n\r\n";
+    return 1;
+});
+
 $t->conf(http => <<EOC, location => <<EOL);
 oci_registry one { url http://127.0.0.1:$one; }
 oci_registry two { url http://127.0.0.1:$two; }
+oci_registry three { url http://127.0.0.1:$three; }
 EOC
 location /v2/one/ { oci_pass one; oci_cache models; }
 location /v2/two/ { oci_pass two; oci_cache models; }
+location /v2/three/ { oci_pass three; oci_cache models; }
 location /v2/late/ { oci_pass two; oci_cache models; oci_cache_valid tag 1h; }
 EOL
 $t->start();
@@ -77,5 +113,33 @@ $t->start();
 is(got("/v2/two/m/manifests/$digest"), '200 it', 'by digest');
 is(got("/v2/two/m/manifests/v1"), '200 it', 'by tag');
 is(gets(1), 1, 'once, also after a restart');
+
+# a stranger's 404 takes nothing from those who may
+
+sub big {
+    my ($uri) = @_;
+    my $r = $t->get($uri, { Authorization => $basic });
+    return $r->{status} . ($r->{body} eq $big ? ' it' : '')
+        . " $r->{h}{'cache-status'}";
+}
+
+my $uri = '/v2/three/m/manifests/v1';
+is(big($uri), '200 it nginx-oci; fwd=uri-miss; stored', 'one who may');
+is($t->get($uri)->{status}, 404, 'a stranger');
+$t->write_file('broken', '');
+is(big($uri), '200 it nginx-oci; hit; detail=stale', 'a broken answer')
+    for 1 .. 3;
+$t->write_file('down', '');
+is(big($uri), '200 it nginx-oci; hit; detail=stale', 'out of reach');
+unlink "$t->{dir}/down", "$t->{dir}/broken";
+
+# a manifest that is asked for as a blob stays one
+
+is(big("/v2/three/m/manifests/$big_digest"), '200 it nginx-oci; hit',
+    'by digest');
+is($t->get("/v2/three/m/blobs/$big_digest", { Authorization => $basic,
+    Range => 'bytes=5-14' })->{body}, substr($big, 5, 10), 'as a blob');
+is(big("/v2/three/m/manifests/$big_digest"), '200 it nginx-oci; hit',
+    'by digest again') for 1, 2;
 
 $t->done();

@@ -107,10 +107,10 @@ ngx_oci_blob_open(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     blob = ngx_oci_blob_find(cache, digest);
 
     if (blob && blob->ready && blob->refs == 0
-        && size >= 0 && blob->size != (uint64_t) size
-        && !blob->entry->verified)
+        && size >= 0 && !blob->entry->verified
+        && (blob->size != (uint64_t) size || blob->entry->origin != origin))
     {
-        /* kept open for nobody: it must not keep another size away */
+        /* kept open for nobody: it must not keep another one away */
 
         ngx_queue_remove(&blob->idle);
         ngx_oci_blob_close(blob);
@@ -174,8 +174,8 @@ ngx_oci_blob_forget_size(ngx_oci_blob_t *blob, ngx_oci_registry_t *registry,
     reference.data = text;
     reference.len = ngx_oci_digest_print(text, &blob->digest) - text;
 
-    ngx_oci_refs_remove(blob->cache, registry, repository, &reference,
-                        ngx_cycle->log);
+    ngx_oci_refs_remove(blob->cache, NGX_OCI_REFS_BLOB, registry, repository,
+                        &reference, ngx_cycle->log);
 }
 
 
@@ -264,7 +264,7 @@ ngx_oci_blob_unref(ngx_oci_blob_t *blob)
         return;
     }
 
-    if (!blob->ready || ngx_exiting) {
+    if (!blob->ready || blob->foreign || ngx_exiting) {
         ngx_oci_blob_close(blob);
         return;
     }

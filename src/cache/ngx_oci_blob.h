@@ -47,6 +47,8 @@ struct ngx_oci_blob_s {
     unsigned                opening:1;
     unsigned                ready:1;
     unsigned                stale:1;    /* its files were dropped */
+    unsigned                foreign:1;  /* somebody else may want to have them
+                                           made anew: not kept open */
 };
 
 

@@ -134,6 +134,10 @@ typedef struct {
     u_char              media_type[127];
 } ngx_oci_ref_t;
 
+/* a digest may be a blob's and a manifest's at the same time */
+#define NGX_OCI_REFS_MANIFEST  'r'     /* and tags */
+#define NGX_OCI_REFS_BLOB      'b'
+
 /*
  * Looks a reference (a tag, or the text of a digest) up in shared memory,
  * then on disk.  NGX_OK: *ref is filled.  NGX_DECLINED: not known.
@@ -142,20 +146,21 @@ typedef struct {
  * must stay until then, the lookup can't be withdrawn (so ref and data
  * belong to something that outlives the request).
  */
-ngx_int_t ngx_oci_refs_lookup(ngx_oci_cache_t *cache,
+ngx_int_t ngx_oci_refs_lookup(ngx_oci_cache_t *cache, ngx_uint_t kind,
     ngx_oci_registry_t *registry, ngx_str_t *repository, ngx_str_t *reference,
     ngx_oci_ref_t *ref, void (*handler)(void *data, ngx_int_t rc),
     void *data);
 
 /* records or replaces it; the file follows in a thread, failures are logged.
    ref->sent is set if it was known to be so in memory */
-void ngx_oci_refs_store(ngx_oci_cache_t *cache, ngx_oci_registry_t *registry,
-    ngx_str_t *repository, ngx_str_t *reference, ngx_oci_ref_t *ref,
-    ngx_log_t *log);
+void ngx_oci_refs_store(ngx_oci_cache_t *cache, ngx_uint_t kind,
+    ngx_oci_registry_t *registry, ngx_str_t *repository, ngx_str_t *reference,
+    ngx_oci_ref_t *ref, ngx_log_t *log);
 
 /* forgets it, in memory and on disk */
-void ngx_oci_refs_remove(ngx_oci_cache_t *cache, ngx_oci_registry_t *registry,
-    ngx_str_t *repository, ngx_str_t *reference, ngx_log_t *log);
+void ngx_oci_refs_remove(ngx_oci_cache_t *cache, ngx_uint_t kind,
+    ngx_oci_registry_t *registry, ngx_str_t *repository, ngx_str_t *reference,
+    ngx_log_t *log);
 
 /*
  * The caller's right to read a repository, remembered per hash of the

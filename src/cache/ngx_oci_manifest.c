@@ -92,9 +92,9 @@ ngx_oci_manifest_handler(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
 
     mf->refs++;
 
-    rc = ngx_oci_refs_lookup(mf->cache, ctx->registry, &ctx->repository,
-                             &ctx->route.reference, &mf->ref,
-                             ngx_oci_manifest_looked_up, mf);
+    rc = ngx_oci_refs_lookup(mf->cache, NGX_OCI_REFS_MANIFEST, ctx->registry,
+                             &ctx->repository, &ctx->route.reference,
+                             &mf->ref, ngx_oci_manifest_looked_up, mf);
     if (rc == NGX_AGAIN) {
         return NGX_DONE;
     }
@@ -478,6 +478,7 @@ ngx_oci_manifest_answer(ngx_oci_manifest_t *mf,
 void
 ngx_oci_manifest_forget(ngx_oci_manifest_t *mf, ngx_uint_t status)
 {
+    time_t          age;
     ngx_oci_ctx_t  *ctx;
 
     ctx = mf->ctx;
@@ -488,10 +489,18 @@ ngx_oci_manifest_forget(ngx_oci_manifest_t *mf, ngx_uint_t status)
     case NGX_HTTP_PRECONDITION_FAILED:
     case 410:
 
-        /* deleted, or no longer to be used: withdrawn */
+        /* deleted, or no longer to be used: withdrawn; but to strangers it
+           may only be hidden */
 
-        if (mf->known) {
-            ngx_oci_refs_remove(mf->cache, ctx->registry, &ctx->repository,
+        if (mf->known
+            && (ctx->registry->credentials != NGX_OCI_CREDENTIALS_CLIENT
+                || ngx_oci_refs_right(mf->cache, ctx->registry,
+                                      &ctx->repository, &ctx->authorization,
+                                      &age)
+                   == NGX_OK))
+        {
+            ngx_oci_refs_remove(mf->cache, NGX_OCI_REFS_MANIFEST,
+                                ctx->registry, &ctx->repository,
                                 &ctx->route.reference,
                                 mf->r->connection->log);
         }
@@ -507,7 +516,8 @@ ngx_oci_manifest_forget(ngx_oci_manifest_t *mf, ngx_uint_t status)
         if (ctx->registry->credentials == NGX_OCI_CREDENTIALS_STORED
             && mf->known)
         {
-            ngx_oci_refs_remove(mf->cache, ctx->registry, &ctx->repository,
+            ngx_oci_refs_remove(mf->cache, NGX_OCI_REFS_MANIFEST,
+                                ctx->registry, &ctx->repository,
                                 &ctx->route.reference,
                                 mf->r->connection->log);
         }
@@ -612,12 +622,14 @@ ngx_oci_manifest_remember(ngx_oci_manifest_t *mf, off_t size)
     ngx_memcpy(ref.media_type, mf->type.data, mf->type.len);
 
     if (mf->tag) {
-        ngx_oci_refs_store(mf->cache, ctx->registry, &ctx->repository,
-                           &mf->digest_text, &ref, ngx_cycle->log);
+        ngx_oci_refs_store(mf->cache, NGX_OCI_REFS_MANIFEST, ctx->registry,
+                           &ctx->repository, &mf->digest_text, &ref,
+                           ngx_cycle->log);
     }
 
-    ngx_oci_refs_store(mf->cache, ctx->registry, &ctx->repository,
-                       &ctx->route.reference, &ref, ngx_cycle->log);
+    ngx_oci_refs_store(mf->cache, NGX_OCI_REFS_MANIFEST, ctx->registry,
+                       &ctx->repository, &ctx->route.reference, &ref,
+                       ngx_cycle->log);
 
     mf->sent = ref.sent;
 }

@@ -17,6 +17,9 @@
 #include "ngx_oci_ranges.h"
 
 
+#define NGX_OCI_MANIFEST_ROOM  (64 * 1024)  /* bytes, most are smaller */
+
+
 typedef struct ngx_oci_manifest_body_s  ngx_oci_manifest_body_t;
 
 
@@ -68,6 +71,7 @@ typedef struct {
 
     ngx_oci_resolve_waiter_t    resolve;
     ngx_oci_exchange_t         *ex;         /* GET; NULL: none */
+    time_t                      started;    /* of ex */
 
     u_char                     *body;       /* malloc()ed, or shared's */
     size_t                      size;       /* bytes of it */

@@ -54,13 +54,16 @@ ngx_oci_manifest_bucket(ngx_oci_digest_t *digest)
 ngx_int_t
 ngx_oci_manifest_reserve(ngx_oci_manifest_t *mf, size_t size)
 {
-    size_t  others;
+    size_t  others, budget;
 
     others = ngx_oci_manifest_reserved - mf->reserved;
 
-    if (size > NGX_OCI_MANIFEST_BUDGET - ngx_min(others,
-                                                 NGX_OCI_MANIFEST_BUDGET))
-    {
+    /* large ones leave a fourth to the others */
+
+    budget = (size > NGX_OCI_MANIFEST_ROOM) ? NGX_OCI_MANIFEST_BUDGET / 4 * 3
+                                            : NGX_OCI_MANIFEST_BUDGET;
+
+    if (size > budget - ngx_min(others, budget)) {
         ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
                       "manifests of %uz bytes are being sent, another one is "
                       "passed through", others);
@@ -177,5 +180,7 @@ ngx_oci_manifest_free(ngx_oci_manifest_t *mf)
 
     mf->shared = NULL;
     mf->body = NULL;
+    mf->size = 0;
+    mf->room = 0;
     mf->reserved = 0;
 }

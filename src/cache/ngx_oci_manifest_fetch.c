@@ -9,7 +9,7 @@
 #include "ngx_oci_manifest.h"
 
 
-#define NGX_OCI_MANIFEST_ROOM  (64 * 1024)  /* bytes, if no length is told */
+#define NGX_OCI_MANIFEST_TIME  300          /* s for a body */
 
 
 static ngx_int_t ngx_oci_manifest_header(ngx_oci_exchange_t *ex);
@@ -35,6 +35,10 @@ ngx_oci_manifest_fetch(ngx_oci_manifest_t *mf)
     ngx_oci_exchange_t  *ex;
 
     ctx = mf->ctx;
+
+    /* a body from disk may be others' too */
+
+    ngx_oci_manifest_free(mf);
 
     if (mf->digest.alg != NGX_OCI_DIGEST_NONE) {
 
@@ -86,6 +90,7 @@ ngx_oci_manifest_fetch(ngx_oci_manifest_t *mf)
     }
 
     mf->size = 0;
+    mf->started = ngx_time();
     mf->ex = ex;
     mf->refs++;
 
@@ -129,9 +134,17 @@ ngx_oci_manifest_header(ngx_oci_exchange_t *ex)
         mf->warning.len = mf->warning.data ? ex->in.warning.len : 0;
     }
 
-    return ngx_oci_manifest_alloc(mf, ex->in.content_length > 0
-                                      ? (size_t) ex->in.content_length
-                                      : NGX_OCI_MANIFEST_ROOM);
+    /* what is announced need not come: room is made for what does */
+
+    mf->room = NGX_OCI_MANIFEST_ROOM;
+
+    if (ex->in.content_length > 0
+        && ex->in.content_length < NGX_OCI_MANIFEST_ROOM)
+    {
+        mf->room = ex->in.content_length;
+    }
+
+    return ngx_oci_manifest_alloc(mf, mf->room);
 }
 
 
@@ -195,7 +208,8 @@ ngx_oci_manifest_received(ngx_oci_exchange_t *ex, size_t n, ngx_uint_t idle)
 
     mf->size += n;
 
-    return NGX_OK;
+    return (ngx_time() - mf->started > NGX_OCI_MANIFEST_TIME) ? NGX_ERROR
+                                                              : NGX_OK;
 }
 
 

@@ -229,8 +229,15 @@ ngx_oci_manifest_read_done(void *data)
     mf = op->mf;
     rc = op->rc;
 
-    if (rc == NGX_OK && ngx_oci_manifest_reserve(mf, op->size) != NGX_OK) {
-        rc = NGX_BUSY;
+    if (rc == NGX_OK) {
+
+        /* a part of one may be there that broke on its way */
+
+        ngx_oci_manifest_free(mf);
+
+        if (ngx_oci_manifest_reserve(mf, op->size) != NGX_OK) {
+            rc = NGX_BUSY;
+        }
     }
 
     if (rc == NGX_OK) {

@@ -8,6 +8,9 @@
 #include "ngx_oci_index.h"
 
 
+#define NGX_OCI_PROBE_TIME  60      /* s for a byte, after the header too */
+
+
 /* Owner: its exchange, whose pool it lives in; done() lets go of it */
 
 typedef struct {
@@ -22,6 +25,7 @@ typedef struct {
     off_t                    size;          /* remembered; -1: unknown */
     ngx_oci_exchange_t      *ex;
     u_char                   byte[64];
+    time_t                   started;
     ngx_oci_probe_result_t   result;
 } ngx_oci_probe_t;
 
@@ -148,6 +152,7 @@ ngx_oci_probe_create(ngx_oci_cache_t *cache, ngx_oci_ctx_t *ctx,
     probe->size = size;
     probe->result.rc = NGX_DECLINED;
     probe->result.size = -1;
+    probe->started = ngx_time();
 
     if (ngx_oci_probe_dup(ex->pool, &probe->repository, &ctx->repository)
         != NGX_OK
@@ -243,7 +248,11 @@ ngx_oci_probe_header(ngx_oci_exchange_t *ex)
         return NGX_ERROR;
     }
 
-    if (ngx_oci_type_is_page(&ex->in.content_type)) {
+    /* who knows ranges is the registry, whatever it says of the type */
+
+    if (ex->in.status == NGX_HTTP_OK
+        && ngx_oci_type_is_page(&ex->in.content_type))
+    {
         return ngx_oci_probe_refuse(probe, "it is a page");
     }
 
@@ -340,7 +349,10 @@ ngx_oci_probe_buffer(ngx_oci_exchange_t *ex, u_char **p, size_t *size)
 static ngx_int_t
 ngx_oci_probe_received(ngx_oci_exchange_t *ex, size_t n, ngx_uint_t idle)
 {
-    return NGX_OK;
+    ngx_oci_probe_t *probe = ex->data;
+
+    return (ngx_time() - probe->started > NGX_OCI_PROBE_TIME) ? NGX_ERROR
+                                                              : NGX_OK;
 }
 
 
@@ -400,7 +412,7 @@ ngx_oci_probe_remember(ngx_oci_probe_t *probe)
         ref.size = probe->result.size;
         ref.checked = ngx_time();
 
-        ngx_oci_refs_store(probe->cache, probe->registry,
+        ngx_oci_refs_store(probe->cache, NGX_OCI_REFS_BLOB, probe->registry,
                            &probe->repository, &probe->reference, &ref,
                            ngx_cycle->log);
 
@@ -430,7 +442,7 @@ ngx_oci_probe_remember(ngx_oci_probe_t *probe)
             break;
         }
 
-        ngx_oci_refs_remove(probe->cache, probe->registry,
+        ngx_oci_refs_remove(probe->cache, NGX_OCI_REFS_BLOB, probe->registry,
                             &probe->repository, &probe->reference,
                             ngx_cycle->log);
         break;

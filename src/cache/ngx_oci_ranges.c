@@ -85,6 +85,22 @@ ngx_oci_ranges_prepare(ngx_http_request_t *r, ngx_oci_ranges_t *rg,
 }
 
 
+void
+ngx_oci_ranges_clear(ngx_http_request_t *r)
+{
+    if (r->headers_out.content_range) {
+        r->headers_out.content_range->hash = 0;
+        r->headers_out.content_range = NULL;
+    }
+
+    r->headers_out.status = 0;
+    r->headers_out.content_length_n = -1;
+    r->headers_out.content_type_len = 0;
+    r->headers_out.content_type_lowcase = NULL;
+    ngx_str_null(&r->headers_out.content_type);
+}
+
+
 static ngx_int_t
 ngx_oci_ranges_conditions(ngx_http_request_t *r, ngx_oci_ranges_t *rg)
 {

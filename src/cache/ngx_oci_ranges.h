@@ -49,6 +49,9 @@ typedef struct {
 ngx_int_t ngx_oci_ranges_prepare(ngx_http_request_t *r,
     ngx_oci_ranges_t *rg, ngx_int_t *rc);
 
+/* takes back what ngx_oci_ranges_prepare() set: somebody else answers */
+void ngx_oci_ranges_clear(ngx_http_request_t *r);
+
 /*
  * Adds ETag, Docker-Content-Digest, Docker-Distribution-Api-Version,
  * Accept-Ranges and Cache-Status (RFC 9211) and sends the header: returns

@@ -96,9 +96,9 @@ ngx_oci_reader_handler(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
 
     rd->refs++;
 
-    rc = ngx_oci_refs_lookup(cache, ctx->registry, &ctx->repository,
-                             &ctx->route.reference, &rd->ref,
-                             ngx_oci_reader_looked_up, rd);
+    rc = ngx_oci_refs_lookup(cache, NGX_OCI_REFS_BLOB, ctx->registry,
+                             &ctx->repository, &ctx->route.reference,
+                             &rd->ref, ngx_oci_reader_looked_up, rd);
     if (rc == NGX_AGAIN) {
         return NGX_DONE;
     }
@@ -427,8 +427,8 @@ ngx_oci_reader_other_size(ngx_oci_reader_t *rd)
 static void
 ngx_oci_reader_forget(ngx_oci_reader_t *rd)
 {
-    ngx_oci_refs_remove(rd->cache, rd->ctx->registry, &rd->ctx->repository,
-                        &rd->ctx->route.reference,
+    ngx_oci_refs_remove(rd->cache, NGX_OCI_REFS_BLOB, rd->ctx->registry,
+                        &rd->ctx->repository, &rd->ctx->route.reference,
                         rd->r->connection->log);
 }
 
@@ -561,6 +561,7 @@ ngx_oci_reader_pass(ngx_oci_reader_t *rd)
 
     /* what is stored is not what is sent */
 
+    ngx_oci_ranges_clear(r);
     rd->ctx->verify_status = NGX_OCI_VERIFY_NONE;
 
     ngx_oci_core.pass(r);

@@ -20,8 +20,8 @@
 static void ngx_oci_refs_key(u_char *key, u_char kind, u_char *salt,
     ngx_oci_registry_t *registry, ngx_str_t *repository, u_char *p,
     size_t len);
-static void ngx_oci_refs_ref_key(u_char *key, ngx_oci_registry_t *registry,
-    ngx_str_t *repository, ngx_str_t *reference);
+static void ngx_oci_refs_ref_key(u_char *key, ngx_uint_t kind,
+    ngx_oci_registry_t *registry, ngx_str_t *repository, ngx_str_t *reference);
 static void ngx_oci_refs_right_key(ngx_oci_cache_t *cache, u_char *key,
     ngx_oci_registry_t *registry, ngx_str_t *repository,
     ngx_str_t *authorization);
@@ -112,10 +112,10 @@ ngx_oci_refs_key(u_char *key, u_char kind, u_char *salt,
 
 
 static void
-ngx_oci_refs_ref_key(u_char *key, ngx_oci_registry_t *registry,
-    ngx_str_t *repository, ngx_str_t *reference)
+ngx_oci_refs_ref_key(u_char *key, ngx_uint_t kind,
+    ngx_oci_registry_t *registry, ngx_str_t *repository, ngx_str_t *reference)
 {
-    ngx_oci_refs_key(key, 'r', NULL, registry, repository, reference->data,
+    ngx_oci_refs_key(key, kind, NULL, registry, repository, reference->data,
                      reference->len);
 }
 
@@ -385,16 +385,16 @@ ngx_oci_refs_equal(ngx_oci_refs_node_t *node, ngx_oci_ref_t *ref)
 
 
 ngx_int_t
-ngx_oci_refs_lookup(ngx_oci_cache_t *cache, ngx_oci_registry_t *registry,
-    ngx_str_t *repository, ngx_str_t *reference, ngx_oci_ref_t *ref,
-    void (*handler)(void *data, ngx_int_t rc), void *data)
+ngx_oci_refs_lookup(ngx_oci_cache_t *cache, ngx_uint_t kind,
+    ngx_oci_registry_t *registry, ngx_str_t *repository, ngx_str_t *reference,
+    ngx_oci_ref_t *ref, void (*handler)(void *data, ngx_int_t rc), void *data)
 {
     u_char                key[NGX_OCI_REFS_KEY];
     ngx_int_t             rc;
     ngx_uint_t            renew;
     ngx_oci_refs_node_t  *node;
 
-    ngx_oci_refs_ref_key(key, registry, repository, reference);
+    ngx_oci_refs_ref_key(key, kind, registry, repository, reference);
 
     rc = NGX_AGAIN;
     renew = 0;
@@ -440,9 +440,9 @@ ngx_oci_refs_lookup(ngx_oci_cache_t *cache, ngx_oci_registry_t *registry,
 
 
 void
-ngx_oci_refs_store(ngx_oci_cache_t *cache, ngx_oci_registry_t *registry,
-    ngx_str_t *repository, ngx_str_t *reference, ngx_oci_ref_t *ref,
-    ngx_log_t *log)
+ngx_oci_refs_store(ngx_oci_cache_t *cache, ngx_uint_t kind,
+    ngx_oci_registry_t *registry, ngx_str_t *repository, ngx_str_t *reference,
+    ngx_oci_ref_t *ref, ngx_log_t *log)
 {
     u_char                key[NGX_OCI_REFS_KEY];
     time_t                now, stored;
@@ -454,7 +454,7 @@ ngx_oci_refs_store(ngx_oci_cache_t *cache, ngx_oci_registry_t *registry,
         return;
     }
 
-    ngx_oci_refs_ref_key(key, registry, repository, reference);
+    ngx_oci_refs_ref_key(key, kind, registry, repository, reference);
 
     now = ngx_time();
     stored = 0;
@@ -488,13 +488,14 @@ ngx_oci_refs_store(ngx_oci_cache_t *cache, ngx_oci_registry_t *registry,
 
 
 void
-ngx_oci_refs_remove(ngx_oci_cache_t *cache, ngx_oci_registry_t *registry,
-    ngx_str_t *repository, ngx_str_t *reference, ngx_log_t *log)
+ngx_oci_refs_remove(ngx_oci_cache_t *cache, ngx_uint_t kind,
+    ngx_oci_registry_t *registry, ngx_str_t *repository, ngx_str_t *reference,
+    ngx_log_t *log)
 {
     u_char                key[NGX_OCI_REFS_KEY];
     ngx_oci_refs_node_t  *node;
 
-    ngx_oci_refs_ref_key(key, registry, repository, reference);
+    ngx_oci_refs_ref_key(key, kind, registry, repository, reference);
 
     ngx_oci_refs_lock(cache);
 
