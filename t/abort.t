@@ -23,6 +23,17 @@ my $digest = $t->digest($blob);
 my $port = $t->upstream(sub {
     my ($c, $q) = @_;
     my ($mode) = $q->{uri} =~ m!^/v2/([a-z]+)/!;
+    if ($mode eq 'drip' && ($q->{to} // $size) - ($q->{from} // 0) > 1) {
+        my ($from, $to) = ($q->{from}, $q->{to});
+        print $c "HTTP/1.1 206 X\r\nContent-Length: " . ($to - $from)
+            . "\r\nContent-Range: bytes $from-" . ($to - 1) . "/$size\r\n\r\n"
+            . substr($blob, $from, 1000);
+        for (1 .. 60) {
+            sleep 0.5;
+            print $c substr($blob, $from + 999 + $_, 1) or return 0;
+        }
+        return 0;
+    }
     if ($mode eq 'slow' && ($q->{to} // $size) - ($q->{from} // 0) > 1) {
         my ($from, $to) = ($q->{from}, $q->{to});
         print $c "HTTP/1.1 206 X\r\nContent-Length: " . ($to - $from)
@@ -131,6 +142,18 @@ my $before = $t->upstream_bytes();
 sleep 1;
 is($t->upstream_bytes(), $before, 'and fetches nothing more');
 ok($before < $size, 'before the end') or diag($before);
+
+# also one whose slice would never be complete; what came of it stays
+
+chunk("/v2/drip/blobs/" . $t->digest('drip'), 0, 500);
+is($t->status()->{counters}{fills_active}, 1, 'a fill that drips');
+$end = time() + 20;
+while (time() < $end) {
+    $active = $t->status()->{counters}{fills_active};
+    last if $active == 0;
+    sleep 0.2;
+}
+is($active, 0, 'ends as well');
 
 # many, at random, cold and warm, some before the header
 

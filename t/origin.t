@@ -31,8 +31,10 @@ my $evil = $t->upstream(sub {
 });
 my $good = $t->upstream(sub {
     my ($c, $q) = @_;
-    return $t->reply_blob($c, $q,
-        $q->{uri} =~ /\Q$digest2\E/ ? $second : $blob);
+    my ($d) = $q->{uri} =~ m!/blobs/(.+)$!;
+    return $t->reply_blob($c, $q, $d eq $digest2 ? $second
+        : $d eq $digest ? $blob
+        : $t->read_file("blob.$d"));
 });
 
 my $short = $t->upstream(sub {
@@ -72,6 +74,34 @@ for (1 .. 6) {
     $r = $t->get("/v2/short/m/blobs/$digest2");
     unlike($r->{body}, qr/[^y]/, 'another size: nothing of it');
 }
+
+# the first touch of one registry does not keep the other out
+
+my $third = $t->random_blob($size);
+my $digest3 = $t->digest($third);
+$t->write_file("blob.$digest3", $third);
+is($t->get("/v2/evil/m/blobs/$digest3", { Range => 'bytes=0-9' })->{body},
+    'x' x 10, 'touched by the hostile registry');
+for my $i (1, 2) {
+    $r = $t->get("/v2/good/m/blobs/$digest3");
+    ok($r->{body} eq $third, "the other one's, $i");
+}
+like($r->{h}{'cache-status'} // 'none', qr/hit/, 'is stored at once');
+
+# nor does its word undo what the other one has brought
+
+my $fourth = $t->random_blob($size);
+my $digest4 = $t->digest($fourth);
+$t->write_file("blob.$digest4", $fourth);
+$t->get("/v2/good/m/blobs/$digest4", { Range => 'bytes=0-2000000' });
+my $before = $t->upstream_bytes('good');
+is($t->get("/v2/$_/m/blobs/$digest4", { Range => 'bytes=0-9' })->{body},
+    ($_ eq 'evil' ? 'x' : 'y') x 10, "another one: $_")
+    for qw/ evil short evil /;
+sleep 0.2;
+ok($t->get("/v2/good/m/blobs/$digest4")->{body} eq $fourth, 'goes on');
+cmp_ok($t->upstream_bytes('good') - $before, '<', $size - 1900000,
+    'with what was there');
 
 # it fails on its own digest; the other one is not made to wait for that
 

@@ -243,7 +243,7 @@ SKIP: {
     skip 'files may be of any size here', 10 if truncate $f, $claim;
 
     $t->stop();
-    conf('8m');
+    conf('32m');
     $t->start();
     refused('efbig', $claim);
     like($t->read_file('error.log'), qr/File too large/, 'efbig: said');

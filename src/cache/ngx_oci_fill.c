@@ -8,6 +8,8 @@
 
 
 #define NGX_OCI_FILL_RETRY_DELAY   100      /* ms, doubled each time */
+#define NGX_OCI_FILL_GRACE         10000    /* ms for the end of a slice that
+                                               nobody wants */
 #define NGX_OCI_FILL_BACKOFF       2        /* s, after a second mismatch */
 
 
@@ -444,13 +446,14 @@ ngx_oci_fill_resume(ngx_oci_fill_t *fill)
 }
 
 
-/* nobody reads any more: what runs goes on for a while, nothing begins */
+/* nobody reads any more: what runs goes on for a while, then to the end of its
+   slices, if that comes soon; nothing begins */
 
 static void
 ngx_oci_fill_abandon(ngx_oci_fill_t *fill)
 {
     ngx_uint_t      i;
-    ngx_msec_t      now, passed;
+    ngx_msec_t      now, passed, after;
     ngx_oci_run_t  *run;
 
     if (fill->nruns == 0) {
@@ -464,13 +467,25 @@ ngx_oci_fill_abandon(ngx_oci_fill_t *fill)
     }
 
     passed = now - fill->abandoned;
+    after = ngx_exiting ? 0 : fill->abandoned_after;
 
-    if (passed < fill->abandoned_after && !ngx_exiting) {
+    if (passed < after) {
         if (!fill->timer.timer_set) {
-            ngx_add_timer(&fill->timer, fill->abandoned_after - passed);
+            ngx_add_timer(&fill->timer, after - passed);
         }
 
         return;
+    }
+
+    after += NGX_OCI_FILL_GRACE;
+
+    if (passed >= after) {
+        ngx_oci_fill_stop_runs(fill);
+        return;
+    }
+
+    if (!fill->timer.timer_set) {
+        ngx_add_timer(&fill->timer, after - passed);
     }
 
     for (i = 0; i < NGX_OCI_INDEX_RUNS; i++) {

@@ -9,6 +9,7 @@
 
 
 #include "ngx_oci_hold.h"
+#include "ngx_oci_index.h"
 #include <openssl/evp.h>
 
 
@@ -238,9 +239,10 @@ ngx_oci_hold_update(ngx_http_request_t *r, ngx_oci_hold_ctx_t *hold,
 static ngx_int_t
 ngx_oci_hold_final(ngx_http_request_t *r, ngx_oci_hold_ctx_t *hold)
 {
-    u_char          md[EVP_MAX_MD_SIZE];
-    unsigned int    len;
-    ngx_oci_ctx_t  *ctx;
+    u_char                     md[EVP_MAX_MD_SIZE];
+    unsigned int               len;
+    ngx_oci_ctx_t             *ctx;
+    ngx_oci_cache_loc_conf_t  *ocf;
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_oci_module);
 
@@ -263,6 +265,17 @@ ngx_oci_hold_final(ngx_http_request_t *r, ngx_oci_hold_ctx_t *hold)
 
     ctx->verify_status = NGX_OCI_VERIFY_VERIFIED;
     hold->done = 1;
+
+    /* whoever sent all of a blob has it */
+
+    ocf = ngx_http_get_module_loc_conf(r, ngx_http_oci_cache_module);
+
+    if (ocf->cache && ctx->registry
+        && ctx->route.route == NGX_OCI_ROUTE_BLOB)
+    {
+        ngx_oci_index_showed(ocf->cache, &ctx->route.digest,
+                             ngx_oci_index_origin(ctx->registry));
+    }
 
     return NGX_OK;
 }

@@ -241,6 +241,10 @@ ngx_oci_index_acquire(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 
         if (found) {
             ngx_oci_index_recall(cache, entry->bytes);
+
+            /* a walk that is under way may have counted them */
+
+            cache->index->forgets++;
         }
 
         entry->users |= (uint64_t) 1 << slot;

@@ -17,6 +17,7 @@
 
 
 #define NGX_OCI_INDEX_RUNS    16      /* exchanges of one blob at a time */
+#define NGX_OCI_INDEX_DOUBTS  4       /* registries that failed to show a blob */
 #define NGX_OCI_INDEX_KEPT    8       /* slices that are there in part */
 #define NGX_OCI_INDEX_INLINE  64      /* bytes of an entry's own map */
 #define NGX_OCI_SLOTS         64      /* workers, old and new together */
@@ -35,12 +36,22 @@ typedef struct {
 } ngx_oci_index_run_t;
 
 
+/* a registry that did not show that it has a verified blob */
+
+typedef struct {
+    uint32_t                  origin;
+    uint32_t                  n;            /* failures in a row; 0: free */
+    time_t                    until;        /* it is not asked again before */
+} ngx_oci_doubt_t;
+
+
 /* from where and with whose rights a blob may be fetched */
 
 typedef struct {
     uint32_t                  registry;     /* crc32 of the name */
     uint16_t                  repository_len;
     uint16_t                  authorization_len;
+    time_t                    since;
     u_char                    data[1];      /* both, one after the other */
 } ngx_oci_source_t;
 
@@ -72,6 +83,7 @@ typedef struct {
                                                may have had were forgotten */
     uint64_t                  uniq[2];      /* inodes of data and sidecar
                                                that map is about */
+    ngx_oci_doubt_t           doubts[NGX_OCI_INDEX_DOUBTS];
     unsigned                  verified:1;
     unsigned                  loaded:1;     /* map tells what the disk has */
     unsigned                  evicting:1;   /* the manager is about to unlink
@@ -222,7 +234,15 @@ ngx_int_t ngx_oci_index_prove(ngx_oci_cache_t *cache,
 ngx_uint_t ngx_oci_index_complete(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry);
 
-/* remembers the newest source; failures are harmless.  Another registry's is
+/* this registry failed: after some times it is not asked for a while */
+void ngx_oci_index_doubt(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    uint32_t origin);
+/* it sent all of a blob, and the digest was right */
+void ngx_oci_index_showed(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    uint32_t origin);
+
+/* remembers the newest source, but not in place of one that a fill has only
+   begun to use; failures are harmless.  Another registry's is
    refused until the blob is verified.  It is wiped when the blob is, and when
    nobody wants or fetches anything: then a want comes first */
 void ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,

@@ -7,6 +7,9 @@
 #include "ngx_oci_index_sh.h"
 
 
+#define NGX_OCI_INDEX_YOUNG  30     /* s that a fill keeps a source */
+#define NGX_OCI_INDEX_TRUST  3      /* failures, then a registry is doubted */
+#define NGX_OCI_INDEX_DOUBT  600    /* s, doubled each time */
 #define NGX_OCI_INDEX_WANTS  256    /* wants looked at by one plan() */
 
 
@@ -14,6 +17,9 @@ static ngx_int_t ngx_oci_index_plan_from(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, uint64_t pos, uint64_t end, uint64_t max,
     ngx_uint_t near, ngx_oci_span_t *busy, ngx_uint_t n,
     ngx_oci_span_t *span, ngx_uint_t *check);
+static ngx_oci_doubt_t *ngx_oci_index_doubted(ngx_oci_entry_t *entry,
+    uint32_t origin);
+static void ngx_oci_index_proven(ngx_oci_entry_t *entry, uint32_t origin);
 static uint64_t *ngx_oci_index_kept(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, size_t n);
 static ngx_int_t ngx_oci_index_keep(ngx_oci_cache_t *cache,
@@ -79,11 +85,98 @@ ngx_oci_index_unwant(ngx_oci_cache_t *cache, ngx_oci_want_t *want)
 }
 
 
+static ngx_oci_doubt_t *
+ngx_oci_index_doubted(ngx_oci_entry_t *entry, uint32_t origin)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < NGX_OCI_INDEX_DOUBTS; i++) {
+        if (entry->doubts[i].n && entry->doubts[i].origin == origin) {
+            return &entry->doubts[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+void
+ngx_oci_index_doubt(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    uint32_t origin)
+{
+    ngx_uint_t        i;
+    ngx_oci_doubt_t  *doubt;
+
+    ngx_oci_index_lock(cache);
+
+    doubt = ngx_oci_index_doubted(entry, origin);
+
+    if (doubt == NULL) {
+        doubt = &entry->doubts[0];
+
+        for (i = 1; i < NGX_OCI_INDEX_DOUBTS; i++) {
+            if (entry->doubts[i].until < doubt->until
+                || entry->doubts[i].n == 0)
+            {
+                doubt = &entry->doubts[i];
+            }
+        }
+
+        doubt->origin = origin;
+        doubt->n = 0;
+        doubt->until = 0;
+    }
+
+    doubt->n++;
+
+    if (doubt->n >= NGX_OCI_INDEX_TRUST) {
+        doubt->until = ngx_time() + (NGX_OCI_INDEX_DOUBT
+                       << ngx_min(doubt->n - NGX_OCI_INDEX_TRUST, 8));
+    }
+
+    ngx_oci_index_unlock(cache);
+}
+
+
+static void
+ngx_oci_index_proven(ngx_oci_entry_t *entry, uint32_t origin)
+{
+    ngx_oci_doubt_t  *doubt;
+
+    ngx_oci_proven_add(&entry->proven, origin);
+
+    doubt = ngx_oci_index_doubted(entry, origin);
+
+    if (doubt) {
+        ngx_memzero(doubt, sizeof(ngx_oci_doubt_t));
+    }
+}
+
+
+void
+ngx_oci_index_showed(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    uint32_t origin)
+{
+    ngx_oci_entry_t  *entry;
+
+    ngx_oci_index_lock(cache);
+
+    entry = ngx_oci_index_find(cache, digest);
+
+    if (entry && entry->verified && entry->origin != origin) {
+        ngx_oci_index_proven(entry, origin);
+    }
+
+    ngx_oci_index_unlock(cache);
+}
+
+
 ngx_int_t
 ngx_oci_index_claim(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     uint32_t origin)
 {
-    ngx_int_t  rc;
+    ngx_int_t         rc;
+    ngx_oci_doubt_t  *doubt;
 
     if (entry->origin == origin) {
         return NGX_OK;
@@ -97,7 +190,15 @@ ngx_oci_index_claim(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
         rc = NGX_OK;
 
     } else if (entry->verified) {
-        rc = ngx_oci_proven_has(&entry->proven, origin) ? NGX_OK : NGX_AGAIN;
+
+        if (ngx_oci_proven_has(&entry->proven, origin)) {
+            rc = NGX_OK;
+
+        } else {
+            doubt = ngx_oci_index_doubted(entry, origin);
+            rc = (doubt && doubt->until > ngx_time()) ? NGX_DECLINED
+                                                      : NGX_AGAIN;
+        }
 
     } else if (entry->bytes == 0 && entry->owner == -1
                && ngx_queue_empty(&entry->wants))
@@ -126,7 +227,7 @@ ngx_oci_index_prove(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     ngx_oci_index_lock(cache);
 
     if (entry->generation == generation && entry->verified) {
-        ngx_oci_proven_add(&entry->proven, origin);
+        ngx_oci_index_proven(entry, origin);
         rc = NGX_OK;
     }
 
@@ -175,6 +276,15 @@ ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
     src = entry->source;
 
+    /* whoever comes and goes with worse rights must not disturb a fill */
+
+    if (src && entry->owner != -1
+        && ngx_time() - src->since < NGX_OCI_INDEX_YOUNG)
+    {
+        ngx_oci_index_unlock(cache);
+        return;
+    }
+
     if (src && src->registry == id
         && src->repository_len == repository->len
         && src->authorization_len == authorization->len
@@ -182,6 +292,7 @@ ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
         && ngx_memcmp(src->data + repository->len, authorization->data,
                       authorization->len) == 0)
     {
+        src->since = ngx_time();
         ngx_oci_index_unlock(cache);
         return;
     }
@@ -190,6 +301,7 @@ ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
     if (src) {
         src->registry = id;
+        src->since = ngx_time();
         src->repository_len = (uint16_t) repository->len;
         src->authorization_len = (uint16_t) authorization->len;
         ngx_memcpy(src->data, repository->data, repository->len);
@@ -266,7 +378,7 @@ ngx_oci_index_source_get(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
     src = entry->source;
 
-    if (src == NULL) {
+    if (src == NULL || (!entry->verified && src->registry != entry->origin)) {
         ngx_oci_index_unlock(cache);
         return NGX_DECLINED;
     }
@@ -599,10 +711,18 @@ ngx_oci_index_slice(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
             entry->have--;
         }
 
-        size = ngx_min(cache->slice, entry->bytes);
+        size = ngx_min(entry->size - (uint64_t) n * cache->slice,
+                       cache->slice);
+        size = ngx_min(size, entry->bytes);
         entry->bytes -= size;
         cache->index->bytes -= size;
         entry->verified = 0;
+
+        /* from here on only the registry that it comes from is asked */
+
+        if (entry->source && entry->source->registry != entry->origin) {
+            ngx_oci_index_source_free(cache, entry);
+        }
     }
 
     ngx_oci_bit_clear(unchecked, n);

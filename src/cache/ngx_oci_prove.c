@@ -12,6 +12,8 @@
 
 
 #define NGX_OCI_PROVE_BYTES     64      /* of the blob, or all of it */
+#define NGX_OCI_PROVE_PLACES    4       /* one after the other */
+#define NGX_OCI_PROVE_TIME      60      /* s for the answer at one place */
 #define NGX_OCI_PROVE_DISTINCT  12      /* values among them, to be no guess */
 #define NGX_OCI_PROVE_BUFFER    (64 * 1024)
 #define NGX_OCI_PROVE_LOOK      (8 * 1024 * 1024)   /* bytes looked through */
@@ -32,8 +34,10 @@ typedef struct {
     ngx_str_t                authorization;
     ngx_oci_task_t           task;
     ngx_int_t                rc;            /* of the task */
-    uint64_t                 random;
-    ngx_uint_t               complete;      /* all of it was readable */
+    uint64_t                 random[NGX_OCI_PROVE_PLACES];
+    ngx_uint_t               place;
+    time_t                   started;       /* at this place */
+    off_t                    bytes;         /* of all answers */
     uint64_t                 pos;
     size_t                   len;           /* bytes asked for */
     size_t                   received;
@@ -62,6 +66,7 @@ static ngx_int_t ngx_oci_prove_buffer(ngx_oci_exchange_t *ex, u_char **p,
 static ngx_int_t ngx_oci_prove_received(ngx_oci_exchange_t *ex, size_t n,
     ngx_uint_t idle);
 static void ngx_oci_prove_done(ngx_oci_exchange_t *ex, ngx_int_t rc);
+static void ngx_oci_prove_next(ngx_oci_prove_t *prove);
 static void ngx_oci_prove_end(ngx_oci_prove_t *prove, ngx_int_t rc);
 static void ngx_oci_prove_keep(ngx_oci_prove_t *prove);
 static void ngx_oci_prove_keep_task(void *data, ngx_log_t *log);
@@ -163,7 +168,6 @@ ngx_oci_prove_create(ngx_oci_blob_t *blob, ngx_oci_ctx_t *ctx)
     prove->pool = pool;
     prove->blob = blob;
     prove->registry = ctx->registry;
-    prove->complete = ngx_oci_index_complete(blob->cache, blob->entry);
 
     if (ngx_oci_prove_copy(pool, &prove->repository, &ctx->repository)
         != NGX_OK
@@ -176,7 +180,7 @@ ngx_oci_prove_create(ngx_oci_blob_t *blob, ngx_oci_ctx_t *ctx)
 
     /* a place that could be foreseen would prove nothing */
 
-    if (RAND_bytes((u_char *) &prove->random, sizeof(prove->random)) != 1) {
+    if (RAND_bytes((u_char *) prove->random, sizeof(prove->random)) != 1) {
         ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0,
                       "RAND_bytes() failed");
         goto failed;
@@ -198,6 +202,11 @@ ngx_oci_prove_create(ngx_oci_blob_t *blob, ngx_oci_ctx_t *ctx)
 
 failed:
 
+    if (prove && prove->authorization.len) {
+        ngx_explicit_memzero(prove->authorization.data,
+                             prove->authorization.len);
+    }
+
     ngx_destroy_pool(pool);
 
     return NULL;
@@ -212,8 +221,8 @@ ngx_oci_prove_copy(ngx_pool_t *pool, ngx_str_t *dst, ngx_str_t *src)
         return NGX_OK;
     }
 
-    dst->len = src->len;
     dst->data = ngx_pstrdup(pool, src);
+    dst->len = dst->data ? src->len : 0;
 
     return dst->data ? NGX_OK : NGX_ERROR;
 }
@@ -245,7 +254,8 @@ ngx_oci_prove_pick(void *data, ngx_log_t *log)
         prove->len = size;
 
     } else {
-        first = prove->random % (size - NGX_OCI_PROVE_BYTES + 1);
+        first = prove->random[prove->place]
+                % (size - NGX_OCI_PROVE_BYTES + 1);
 
         buf = malloc(NGX_OCI_PROVE_BUFFER);
         if (buf == NULL) {
@@ -259,15 +269,6 @@ ngx_oci_prove_pick(void *data, ngx_log_t *log)
 
         if (prove->rc == NGX_OK) {
             return;
-        }
-
-        /* a blob of which no place says anything holds no secret; but what
-           an earlier boot wrote may not have come to the disk */
-
-        if (prove->rc == NGX_DECLINED && prove->complete
-            && size <= NGX_OCI_PROVE_LOOK)
-        {
-            prove->rc = NGX_OK;
         }
     }
 
@@ -421,6 +422,9 @@ ngx_oci_prove_ask(ngx_oci_prove_t *prove)
 
     ex->credentials = registry->credentials;
     ex->stored = registry->stored;
+    prove->received = 0;
+    prove->started = ngx_time();
+
     ex->range_start = prove->pos;
     ex->range_end = prove->pos + prove->len;
     ex->data = prove;
@@ -441,8 +445,7 @@ ngx_oci_prove_header(ngx_oci_exchange_t *ex)
     if (ex->in.status != NGX_HTTP_PARTIAL_CONTENT
         || ex->in.range_start != ex->range_start
         || ex->in.range_end != ex->range_end
-        || ex->in.range_total != (off_t) prove->blob->size
-        || ngx_oci_type_is_page(&ex->in.content_type))
+        || ex->in.range_total != (off_t) prove->blob->size)
     {
         return NGX_ERROR;
     }
@@ -475,8 +478,10 @@ ngx_oci_prove_received(ngx_oci_exchange_t *ex, size_t n, ngx_uint_t idle)
     ngx_oci_prove_t *prove = ex->data;
 
     prove->received += n;
+    prove->bytes += n;
 
-    return NGX_OK;
+    return (ngx_time() - prove->started > NGX_OCI_PROVE_TIME) ? NGX_ERROR
+                                                              : NGX_OK;
 }
 
 
@@ -492,9 +497,12 @@ ngx_oci_prove_done(ngx_oci_exchange_t *ex, ngx_int_t rc)
         && prove->received == prove->len
         && ngx_memcmp(prove->answer, prove->stored, prove->len) == 0)
     {
-        ngx_oci_prove_end(prove, NGX_OK);
+        ngx_oci_prove_next(prove);
         return;
     }
+
+    ngx_oci_index_doubt(prove->blob->cache, prove->blob->entry,
+                        ngx_oci_index_origin(prove->registry));
 
     digest.data = text;
     digest.len = ngx_oci_digest_print(text, &prove->blob->digest) - text;
@@ -509,6 +517,27 @@ ngx_oci_prove_done(ngx_oci_exchange_t *ex, ngx_int_t rc)
 }
 
 
+/* who knows a part of a blob may be lucky once */
+
+static void
+ngx_oci_prove_next(ngx_oci_prove_t *prove)
+{
+    if (prove->blob->size > NGX_OCI_PROVE_BYTES
+        && prove->place + 1 < NGX_OCI_PROVE_PLACES)
+    {
+        prove->place++;
+
+        if (ngx_oci_io_post(prove->blob->cache, &prove->task) != NGX_OK) {
+            ngx_oci_prove_end(prove, NGX_DECLINED);
+        }
+
+        return;
+    }
+
+    ngx_oci_prove_end(prove, NGX_OK);
+}
+
+
 /* frees it, or hands it on */
 
 static void
@@ -520,7 +549,7 @@ ngx_oci_prove_end(ngx_oci_prove_t *prove, ngx_int_t rc)
 
     ngx_queue_remove(&prove->queue);
 
-    bytes = prove->received;
+    bytes = prove->bytes;
 
     ngx_queue_init(&list);
 

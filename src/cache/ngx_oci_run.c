@@ -173,8 +173,8 @@ ngx_oci_run_header(ngx_oci_exchange_t *ex)
 
     fill = run->fill;
 
-    if (ngx_oci_type_is_page(&ex->in.content_type)
-        && ex->in.status < NGX_HTTP_SPECIAL_RESPONSE)
+    if (ex->in.status == NGX_HTTP_OK
+        && ngx_oci_type_is_page(&ex->in.content_type))
     {
         ngx_log_error(NGX_LOG_ERR, ex->log, 0,
                       "upstream sent a page, not \"%V\"", &ex->uri);

@@ -275,6 +275,11 @@ ngx_oci_send_claim(ngx_oci_reader_t *rd)
 
     rc = ngx_oci_index_claim(rd->cache, rd->blob->entry, origin);
 
+    if (rc == NGX_DECLINED) {
+        rd->blob->foreign = !rd->blob->entry->verified;
+        return rc;
+    }
+
     if (rc != NGX_AGAIN) {
         rd->proven = (rc == NGX_OK && rd->blob->entry->origin != origin);
         return rc;
@@ -695,7 +700,7 @@ ngx_oci_send_missing(ngx_oci_reader_t *rd, ngx_oci_part_t *part,
                                       0);
     }
 
-    if (entry->source == NULL) {
+    if (rd->want && entry->source == NULL) {
         ngx_oci_index_source(rd->cache, entry, rd->ctx->registry,
                              &rd->ctx->repository, &rd->ctx->authorization);
     }

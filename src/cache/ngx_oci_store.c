@@ -10,6 +10,8 @@
 
 #define NGX_OCI_STORE_VERSION    3
 #define NGX_OCI_STORE_TRIES      3
+#define NGX_OCI_STORE_LITTLE     2        /* slices */
+#define NGX_OCI_STORE_GIVEN_UP   3600     /* s without another slice */
 #define NGX_OCI_STORE_INIT_WAIT  1000     /* ms, for another's creation */
 #define NGX_OCI_STORE_CRC_BUF    (256 * 1024)
 
@@ -23,9 +25,11 @@ static ngx_int_t ngx_oci_store_open_files(ngx_oci_cache_t *cache,
     ngx_log_t *log);
 static ngx_int_t ngx_oci_store_load(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest, ngx_oci_store_t *st, ngx_log_t *log);
-static ngx_int_t ngx_oci_store_resize(ngx_oci_cache_t *cache,
-    ngx_oci_digest_t *digest, off_t size, ngx_oci_store_t *st,
-    ngx_log_t *log);
+static ngx_int_t ngx_oci_store_replace(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest, off_t size, uint32_t origin,
+    ngx_oci_store_t *st, ngx_log_t *log);
+static ngx_uint_t ngx_oci_store_replaceable(ngx_oci_store_t *st, off_t size,
+    uint32_t origin);
 static ngx_int_t ngx_oci_store_create(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest, off_t size, uint32_t origin,
     ngx_oci_store_t *st, ngx_log_t *log);
@@ -191,8 +195,8 @@ ngx_oci_store_open(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 
         rc = ngx_oci_store_load(cache, digest, st, log);
 
-        if (rc == NGX_OK && size >= 0 && (off_t) st->header.size != size) {
-            rc = ngx_oci_store_resize(cache, digest, size, st, log);
+        if (rc == NGX_OK && size >= 0) {
+            rc = ngx_oci_store_replace(cache, digest, size, origin, st, log);
 
         } else if (rc == NGX_DECLINED && size >= 0) {
             rc = ngx_oci_store_create(cache, digest, size, origin, st, log);
@@ -289,6 +293,7 @@ ngx_oci_store_open_files(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     }
 
     st->uniq = sb.st_ino;
+    st->written = sb.st_mtime;
 
     return NGX_OK;
 }
@@ -359,18 +364,18 @@ ngx_oci_store_load(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 
 
 /*
- * The files have another size than the one that is asked for.  As long as
- * they are not verified that is only what some registry said: nobody uses
- * them, they go, NGX_DONE.  Else this one is refused: NGX_ERROR.
+ * What is not verified is the word of the registry that it comes from: it
+ * makes way for another size, and for another registry's.  NGX_OK: it stays;
+ * NGX_DONE: unlinked; NGX_ERROR: it stays, and is of no use for this size.
  */
 
 static ngx_int_t
-ngx_oci_store_resize(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
-    off_t size, ngx_oci_store_t *st, ngx_log_t *log)
+ngx_oci_store_replace(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    off_t size, uint32_t origin, ngx_oci_store_t *st, ngx_log_t *log)
 {
     ngx_int_t  rc;
 
-    if (!(st->header.flags & NGX_OCI_STORE_VERIFIED)) {
+    if (ngx_oci_store_replaceable(st, size, origin)) {
 
         rc = ngx_oci_store_lock(cache, digest, st->map);
 
@@ -381,24 +386,35 @@ ngx_oci_store_resize(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
         if (rc == NGX_OK) {
             rc = ngx_oci_store_load(cache, digest, st, log);
 
-            if (rc != NGX_ERROR
-                && !(st->header.flags & NGX_OCI_STORE_VERIFIED)
-                && ngx_oci_index_evict(cache, digest) != NGX_BUSY)
+            if (rc == NGX_DECLINED
+                || (rc == NGX_OK
+                    && ngx_oci_store_replaceable(st, size, origin)))
             {
-                ngx_log_error(NGX_LOG_NOTICE, log, 0,
-                              "removed what was stored of a blob in \"%V\" "
-                              "with size %uL, the registry says %O",
-                              &cache->path->name, st->header.size, size);
+                if (ngx_oci_index_evict(cache, digest) != NGX_BUSY) {
+                    ngx_log_error(NGX_LOG_NOTICE, log, 0,
+                                  "removed what another answer brought of a "
+                                  "blob in \"%V\", %uL bytes, the registry "
+                                  "says %O", &cache->path->name,
+                                  st->header.size, size);
 
-                ngx_oci_store_unlink(cache, digest, log);
-                ngx_oci_index_emptied(cache, digest);
-                ngx_oci_store_unlock(st->map);
+                    ngx_oci_store_unlink(cache, digest, log);
+                    ngx_oci_index_emptied(cache, digest);
+                    ngx_oci_store_unlock(st->map);
 
-                return NGX_DONE;
+                    return NGX_DONE;
+                }
             }
 
             ngx_oci_store_unlock(st->map);
+
+            if (rc != NGX_OK) {
+                return NGX_ERROR;
+            }
         }
+    }
+
+    if ((off_t) st->header.size == size) {
+        return NGX_OK;
     }
 
     ngx_log_error(NGX_LOG_ERR, log, 0,
@@ -406,6 +422,34 @@ ngx_oci_store_resize(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
                   &cache->path->name, st->header.size, size);
 
     return NGX_ERROR;
+}
+
+
+static ngx_uint_t
+ngx_oci_store_replaceable(ngx_oci_store_t *st, off_t size, uint32_t origin)
+{
+    size_t  i, n;
+
+    if (st->header.flags & NGX_OCI_STORE_VERIFIED) {
+        return 0;
+    }
+
+    if (st->header.origin == origin) {
+        return (off_t) st->header.size != size;
+    }
+
+    /* nobody's word undoes what another registry is bringing */
+
+    for (i = 0, n = 0; i < st->slices; i++) {
+        n += (st->records[i].state != NGX_OCI_SLICE_ABSENT);
+    }
+
+    if (n == st->slices && (off_t) st->header.size == size) {
+        return 0;
+    }
+
+    return n <= NGX_OCI_STORE_LITTLE
+           || ngx_time() - st->written > NGX_OCI_STORE_GIVEN_UP;
 }
 
 
@@ -457,6 +501,11 @@ ngx_oci_store_create(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     if (rc == NGX_OK) {
         ngx_oci_store_unlock(st->map);
         return ((off_t) st->header.size == size) ? NGX_OK : NGX_DONE;
+    }
+
+    if (rc == NGX_ERROR) {
+        ngx_oci_store_unlock(st->map);
+        return NGX_ERROR;
     }
 
     /* never written over: somebody may still read from them */

@@ -17,8 +17,8 @@
 #define NGX_OCI_STORE_HASH_MAX    256     /* bytes of a digest's state */
 #define NGX_OCI_STORE_RECORDS     4096    /* offset of the records, bytes */
 
-#define NGX_OCI_STORE_SLICES      (16 * 1024 * 1024)  /* of a blob at most:
-                                             128 MiB of records */
+#define NGX_OCI_STORE_SLICES      (2 * 1024 * 1024)   /* of a blob at most:
+                                             16 MiB of records */
 
 #define NGX_OCI_STORE_VERIFIED    0x01
 #define NGX_OCI_STORE_PROVEN      8
@@ -75,6 +75,7 @@ typedef struct {
     ngx_oci_store_record_t         *records;    /* malloc()ed, or NULL */
     size_t                          slices;
     uint64_t                        uniq;       /* inode of the sidecar */
+    time_t                          written;    /* its mtime */
 } ngx_oci_store_t;
 
 
@@ -82,7 +83,8 @@ typedef struct {
  * Opens the files of a blob; with size >= 0 creates them where there are
  * none or where they are unusable.  Records of an earlier boot are turned
  * into "unchecked", those of a foreign slice size make the pair unusable, as
- * does another size of a pair that is not verified and that nobody uses.
+ * does another size of a pair that is not verified and that nobody uses, and
+ * another registry's, if little of it is there or nothing came for an hour.
  * NGX_OK; NGX_DECLINED: there are none; NGX_ERROR: logged.
  */
 ngx_int_t ngx_oci_store_open(ngx_oci_cache_t *cache,
