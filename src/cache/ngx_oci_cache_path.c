@@ -19,6 +19,8 @@ static ngx_int_t ngx_oci_cache_path_param(ngx_conf_t *cf,
     ssize_t *size);
 static ngx_int_t ngx_oci_cache_path_size(ngx_str_t *value, const char *name,
     off_t *size);
+static ngx_int_t ngx_oci_cache_path_add(ngx_conf_t *cf,
+    ngx_oci_cache_t *cache, ngx_str_t *name, ssize_t size);
 
 
 char *
@@ -92,30 +94,9 @@ ngx_oci_cache_path(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    cache->path->manager = ngx_oci_manager;
-    cache->path->loader = ngx_oci_loader;
-    cache->path->data = cache;
-    cache->path->conf_file = cf->conf_file->file.name.data;
-    cache->path->line = cf->conf_file->line;
-
-    if (ngx_add_path(cf, &cache->path) != NGX_OK) {
+    if (ngx_oci_cache_path_add(cf, cache, &name, size) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
-
-    cache->zone = ngx_shared_memory_add(cf, &name, size,
-                                        &ngx_http_oci_cache_module);
-    if (cache->zone == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    if (cache->zone->data) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "duplicate zone \"%V\"", &name);
-        return NGX_CONF_ERROR;
-    }
-
-    cache->zone->init = ngx_oci_cache_init_zone;
-    cache->zone->data = cache;
 
     p = ngx_array_push(&ocmcf->caches);
     if (p == NULL) {
@@ -125,6 +106,39 @@ ngx_oci_cache_path(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     *p = cache;
 
     return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_oci_cache_path_add(ngx_conf_t *cf, ngx_oci_cache_t *cache,
+    ngx_str_t *name, ssize_t size)
+{
+    cache->path->manager = ngx_oci_manager;
+    cache->path->loader = ngx_oci_loader;
+    cache->path->data = cache;
+    cache->path->conf_file = cf->conf_file->file.name.data;
+    cache->path->line = cf->conf_file->line;
+
+    if (ngx_add_path(cf, &cache->path) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    cache->zone = ngx_shared_memory_add(cf, name, size,
+                                        &ngx_http_oci_cache_module);
+    if (cache->zone == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (cache->zone->data) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "duplicate zone \"%V\"", name);
+        return NGX_ERROR;
+    }
+
+    cache->zone->init = ngx_oci_cache_init_zone;
+    cache->zone->data = cache;
+
+    return NGX_OK;
 }
 
 

@@ -17,7 +17,7 @@
 
 
 #define NGX_OCI_INDEX_RUNS    16      /* exchanges of one blob at a time */
-#define NGX_OCI_INDEX_DOUBTS  4       /* registries that failed to show a blob */
+#define NGX_OCI_INDEX_DOUBTS  4       /* registries that did not show a blob */
 #define NGX_OCI_INDEX_KEPT    8       /* slices that are there in part */
 #define NGX_OCI_INDEX_INLINE  64      /* bytes of an entry's own map */
 #define NGX_OCI_SLOTS         64      /* workers, old and new together */

@@ -53,6 +53,9 @@ static ngx_int_t ngx_oci_loader_digest(ngx_oci_loader_t *ld, const char *sub,
     const char *name, ngx_oci_digest_t *digest);
 static time_t ngx_oci_loader_stat(int fd, const char *name, time_t *atime);
 static void ngx_oci_loader_pause(ngx_oci_loader_t *ld);
+static off_t ngx_oci_manager_free(ngx_oci_cache_t *cache);
+static ngx_msec_t ngx_oci_manager_stuck(ngx_oci_cache_t *cache,
+    ngx_uint_t over);
 
 
 ngx_msec_t
@@ -61,7 +64,7 @@ ngx_oci_manager(void *data)
     ngx_oci_cache_t *cache = data;
 
     off_t             free;
-    time_t            now, accessed;
+    time_t            accessed;
     uint64_t          bytes;
     ngx_msec_t        started, next;
     ngx_uint_t        over, files, failures, walked;
@@ -79,12 +82,10 @@ ngx_oci_manager(void *data)
 
     /* what is unlinked below is added: file systems may free it later */
 
-    free = ngx_oci_store_free(cache);
-    __atomic_store_n(&cache->index->free, (int64_t) free, __ATOMIC_RELAXED);
+    free = ngx_oci_manager_free(cache);
 
     while (!ngx_quit && !ngx_terminate) {
 
-        now = ngx_time();
         over = ngx_oci_manager_over(cache, free);
 
         /* what has no entry was used before all that has one; whose turn it
@@ -107,21 +108,14 @@ ngx_oci_manager(void *data)
         if (ngx_oci_index_oldest(cache, &digest, &bytes, &accessed)
             != NGX_OK)
         {
-            if (over) {
-                ngx_oci_manager_warn(cache);
-                next = NGX_OCI_MANAGER_BUSY;
-            }
-
+            next = ngx_oci_manager_stuck(cache, over);
             break;
         }
 
-        if (!over && now - accessed < cache->inactive) {
-            accessed = cache->inactive - (now - accessed);
-
-            if (accessed < NGX_OCI_MANAGER_IDLE / 1000) {
-                next = (ngx_msec_t) accessed * 1000;
-            }
-
+        if (!over && ngx_time() - accessed < cache->inactive) {
+            accessed += cache->inactive - ngx_time();
+            next = ngx_min((ngx_msec_t) accessed * 1000,
+                           NGX_OCI_MANAGER_IDLE);
             break;
         }
 
@@ -137,11 +131,7 @@ ngx_oci_manager(void *data)
             }
 
         } else if (++failures == NGX_OCI_MANAGER_FAILURES) {
-            if (over) {
-                ngx_oci_manager_warn(cache);
-                next = NGX_OCI_MANAGER_BUSY;
-            }
-
+            next = ngx_oci_manager_stuck(cache, over);
             break;
         }
 
@@ -156,9 +146,7 @@ ngx_oci_manager(void *data)
     }
 
     if (files) {
-        free = ngx_oci_store_free(cache);
-        __atomic_store_n(&cache->index->free, (int64_t) free,
-                         __ATOMIC_RELAXED);
+        (void) ngx_oci_manager_free(cache);
     }
 
     if (!ngx_quit && !ngx_terminate) {
@@ -169,6 +157,33 @@ ngx_oci_manager(void *data)
     }
 
     return next;
+}
+
+
+static off_t
+ngx_oci_manager_free(ngx_oci_cache_t *cache)
+{
+    off_t  free;
+
+    free = ngx_oci_store_free(cache);
+    __atomic_store_n(&cache->index->free, (int64_t) free, __ATOMIC_RELAXED);
+
+    return free;
+}
+
+
+/* nothing can go; when to look again */
+
+static ngx_msec_t
+ngx_oci_manager_stuck(ngx_oci_cache_t *cache, ngx_uint_t over)
+{
+    if (!over) {
+        return NGX_OCI_MANAGER_IDLE;
+    }
+
+    ngx_oci_manager_warn(cache);
+
+    return NGX_OCI_MANAGER_BUSY;
 }
 
 

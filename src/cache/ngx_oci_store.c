@@ -33,6 +33,9 @@ static ngx_uint_t ngx_oci_store_replaceable(ngx_oci_store_t *st, off_t size,
 static ngx_int_t ngx_oci_store_create(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest, off_t size, uint32_t origin,
     ngx_oci_store_t *st, ngx_log_t *log);
+static ngx_int_t ngx_oci_store_write_new(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest, off_t size, uint32_t origin,
+    ngx_oci_store_t *st, ngx_log_t *log);
 static ngx_int_t ngx_oci_store_setlk(int fd, int type);
 static uint32_t ngx_oci_store_header_crc(ngx_oci_store_header_t *header);
 static int ngx_oci_store_mkdir(int dir, const char *name, ngx_log_t *log);
@@ -459,12 +462,9 @@ static ngx_int_t
 ngx_oci_store_create(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     off_t size, uint32_t origin, ngx_oci_store_t *st, ngx_log_t *log)
 {
-    off_t                    len;
-    ngx_err_t                err;
-    ngx_int_t                rc;
-    ngx_uint_t               waited, level;
-    struct stat              sb;
-    ngx_oci_store_header_t  *h;
+    ngx_int_t    rc;
+    ngx_uint_t   waited;
+    struct stat  sb;
 
     /* another worker may be creating the same pair: then its header is soon
        there */
@@ -518,6 +518,30 @@ ngx_oci_store_create(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
         return NGX_DONE;
     }
 
+    rc = ngx_oci_store_write_new(cache, digest, size, origin, st, log);
+
+    if (rc != NGX_OK) {
+
+        /* empty files would stay for good */
+
+        ngx_oci_store_unlink(cache, digest, log);
+    }
+
+    ngx_oci_store_unlock(st->map);
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_oci_store_write_new(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    off_t size, uint32_t origin, ngx_oci_store_t *st, ngx_log_t *log)
+{
+    off_t                    len;
+    ngx_err_t                err;
+    ngx_uint_t               level;
+    ngx_oci_store_header_t  *h;
+
     h = &st->header;
     ngx_memzero(h, sizeof(ngx_oci_store_header_t));
 
@@ -554,14 +578,8 @@ ngx_oci_store_create(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
                       "creating a blob of %O bytes in \"%V\" failed",
                       size, &cache->path->name);
 
-        /* empty files would stay for good */
-
-        ngx_oci_store_unlink(cache, digest, log);
-        ngx_oci_store_unlock(st->map);
         return NGX_ERROR;
     }
-
-    ngx_oci_store_unlock(st->map);
 
     return NGX_OK;
 }

@@ -176,13 +176,78 @@ ngx_oci_registry_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
+/* a line of nginx's own proxy module, for the expansion of oci_pass */
+
+static char *
+ngx_oci_registry_proxy(ngx_conf_t *cf, ngx_oci_registry_t *registry)
+{
+    ngx_str_t       *value, *copy;
+    ngx_uint_t       n;
+    ngx_array_t    **line;
+    ngx_command_t   *proxy;
+
+    value = cf->args->elts;
+    n = cf->args->nelts - 1;
+
+    for (proxy = ngx_http_proxy_module.commands;
+         proxy->name.len;
+         proxy++)
+    {
+        if (proxy->name.len == value[0].len
+            && ngx_strncmp(proxy->name.data, value[0].data,
+                           value[0].len)
+               == 0)
+        {
+            break;
+        }
+    }
+
+    if (ngx_strcmp(value[0].data, "proxy_pass") == 0
+        || ngx_strncmp(value[0].data, "proxy_cache", 11) == 0
+        || ngx_strncmp(value[0].data, "proxy_store", 11) == 0)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" is not for an oci_registry",
+                           &value[0]);
+        return NGX_CONF_ERROR;
+    }
+
+    if (proxy->name.len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "unknown directive \"%V\"", &value[0]);
+        return NGX_CONF_ERROR;
+    }
+
+    if (registry->proxy == NULL) {
+        registry->proxy = ngx_array_create(cf->pool, 4,
+                                           sizeof(ngx_array_t *));
+        if (registry->proxy == NULL) {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    line = ngx_array_push(registry->proxy);
+    if (line == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    *line = ngx_array_create(cf->pool, n + 1, sizeof(ngx_str_t));
+    if (*line == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    copy = ngx_array_push_n(*line, n + 1);
+    ngx_memcpy(copy, value, (n + 1) * sizeof(ngx_str_t));
+
+    return NGX_CONF_OK;
+}
+
+
 static char *
 ngx_oci_registry_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
 {
-    ngx_str_t                   *value, *copy;
+    ngx_str_t                   *value;
     ngx_uint_t                   i, n;
-    ngx_array_t                **line;
-    ngx_command_t               *proxy;
     ngx_oci_registry_t          *registry;
     ngx_oci_registry_command_t  *cmd;
 
@@ -192,59 +257,7 @@ ngx_oci_registry_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
 
     if (value[0].len > 6 && ngx_strncmp(value[0].data, "proxy_", 6) == 0) {
 
-        /* for the expansion of oci_pass */
-
-        for (proxy = ngx_http_proxy_module.commands;
-             proxy->name.len;
-             proxy++)
-        {
-            if (proxy->name.len == value[0].len
-                && ngx_strncmp(proxy->name.data, value[0].data,
-                               value[0].len)
-                   == 0)
-            {
-                break;
-            }
-        }
-
-        if (ngx_strcmp(value[0].data, "proxy_pass") == 0
-            || ngx_strncmp(value[0].data, "proxy_cache", 11) == 0
-            || ngx_strncmp(value[0].data, "proxy_store", 11) == 0)
-        {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "\"%V\" is not for an oci_registry",
-                               &value[0]);
-            return NGX_CONF_ERROR;
-        }
-
-        if (proxy->name.len == 0) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "unknown directive \"%V\"", &value[0]);
-            return NGX_CONF_ERROR;
-        }
-
-        if (registry->proxy == NULL) {
-            registry->proxy = ngx_array_create(cf->pool, 4,
-                                               sizeof(ngx_array_t *));
-            if (registry->proxy == NULL) {
-                return NGX_CONF_ERROR;
-            }
-        }
-
-        line = ngx_array_push(registry->proxy);
-        if (line == NULL) {
-            return NGX_CONF_ERROR;
-        }
-
-        *line = ngx_array_create(cf->pool, n + 1, sizeof(ngx_str_t));
-        if (*line == NULL) {
-            return NGX_CONF_ERROR;
-        }
-
-        copy = ngx_array_push_n(*line, n + 1);
-        ngx_memcpy(copy, value, (n + 1) * sizeof(ngx_str_t));
-
-        return NGX_CONF_OK;
+        return ngx_oci_registry_proxy(cf, registry);
     }
 
     for (i = 0; ngx_oci_registry_commands[i].name.len; i++) {
