@@ -41,7 +41,7 @@ for my $name (sort keys %conf) {
     # other places, and hosts that can be resolved here
 
     $c =~ s/^load_module .*$//mg;
-    $c =~ s!/var/cache/nginx!$t->{dir}!g;
+    $c =~ s!/var/(cache|log)/nginx!$t->{dir}!g;
     $c =~ s!/etc/nginx/harbor-robot!$t->{dir}/robot!;
     $c =~ s!(ssl_certificate\s+)\S+;!$1$cert;!;
     $c =~ s!(ssl_certificate_key\s+)\S+;!$1$key;!;
