@@ -200,6 +200,17 @@ ok(until_true(15, sub {
 
 ok($t->get($uri)->{body} eq $blob, 'whole after a reload');
 
+# who reads what is stored waits for nothing but his own turns
+
+for my $i (1 .. 3) {
+    ($s, $got) = begin($slice);
+    $t->signal('HUP');
+    sleep 0.5;
+    $got = drain($s, $got);
+    ok($got eq $blob, "a reader of a stored blob over a reload, $i")
+        or diag(length $got);
+}
+
 # a whole restart in the middle: slices that were recorded count
 
 fresh();

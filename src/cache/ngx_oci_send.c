@@ -503,7 +503,16 @@ ngx_oci_send_body(ngx_oci_reader_t *rd)
         if (rd->sent - sent >= NGX_OCI_SEND_TURN
             && rd->part < rd->ranges.nparts)
         {
+            clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
             r->write_event_handler = ngx_oci_send_writable;
+
+            /* a worker that is about to exit goes by its timers */
+
+            if (!wev->delayed) {
+                ngx_add_timer(wev, clcf->send_timeout);
+            }
+
             ngx_post_event(wev, &ngx_posted_next_events);
             return;
         }
