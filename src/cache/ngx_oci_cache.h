@@ -68,6 +68,7 @@ typedef struct {
     unsigned                        walk_all:1; /* not only while there is too
                                                    much */
     uint32_t                        walk_forgets;   /* when it began */
+    uint32_t                        walk_recalls;
     uint64_t                        walk_left;  /* bytes that it left */
     uint64_t                        walk_kept;  /* the last one, for there was
                                                    room */

@@ -20,6 +20,7 @@ static void ngx_oci_fill_conf(ngx_oci_fill_t *fill,
 static void ngx_oci_fill_adopt_task(void *data, ngx_log_t *log);
 static void ngx_oci_fill_adopted(void *data);
 static void ngx_oci_fill_start_runs(ngx_oci_fill_t *fill);
+static ngx_uint_t ngx_oci_fill_offered(ngx_oci_fill_t *fill);
 static ngx_uint_t ngx_oci_fill_exchanges(ngx_oci_fill_t *fill,
     ngx_uint_t *settled);
 static void ngx_oci_fill_verify(ngx_oci_fill_t *fill);
@@ -336,13 +337,40 @@ ngx_oci_fill_start_runs(ngx_oci_fill_t *fill)
         }
 
         if (ngx_oci_run_start(fill, &span, check) != NGX_OK) {
-            if (fill->nruns == 0) {
+            if (fill->nruns == 0 && !ngx_oci_fill_offered(fill)) {
                 fill->failed = 1;
             }
 
             return;
         }
+
+        fill->sourceless = 0;
     }
+}
+
+
+/* nothing to fetch with: readers that wait are asked to offer their rights */
+
+static ngx_uint_t
+ngx_oci_fill_offered(ngx_oci_fill_t *fill)
+{
+    ngx_oci_blob_t  *blob;
+
+    blob = fill->blob;
+
+    if (blob->entry->source || fill->sourceless >= NGX_OCI_FILL_RETRIES) {
+        return 0;
+    }
+
+    fill->sourceless++;
+
+    ngx_oci_index_ring(blob->cache, blob->entry);
+
+    if (!fill->timer.timer_set) {
+        ngx_add_timer(&fill->timer, NGX_OCI_FILL_RETRY_DELAY);
+    }
+
+    return 1;
 }
 
 

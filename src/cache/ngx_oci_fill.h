@@ -85,6 +85,7 @@ struct ngx_oci_fill_s {
     ngx_msec_t              abandoned_after;
     ngx_msec_t              abandoned;  /* since when; 0: wanted */
     ngx_uint_t              failures;   /* in a row */
+    ngx_uint_t              sourceless; /* tries without anybody's rights */
     ngx_event_t             timer;      /* retries, abandonment */
     ngx_connection_t        dummy;      /* for the timer's debug lines */
     ngx_oci_verify_t        verify;

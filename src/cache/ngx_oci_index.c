@@ -244,7 +244,7 @@ ngx_oci_index_acquire(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 
             /* a walk that is under way may have counted them */
 
-            cache->index->forgets++;
+            cache->index->recalls += (entry->bytes != 0);
         }
 
         entry->users |= (uint64_t) 1 << slot;

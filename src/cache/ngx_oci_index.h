@@ -51,7 +51,6 @@ typedef struct {
     uint32_t                  registry;     /* crc32 of the name */
     uint16_t                  repository_len;
     uint16_t                  authorization_len;
-    time_t                    since;
     u_char                    data[1];      /* both, one after the other */
 } ngx_oci_source_t;
 
@@ -128,6 +127,8 @@ struct ngx_oci_index_sh_s {
                                                the manager finds out */
     uint32_t                  forgets;      /* raised when files were left
                                                without an entry */
+    uint32_t                  recalls;      /* raised when such files got one
+                                               again */
     uint64_t                  count;
     uint64_t                  fills;        /* entries with an owner */
     time_t                    bypass;       /* no new fills before: the disk
@@ -230,10 +231,6 @@ ngx_int_t ngx_oci_index_claim(ngx_oci_cache_t *cache,
    generation, or no longer verified */
 ngx_int_t ngx_oci_index_prove(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, uint32_t generation, uint32_t origin);
-/* is all of the blob readable? */
-ngx_uint_t ngx_oci_index_complete(ngx_oci_cache_t *cache,
-    ngx_oci_entry_t *entry);
-
 /* this registry failed: after some times it is not asked for a while */
 void ngx_oci_index_doubt(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     uint32_t origin);
@@ -241,8 +238,7 @@ void ngx_oci_index_doubt(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 void ngx_oci_index_showed(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     uint32_t origin);
 
-/* remembers the newest source, but not in place of one that a fill has only
-   begun to use; failures are harmless.  Another registry's is
+/* remembers the newest source; failures are harmless.  Another registry's is
    refused until the blob is verified.  It is wiped when the blob is, and when
    nobody wants or fetches anything: then a want comes first */
 void ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
@@ -292,6 +288,8 @@ ngx_uint_t ngx_oci_index_has(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 ngx_int_t ngx_oci_index_own(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
 void ngx_oci_index_disown(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     ngx_uint_t failed);
+/* rings whoever waits */
+void ngx_oci_index_ring(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
 /* rings the owner, if it is another worker; NGX_DECLINED: there is none */
 ngx_int_t ngx_oci_index_ring_owner(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry);
@@ -339,7 +337,7 @@ void ngx_oci_index_found(ngx_oci_cache_t *cache, uint64_t bytes);
 /* all files were looked at: so many bytes have no entry, unless something was
    forgotten meanwhile */
 void ngx_oci_index_counted(ngx_oci_cache_t *cache, uint32_t forgets,
-    uint64_t bytes);
+    uint32_t recalls, uint64_t bytes);
 
 
 /* ngx_oci_doorbell.c */

@@ -7,7 +7,6 @@
 #include "ngx_oci_index_sh.h"
 
 
-#define NGX_OCI_INDEX_YOUNG  30     /* s that a fill keeps a source */
 #define NGX_OCI_INDEX_TRUST  3      /* failures, then a registry is doubted */
 #define NGX_OCI_INDEX_DOUBT  600    /* s, doubled each time */
 #define NGX_OCI_INDEX_WANTS  256    /* wants looked at by one plan() */
@@ -127,11 +126,19 @@ ngx_oci_index_doubt(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
         doubt->until = 0;
     }
 
+    if (doubt->until > ngx_time()) {
+
+        /* asked before that was known */
+
+        ngx_oci_index_unlock(cache);
+        return;
+    }
+
     doubt->n++;
 
     if (doubt->n >= NGX_OCI_INDEX_TRUST) {
         doubt->until = ngx_time() + (NGX_OCI_INDEX_DOUBT
-                       << ngx_min(doubt->n - NGX_OCI_INDEX_TRUST, 8));
+                       << ngx_min(doubt->n - NGX_OCI_INDEX_TRUST, 2));
     }
 
     ngx_oci_index_unlock(cache);
@@ -158,6 +165,10 @@ ngx_oci_index_showed(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     uint32_t origin)
 {
     ngx_oci_entry_t  *entry;
+
+    if (ngx_oci_index_broken(cache)) {
+        return;
+    }
 
     ngx_oci_index_lock(cache);
 
@@ -237,19 +248,6 @@ ngx_oci_index_prove(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 }
 
 
-ngx_uint_t
-ngx_oci_index_complete(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
-{
-    ngx_uint_t  complete;
-
-    ngx_oci_index_lock(cache);
-    complete = (entry->have == entry->slices);
-    ngx_oci_index_unlock(cache);
-
-    return complete;
-}
-
-
 void
 ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     ngx_oci_registry_t *registry, ngx_str_t *repository,
@@ -276,15 +274,6 @@ ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
     src = entry->source;
 
-    /* whoever comes and goes with worse rights must not disturb a fill */
-
-    if (src && entry->owner != -1
-        && ngx_time() - src->since < NGX_OCI_INDEX_YOUNG)
-    {
-        ngx_oci_index_unlock(cache);
-        return;
-    }
-
     if (src && src->registry == id
         && src->repository_len == repository->len
         && src->authorization_len == authorization->len
@@ -292,7 +281,6 @@ ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
         && ngx_memcmp(src->data + repository->len, authorization->data,
                       authorization->len) == 0)
     {
-        src->since = ngx_time();
         ngx_oci_index_unlock(cache);
         return;
     }
@@ -301,7 +289,6 @@ ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
     if (src) {
         src->registry = id;
-        src->since = ngx_time();
         src->repository_len = (uint16_t) repository->len;
         src->authorization_len = (uint16_t) authorization->len;
         ngx_memcpy(src->data, repository->data, repository->len);
@@ -722,6 +709,9 @@ ngx_oci_index_slice(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
         if (entry->source && entry->source->registry != entry->origin) {
             ngx_oci_index_source_free(cache, entry);
+
+            waiters = entry->waiters;
+            entry->waiters = 0;
         }
     }
 
@@ -800,6 +790,20 @@ ngx_oci_index_disown(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     waiters = entry->waiters;
     entry->waiters = 0;
 
+    ngx_oci_index_unlock(cache);
+
+    ngx_oci_doorbell_ring(cache, waiters);
+}
+
+
+void
+ngx_oci_index_ring(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
+{
+    uint64_t  waiters;
+
+    ngx_oci_index_lock(cache);
+    waiters = entry->waiters;
+    entry->waiters = 0;
     ngx_oci_index_unlock(cache);
 
     ngx_oci_doorbell_ring(cache, waiters);

@@ -208,11 +208,13 @@ ngx_oci_index_found(ngx_oci_cache_t *cache, uint64_t bytes)
 
 void
 ngx_oci_index_counted(ngx_oci_cache_t *cache, uint32_t forgets,
-    uint64_t bytes)
+    uint32_t recalls, uint64_t bytes)
 {
     ngx_oci_index_lock(cache);
 
-    if (cache->index->forgets == forgets) {
+    if (cache->index->forgets == forgets
+        && cache->index->recalls == recalls)
+    {
         cache->index->forgotten = bytes;
     }
 

@@ -243,6 +243,8 @@ ngx_oci_manager_walks(ngx_oci_cache_t *cache, ngx_uint_t over)
     cache->walking = 1;
     cache->walk = 0;
     cache->walk_forgets = forgets;
+    cache->walk_recalls = __atomic_load_n(&cache->index->recalls,
+                                          __ATOMIC_RELAXED);
     cache->walk_left = 0;
     cache->walk_kept = 0;
 
@@ -285,7 +287,8 @@ ngx_oci_manager_walk(ngx_oci_cache_t *cache, off_t *free)
     cache->walking = 0;
     cache->walk_all = 0;
 
-    ngx_oci_index_counted(cache, cache->walk_forgets, cache->walk_left);
+    ngx_oci_index_counted(cache, cache->walk_forgets, cache->walk_recalls,
+                          cache->walk_left);
 
     ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ngx_cycle->log, 0,
                    "oci cache walked, left %uL bytes, kept %uL",

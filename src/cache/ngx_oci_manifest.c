@@ -763,6 +763,8 @@ ngx_oci_manifest_pass(ngx_oci_manifest_t *mf)
 {
     mf->r->read_event_handler = ngx_http_block_reading;
 
+    ngx_oci_manifest_free(mf);
+
     ngx_oci_core.pass(mf->r);
 }
 

@@ -370,6 +370,14 @@ ngx_oci_prove_picked(void *data)
 {
     ngx_oci_prove_t *prove = data;
 
+    if (prove->rc == NGX_DECLINED && prove->place) {
+
+        /* nothing is told there, it was elsewhere */
+
+        ngx_oci_prove_end(prove, NGX_OK);
+        return;
+    }
+
     if (prove->rc == NGX_DECLINED) {
         ngx_log_error(NGX_LOG_INFO, ngx_cycle->log, 0,
                       "a blob of nearly equal bytes in \"%V\" is passed "
@@ -501,8 +509,17 @@ ngx_oci_prove_done(ngx_oci_exchange_t *ex, ngx_int_t rc)
         return;
     }
 
-    ngx_oci_index_doubt(prove->blob->cache, prove->blob->entry,
-                        ngx_oci_index_origin(prove->registry));
+    /* an outage or a caller without rights says nothing about the registry */
+
+    switch (ex->in.status) {
+
+    case NGX_HTTP_OK:
+    case NGX_HTTP_PARTIAL_CONTENT:
+    case NGX_HTTP_NOT_FOUND:
+    case NGX_HTTP_RANGE_NOT_SATISFIABLE:
+        ngx_oci_index_doubt(prove->blob->cache, prove->blob->entry,
+                            ngx_oci_index_origin(prove->registry));
+    }
 
     digest.data = text;
     digest.len = ngx_oci_digest_print(text, &prove->blob->digest) - text;
