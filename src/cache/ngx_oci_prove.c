@@ -372,9 +372,9 @@ ngx_oci_prove_picked(void *data)
 
     if (prove->rc == NGX_DECLINED && prove->place) {
 
-        /* nothing is told there, it was elsewhere */
+        /* nothing is told there, it was elsewhere: the others are asked for */
 
-        ngx_oci_prove_end(prove, NGX_OK);
+        ngx_oci_prove_next(prove);
         return;
     }
 
