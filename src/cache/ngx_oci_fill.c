@@ -20,7 +20,7 @@ static void ngx_oci_fill_conf(ngx_oci_fill_t *fill,
 static void ngx_oci_fill_adopt_task(void *data, ngx_log_t *log);
 static void ngx_oci_fill_adopted(void *data);
 static void ngx_oci_fill_start_runs(ngx_oci_fill_t *fill);
-static ngx_uint_t ngx_oci_fill_offered(ngx_oci_fill_t *fill);
+static ngx_uint_t ngx_oci_fill_await_source(ngx_oci_fill_t *fill);
 static ngx_uint_t ngx_oci_fill_exchanges(ngx_oci_fill_t *fill,
     ngx_uint_t *settled);
 static void ngx_oci_fill_verify(ngx_oci_fill_t *fill);
@@ -337,7 +337,7 @@ ngx_oci_fill_start_runs(ngx_oci_fill_t *fill)
         }
 
         if (ngx_oci_run_start(fill, &span, check) != NGX_OK) {
-            if (fill->nruns == 0 && !ngx_oci_fill_offered(fill)) {
+            if (fill->nruns == 0 && !ngx_oci_fill_await_source(fill)) {
                 fill->failed = 1;
             }
 
@@ -349,10 +349,11 @@ ngx_oci_fill_start_runs(ngx_oci_fill_t *fill)
 }
 
 
-/* nothing to fetch with: readers that wait are asked to offer their rights */
+/* nothing to fetch with: readers that wait are asked to offer their rights;
+   0: they did not, or it is not that */
 
 static ngx_uint_t
-ngx_oci_fill_offered(ngx_oci_fill_t *fill)
+ngx_oci_fill_await_source(ngx_oci_fill_t *fill)
 {
     ngx_oci_blob_t  *blob;
 

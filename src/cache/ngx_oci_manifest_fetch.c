@@ -103,6 +103,8 @@ ngx_oci_manifest_header(ngx_oci_exchange_t *ex)
 {
     ngx_oci_manifest_t *mf = ex->data;
 
+    size_t  room;
+
     if (ex->in.status != NGX_HTTP_OK
         || ex->in.content_length > NGX_OCI_MANIFEST_MAX
         || ex->in.content_length == 0
@@ -136,15 +138,13 @@ ngx_oci_manifest_header(ngx_oci_exchange_t *ex)
 
     /* what is announced need not come: room is made for what does */
 
-    mf->room = NGX_OCI_MANIFEST_ROOM;
+    room = NGX_OCI_MANIFEST_ROOM;
 
-    if (ex->in.content_length > 0
-        && ex->in.content_length < NGX_OCI_MANIFEST_ROOM)
-    {
-        mf->room = ex->in.content_length;
+    if (ex->in.content_length > 0) {
+        room = ngx_min(ex->in.content_length, NGX_OCI_MANIFEST_ROOM);
     }
 
-    return ngx_oci_manifest_alloc(mf, mf->room);
+    return ngx_oci_manifest_alloc(mf, room);
 }
 
 

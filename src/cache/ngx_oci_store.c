@@ -268,7 +268,6 @@ ngx_oci_store_open_files(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
         ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
                       "open() \"%V/blobs/.../%s\" failed",
                       &cache->path->name, name);
-
         ngx_oci_store_close(st);
         return NGX_ERROR;
     }
