@@ -27,6 +27,7 @@ my $one = $t->upstream(sub {
 
 my $two = $t->upstream(sub {
     my ($c, $q) = @_;
+    return $t->reset($c) if -e "$t->{dir}/reset";
     return $t->reply($c, $q, 200, \%h, $body)
         if $q->{method} eq 'HEAD' || -e "$t->{dir}/honest";
     return $t->reply($c, $q, 404, { 'Content-Type' => 'application/json' },
@@ -97,6 +98,13 @@ for my $uri ("/v2/two/m/manifests/$digest", '/v2/two/m/manifests/v1',
     $t->head($uri) for 1, 2;
     is(got($uri), 404, "named only: $uri") for 1, 2;
 }
+
+# out of reach there is nothing of it to be served stale
+
+$t->write_file('reset', '');
+is($t->get('/v2/two/m/manifests/v1', {}, 10)->{status}, 502,
+    'named only, out of reach');
+unlink "$t->{dir}/reset";
 
 # who sends it has it, also after a restart
 

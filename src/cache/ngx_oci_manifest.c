@@ -656,7 +656,10 @@ ngx_oci_manifest_stale(ngx_oci_manifest_t *mf, ngx_uint_t status,
         return 0;
     }
 
+    /* of what was only named nothing is stored */
+
     return mf->known
+           && (mf->sent || mf->ref.sent)
            && (mf->ocf->use_stale & mask)
            && ngx_time() - mf->ref.checked <= mf->ocf->stale_max
            && ngx_oci_manifest_acceptable(mf)
