@@ -27,6 +27,8 @@ static void ngx_oci_fill_verify(ngx_oci_fill_t *fill);
 static void ngx_oci_fill_resume(ngx_oci_fill_t *fill);
 static void ngx_oci_fill_abandon(ngx_oci_fill_t *fill);
 static void ngx_oci_fill_timer(ngx_event_t *ev);
+static void ngx_oci_fill_wake(ngx_oci_fill_t *fill, ngx_oci_run_t *run,
+    ngx_msec_t delay);
 static void ngx_oci_fill_stop_runs(ngx_oci_fill_t *fill);
 static ngx_uint_t ngx_oci_fill_complete(ngx_oci_fill_t *fill);
 static ngx_uint_t ngx_oci_fill_try_end(ngx_oci_fill_t *fill);
@@ -547,6 +549,7 @@ ngx_oci_fill_timer(ngx_event_t *ev)
 {
     ngx_uint_t         i;
     ngx_connection_t  *c;
+    ngx_msec_int_t     left;
     ngx_oci_fill_t    *fill;
     ngx_oci_run_t     *run;
 
@@ -559,6 +562,13 @@ ngx_oci_fill_timer(ngx_event_t *ev)
         run = &fill->runs[i];
 
         if (!run->active || !run->retry) {
+            continue;
+        }
+
+        left = (ngx_msec_int_t) (run->due - ngx_current_msec);
+
+        if (left > 0 && !fill->failed) {
+            ngx_oci_fill_wake(fill, run, left);
             continue;
         }
 
@@ -602,15 +612,54 @@ ngx_oci_fill_retry(ngx_oci_fill_t *fill, ngx_oci_run_t *run, time_t after)
         fill->failures++;
     }
 
+    ngx_oci_fill_wake(fill, run, delay);
+
+    return NGX_OK;
+}
+
+
+/* nothing was asked: it is no try.  An outage is sat out as long as a
+   connection may stall */
+
+ngx_int_t
+ngx_oci_fill_postpone(ngx_oci_fill_t *fill, ngx_oci_run_t *run,
+    ngx_oci_registry_t *registry, ngx_msec_t delay, ngx_uint_t down)
+{
+    if (!down) {
+        fill->down = 0;
+
+    } else if (fill->down == 0) {
+        fill->down = ngx_current_msec ? ngx_current_msec : 1;
+
+    } else if (ngx_current_msec - fill->down > registry->stall_timeout) {
+        ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
+                      "a fill gives up at %uL: oci_registry \"%V\" does not "
+                      "answer", run->pos, &registry->name);
+        return NGX_ERROR;
+    }
+
+    ngx_oci_fill_wake(fill, run, delay);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_oci_fill_wake(ngx_oci_fill_t *fill, ngx_oci_run_t *run, ngx_msec_t delay)
+{
     run->retry = 1;
+    run->due = ngx_current_msec + delay;
 
     if (fill->timer.timer_set) {
+
+        if ((ngx_msec_int_t) (fill->timer.timer.key - run->due) <= 0) {
+            return;
+        }
+
         ngx_del_timer(&fill->timer);
     }
 
     ngx_add_timer(&fill->timer, delay);
-
-    return NGX_OK;
 }
 
 

@@ -50,6 +50,7 @@ typedef struct {
     uint64_t                skip;       /* bytes of a 200 still to drop */
     uint64_t                progress;   /* pos when the exchange began */
     uint32_t                crc;        /* of the slice being written */
+    ngx_msec_t              due;        /* with retry: when, ms */
 
     ngx_oci_run_buf_t       bufs[NGX_OCI_RUN_BUFFERS];
     ngx_uint_t              head;       /* the one being filled */
@@ -85,6 +86,8 @@ struct ngx_oci_fill_s {
     ngx_msec_t              abandoned_after;
     ngx_msec_t              abandoned;  /* since when; 0: wanted */
     ngx_uint_t              failures;   /* in a row */
+    ngx_msec_t              down;       /* the registry is out of reach since
+                                           (ms); 0: it is not */
     ngx_uint_t              sourceless; /* tries without anybody's rights */
     ngx_event_t             timer;      /* retries, abandonment */
     ngx_connection_t        dummy;      /* for the timer's debug lines */
@@ -107,7 +110,8 @@ struct ngx_oci_fill_s {
 /* begins a run over span; NGX_ERROR: nothing was begun */
 ngx_int_t ngx_oci_run_start(ngx_oci_fill_t *fill, ngx_oci_span_t *span,
     ngx_uint_t check);
-/* an exchange for what is left of it */
+/* an exchange for what is left of it, or a later look at whether it may
+   begin */
 ngx_int_t ngx_oci_run_exchange(ngx_oci_run_t *run);
 /* stops it as soon as its task is back */
 void ngx_oci_run_stop(ngx_oci_run_t *run);
@@ -120,6 +124,10 @@ void ngx_oci_fill_run_done(ngx_oci_fill_t *fill, ngx_oci_run_t *run,
 /* an exchange broke: NGX_OK if the timer will begin another one */
 ngx_int_t ngx_oci_fill_retry(ngx_oci_fill_t *fill, ngx_oci_run_t *run,
     time_t after);
+/* its exchange can't begin now: it looks again after delay (ms).  down: as
+   the registry is out of reach; NGX_ERROR: for too long */
+ngx_int_t ngx_oci_fill_postpone(ngx_oci_fill_t *fill, ngx_oci_run_t *run,
+    ngx_oci_registry_t *registry, ngx_msec_t delay, ngx_uint_t down);
 /* a buffer's bytes were written: hashes them, or leaves it as it is */
 void ngx_oci_fill_take(ngx_oci_fill_t *fill, ngx_oci_run_buf_t *b);
 /* bytes were written: hash on, perhaps with more exchanges; no run ends */

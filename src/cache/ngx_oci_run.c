@@ -92,6 +92,8 @@ ngx_oci_run_exchange(ngx_oci_run_t *run)
     size_t               len;
     ngx_int_t            rc;
     ngx_str_t            repository, authorization;
+    ngx_msec_t           delay;
+    ngx_uint_t           down;
     ngx_oci_fill_t      *fill;
     ngx_oci_registry_t  *registry;
     ngx_oci_exchange_t  *ex;
@@ -102,6 +104,17 @@ ngx_oci_run_exchange(ngx_oci_run_t *run)
     if (rc != NGX_OK) {
         return NGX_ERROR;
     }
+
+    run->progress = run->pos;
+
+    delay = ngx_oci_core.wait(registry, &authorization, &down);
+
+    if (delay) {
+        ngx_explicit_memzero(authorization.data, authorization.len);
+        return ngx_oci_fill_postpone(fill, run, registry, delay, down);
+    }
+
+    fill->down = 0;
 
     ex = ngx_oci_core.exchange_create(registry, ngx_cycle->log);
     if (ex == NULL) {
@@ -149,7 +162,6 @@ ngx_oci_run_exchange(ngx_oci_run_t *run)
     ex->received = ngx_oci_run_received;
     ex->done = ngx_oci_run_exchange_done;
 
-    run->progress = run->pos;
     run->paused = 0;
     run->skip = 0;
 

@@ -173,7 +173,7 @@ ngx_oci_send_want(ngx_oci_reader_t *rd)
 {
     uint64_t          first, end;
     ngx_int_t         rc;
-    ngx_uint_t        i, missing;
+    ngx_uint_t        i, missing, absent, down;
     ngx_oci_blob_t   *blob;
     ngx_oci_part_t   *part;
     ngx_oci_entry_t  *entry;
@@ -190,7 +190,7 @@ ngx_oci_send_want(ngx_oci_reader_t *rd)
         return rc;
     }
 
-    missing = 0;
+    absent = 0;
     part = rd->ranges.parts;
     first = part[0].pos;
     end = 0;
@@ -203,9 +203,11 @@ ngx_oci_send_want(ngx_oci_reader_t *rd)
                                    part[i].end, 0)
             < part[i].end)
         {
-            missing = 1;
+            absent = 1;
         }
     }
+
+    missing = absent;
 
     if (rd->ocf->verify != NGX_OCI_VERIFY_MODE_OFF && !entry->verified
         && (rd->ranges.whole
@@ -221,6 +223,16 @@ ngx_oci_send_want(ngx_oci_reader_t *rd)
     if (rd->ocf->verify == NGX_OCI_VERIFY_MODE_STRICT && !entry->verified) {
         first = 0;
         end = blob->size;
+        absent = (entry->have != entry->slices);
+    }
+
+    /* nobody begins to wait for a registry that can't be asked now */
+
+    if (absent
+        && ngx_oci_core.wait(rd->ctx->registry, &rd->ctx->authorization,
+                             &down))
+    {
+        return NGX_DECLINED;
     }
 
     ngx_oci_index_source(rd->cache, entry, rd->ctx->registry,

@@ -6,7 +6,7 @@
  */
 
 
-#include "ngx_oci_core.h"
+#include "ngx_oci_health.h"
 
 
 static ngx_int_t ngx_http_oci_map(ngx_http_request_t *r, ngx_oci_ctx_t *ctx);
@@ -118,6 +118,7 @@ ngx_oci_core_t  ngx_oci_core = {
     ngx_oci_pass_async,
     ngx_oci_error,
     ngx_http_oci_registry,
+    ngx_oci_health_wait,
     ngx_oci_stats,
     ngx_oci_code_name,
     ngx_oci_route_name,
@@ -610,6 +611,10 @@ ngx_http_oci_postconfiguration(ngx_conf_t *cf)
     *h = ngx_oci_stats_log;
 
     ngx_oci_pass_init_filter();
+
+    if (ngx_oci_health_add_zone(cf, omcf) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
     return ngx_oci_stats_add_zone(cf, omcf);
 }

@@ -22,7 +22,7 @@
 
 
 #define NGX_OCI_VERSION             "0.1.0"
-#define NGX_OCI_ABI                 1
+#define NGX_OCI_ABI                 2
 #define NGX_OCI_BUILD               "nginx-oci/" NGX_OCI_VERSION " for "      \
                                     NGINX_VER
 
@@ -97,8 +97,15 @@ struct ngx_oci_registry_s {
     ngx_array_t                    *proxy;      /* of ngx_array_t * of
                                                    ngx_str_t: proxy_* lines */
 
+    u_char                          health_key[16];
+    void                           *health;     /* ngx_oci_health.c's record
+                                                   in shared memory, or NULL */
+    void                           *watch;      /* and what a worker does
+                                                   while the breaker is open */
+
     unsigned                        ssl:1;
     unsigned                        ssl_verify:1;
+    unsigned                        breaker:1;
 };
 
 
@@ -142,6 +149,7 @@ typedef struct {
                                         what proxy_set_header sends */
     void                           *cache;      /* the cache module's state */
     ngx_uint_t                      authorized; /* that is known */
+    ngx_msec_t                      passed;     /* on, at (ms) */
     ngx_uint_t                      status;     /* of a malformed URI, or
                                                    0 */
     ngx_uint_t                      code;       /* and what is wrong */
@@ -308,6 +316,7 @@ typedef struct {
                                                    its postconfiguration */
     ngx_oci_zone_info_pt            zone_info;  /* likewise */
     ngx_shm_zone_t                 *stats_zone;
+    ngx_shm_zone_t                 *health_zone;
 } ngx_oci_main_conf_t;
 
 
@@ -345,6 +354,15 @@ typedef struct {
                                       const char *message);
 
     ngx_oci_registry_t           *(*registry)(ngx_str_t *name);
+
+    /*
+     * Does a fill with this registry, with the caller's credentials, have to
+     * wait before it asks it for anything?  In ms, 0: no.  *down: the
+     * registry is out of reach, it is not known for how long.
+     */
+    ngx_msec_t                    (*wait)(ngx_oci_registry_t *registry,
+                                      ngx_str_t *authorization,
+                                      ngx_uint_t *down);
 
     /* NULL before the zone is there */
     ngx_oci_stats_t              *(*stats)(void);

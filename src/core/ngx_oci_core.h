@@ -71,9 +71,15 @@ u_char *ngx_oci_pass_line(u_char *p, ngx_oci_registry_t *registry,
 u_char *ngx_oci_pass_own_lines(u_char *p, ngx_oci_registry_t *registry);
 size_t ngx_oci_pass_own_size(ngx_oci_registry_t *registry);
 
+/* a request of cache status BYPASS has ended: what it tells of the registry */
+void ngx_oci_pass_log(ngx_http_request_t *r, ngx_oci_ctx_t *ctx);
+
 /* ngx_oci_error.c */
 ngx_int_t ngx_oci_error(ngx_http_request_t *r, ngx_uint_t status,
     ngx_uint_t code, const char *message);
+/* the same with Retry-After, in s */
+ngx_int_t ngx_oci_error_retry(ngx_http_request_t *r, ngx_uint_t status,
+    ngx_uint_t code, const char *message, time_t after);
 
 /* ngx_oci_stats.c */
 ngx_int_t ngx_oci_stats_add_zone(ngx_conf_t *cf, ngx_oci_main_conf_t *omcf);

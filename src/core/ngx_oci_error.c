@@ -108,3 +108,30 @@ ngx_oci_error(ngx_http_request_t *r, ngx_uint_t status, ngx_uint_t code,
 
     return ngx_http_output_filter(r, &out);
 }
+
+
+ngx_int_t
+ngx_oci_error_retry(ngx_http_request_t *r, ngx_uint_t status,
+    ngx_uint_t code, const char *message, time_t after)
+{
+    ngx_table_elt_t  *h;
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    h->hash = 0;
+    ngx_oci_header_unlink(h);
+    ngx_str_set(&h->key, "Retry-After");
+
+    h->value.data = ngx_pnalloc(r->pool, NGX_TIME_T_LEN);
+    if (h->value.data == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    h->value.len = ngx_sprintf(h->value.data, "%T", after) - h->value.data;
+    h->hash = 1;
+
+    return ngx_oci_error(r, status, code, message);
+}

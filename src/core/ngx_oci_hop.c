@@ -40,7 +40,6 @@ static void ngx_oci_hop_finalize_request(ngx_http_request_t *r,
 static ngx_chain_t *ngx_oci_hop_send_chain(ngx_connection_t *c,
     ngx_chain_t *in, off_t limit);
 static void ngx_oci_hop_event(ngx_event_t *ev);
-static void ngx_oci_hop_end(ngx_oci_hop_t *hop, ngx_int_t rc);
 static void ngx_oci_hop_finish(ngx_oci_hop_t *hop);
 static void ngx_oci_hop_read(ngx_http_request_t *r, ngx_http_upstream_t *u);
 static ngx_int_t ngx_oci_hop_body(ngx_oci_hop_t *hop, ngx_connection_t *c);
@@ -108,18 +107,16 @@ ngx_oci_hop_start(ngx_oci_hop_t *hop)
         return NGX_ERROR;
     }
 
-    if (hop->url) {
+    rc = hop->url ? ngx_oci_peer_resolve(hop, ngx_oci_hop_resolved)
+                  : ngx_oci_health_hop_begin(hop);
 
-        rc = ngx_oci_peer_resolve(hop, ngx_oci_hop_resolved);
+    if (rc == NGX_AGAIN) {
+        return NGX_OK;
+    }
 
-        if (rc == NGX_AGAIN) {
-            return NGX_OK;
-        }
-
-        if (rc != NGX_OK) {
-            ngx_destroy_pool(hop->pool);
-            return NGX_ERROR;
-        }
+    if (rc != NGX_OK) {
+        ngx_destroy_pool(hop->pool);
+        return NGX_ERROR;
     }
 
     ngx_oci_hop_init(hop);
@@ -520,7 +517,7 @@ ngx_oci_hop_abort(ngx_oci_hop_t *hop)
 }
 
 
-static void
+void
 ngx_oci_hop_end(ngx_oci_hop_t *hop, ngx_int_t rc)
 {
     hop->ending = 1;
@@ -547,6 +544,7 @@ ngx_oci_hop_event(ngx_event_t *ev)
 
     if (!hop->header_given) {
         hop->header_given = 1;
+        ngx_oci_health_hop_header(hop);
 
         if (hop->header(hop) != NGX_OK && !hop->ending) {
 
@@ -582,6 +580,8 @@ ngx_oci_hop_finish(ngx_oci_hop_t *hop)
 
     r = hop->request;
     u = r->upstream;
+
+    ngx_oci_health_hop_done(hop);
 
     if (!hop->started) {
         ngx_oci_peer_cancel(hop);

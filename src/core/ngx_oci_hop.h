@@ -38,6 +38,8 @@ struct ngx_oci_hop_s {
     ngx_str_t                       authorization;
     off_t                           range_start;    /* -1: no Range */
     off_t                           range_end;      /* -1: open-ended */
+    ngx_uint_t                      probe;  /* also while the registry's
+                                               breaker is open */
 
     /* as in ngx_oci_exchange_t, called with this hop */
     ngx_int_t                     (*header)(ngx_oci_hop_t *hop);
@@ -59,6 +61,7 @@ struct ngx_oci_hop_s {
     struct sockaddr_in              sockaddr;
     ngx_http_request_t             *request;        /* fake */
     ngx_oci_peer_t                 *peer;   /* of url; NULL with a group */
+    ngx_msec_t                      begun;  /* with a group: ms */
     ngx_event_t                     event;  /* header, reading on, the end */
     ngx_http_status_t               status;
     ngx_recv_pt                     recv;           /* the peer's own */
@@ -96,8 +99,21 @@ void ngx_oci_hop_resume(ngx_oci_hop_t *hop);
 /* done(NGX_ABORT) follows from the event loop */
 void ngx_oci_hop_abort(ngx_oci_hop_t *hop);
 
+/* done(rc) follows from the event loop */
+void ngx_oci_hop_end(ngx_oci_hop_t *hop, ngx_int_t rc);
+
 ngx_int_t ngx_oci_hop_init_registry(ngx_conf_t *cf,
     ngx_oci_registry_t *registry);
+
+
+/*
+ * ngx_oci_health_probe.c: what hops to a registry's group tell of its state.
+ */
+
+/* NGX_OK: it may begin; NGX_AGAIN: it was ended, the breaker is open */
+ngx_int_t ngx_oci_health_hop_begin(ngx_oci_hop_t *hop);
+void ngx_oci_health_hop_header(ngx_oci_hop_t *hop);
+void ngx_oci_health_hop_done(ngx_oci_hop_t *hop);
 
 
 /*

@@ -8,7 +8,7 @@
  */
 
 
-#include "ngx_oci_core.h"
+#include "ngx_oci_health.h"
 #include <ngx_thread_pool.h>
 
 
@@ -493,7 +493,15 @@ ngx_oci_pass_request(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
+    if (ngx_oci_health_down(ctx->registry)) {
+        return ngx_oci_error_retry(r, NGX_HTTP_SERVICE_UNAVAILABLE,
+                                   NGX_OCI_ERR_UNAVAILABLE,
+                                   "the registry does not answer",
+                                   NGX_OCI_HEALTH_RETRY_AFTER);
+    }
+
     ctx->cache_status = NGX_OCI_CACHE_BYPASS;
+    ctx->passed = ngx_current_msec;
 
     if (ctx->registry->credentials == NGX_OCI_CREDENTIALS_CLIENT) {
         ctx->upstream_authorization = ctx->authorization;
@@ -570,6 +578,12 @@ ngx_oci_pass_header_filter(ngx_http_request_t *r)
         return ngx_http_next_header_filter(r);
     }
 
+    /* else it is an error of the core's own */
+
+    if (r->upstream->headers_in.status_n) {
+        ngx_oci_health_answered(ctx->registry);
+    }
+
     part = &r->headers_out.headers.part;
     h = part->elts;
 
@@ -632,6 +646,32 @@ ngx_oci_pass_header_filter(ngx_http_request_t *r)
     }
 
     return ngx_http_next_header_filter(r);
+}
+
+
+/* a request that was passed on has ended; as ngx_oci_health_hop_done() */
+
+void
+ngx_oci_pass_log(ngx_http_request_t *r, ngx_oci_ctx_t *ctx)
+{
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
+
+    if (u == NULL || u->state == NULL || u->headers_in.status_n) {
+        return;
+    }
+
+    /* a client that left has no status here */
+
+    if (u->state->status == NGX_HTTP_GATEWAY_TIME_OUT) {
+        ngx_oci_health_failed(ctx->registry, ctx->passed, 1);
+
+    } else if (u->state->status == NGX_HTTP_BAD_GATEWAY
+               && ngx_oci_health_unconnected(u))
+    {
+        ngx_oci_health_failed(ctx->registry, ctx->passed, 0);
+    }
 }
 
 

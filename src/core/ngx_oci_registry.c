@@ -53,6 +53,8 @@ static char *ngx_oci_registry_stall_timeout(ngx_conf_t *cf,
     ngx_oci_registry_t *registry, ngx_str_t *value, ngx_uint_t n);
 static char *ngx_oci_registry_max_connections(ngx_conf_t *cf,
     ngx_oci_registry_t *registry, ngx_str_t *value, ngx_uint_t n);
+static char *ngx_oci_registry_breaker(ngx_conf_t *cf,
+    ngx_oci_registry_t *registry, ngx_str_t *value, ngx_uint_t n);
 static char *ngx_oci_registry_hosts(ngx_conf_t *cf, ngx_array_t **hosts,
     ngx_str_t *value, ngx_uint_t n);
 static char *ngx_oci_registry_read_credentials(ngx_conf_t *cf,
@@ -85,6 +87,7 @@ static ngx_oci_registry_command_t  ngx_oci_registry_commands[] = {
       ngx_oci_registry_stall_timeout },
     { ngx_string("max_connections"), 1, 1, 0,
       ngx_oci_registry_max_connections },
+    { ngx_string("breaker"), 1, 1, 0, ngx_oci_registry_breaker },
     { ngx_null_string, 0, 0, 0, NULL }
 };
 
@@ -156,6 +159,7 @@ ngx_oci_registry_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     registry->stall_timeout = 60000;
     registry->max_connections = 64;
     registry->ssl_verify = 1;
+    registry->breaker = 1;
 
     ngx_oci_registry_state.registry = registry;
     ngx_oci_registry_state.seen = 0;
@@ -677,6 +681,24 @@ ngx_oci_registry_max_connections(ngx_conf_t *cf,
     }
 
     registry->max_connections = v;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_oci_registry_breaker(ngx_conf_t *cf, ngx_oci_registry_t *registry,
+    ngx_str_t *value, ngx_uint_t n)
+{
+    if (ngx_strcmp(value->data, "on") == 0) {
+        registry->breaker = 1;
+
+    } else if (ngx_strcmp(value->data, "off") == 0) {
+        registry->breaker = 0;
+
+    } else {
+        return ngx_oci_registry_invalid(cf, "breaker", value);
+    }
 
     return NGX_CONF_OK;
 }

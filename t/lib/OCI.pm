@@ -512,14 +512,14 @@ sub upstream_bytes {
 
 # A scripted upstream: code gets (connection, request) for each request and
 # answers with reply() and friends; false closes the connection.  Each
-# connection is a process.  quiet: requests are not recorded.  Returns its
-# port.
+# connection is a process.  quiet: requests are not recorded.  port: where, one
+# that is free.  Returns its port.
 
 sub upstream {
     my ($self, $code, %o) = @_;
 
     my $name = 'upstream' . scalar grep { /^upstream/ } keys %{$self->{pids}};
-    my $port = port();
+    my $port = $o{port} || port();
     my $l = IO::Socket::INET->new(LocalAddr => '127.0.0.1',
         LocalPort => $port, Listen => 256, ReuseAddr => 1) or croak $!;
 
