@@ -27,6 +27,8 @@ static void ngx_oci_fill_verify(ngx_oci_fill_t *fill);
 static void ngx_oci_fill_resume(ngx_oci_fill_t *fill);
 static void ngx_oci_fill_abandon(ngx_oci_fill_t *fill);
 static void ngx_oci_fill_timer(ngx_event_t *ev);
+static ngx_uint_t ngx_oci_fill_limited(ngx_oci_fill_t *fill,
+    ngx_oci_run_t *run);
 static void ngx_oci_fill_wake(ngx_oci_fill_t *fill, ngx_oci_run_t *run,
     ngx_msec_t delay);
 static void ngx_oci_fill_stop_runs(ngx_oci_fill_t *fill);
@@ -598,6 +600,9 @@ ngx_oci_fill_retry(ngx_oci_fill_t *fill, ngx_oci_run_t *run, time_t after)
     if (run->pos > run->progress) {
         delay = 1;
 
+    } else if (ngx_oci_fill_limited(fill, run)) {
+        return NGX_OK;
+
     } else {
         if (fill->failures >= NGX_OCI_FILL_RETRIES) {
             ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
@@ -615,6 +620,36 @@ ngx_oci_fill_retry(ngx_oci_fill_t *fill, ngx_oci_run_t *run, time_t after)
     ngx_oci_fill_wake(fill, run, delay);
 
     return NGX_OK;
+}
+
+
+/* the registry asks to wait, which is no failure: 1, and it looks again */
+
+static ngx_uint_t
+ngx_oci_fill_limited(ngx_oci_fill_t *fill, ngx_oci_run_t *run)
+{
+    ngx_str_t            repository, authorization;
+    ngx_msec_t           delay;
+    ngx_uint_t           down;
+    ngx_oci_registry_t  *registry;
+
+    if (ngx_oci_fill_source(fill, &registry, &repository, &authorization)
+        != NGX_OK)
+    {
+        return 0;
+    }
+
+    delay = ngx_oci_core.wait(registry, &authorization, &down);
+
+    ngx_explicit_memzero(authorization.data, authorization.len);
+
+    if (delay == 0 || down) {
+        return 0;
+    }
+
+    ngx_oci_fill_wake(fill, run, delay);
+
+    return 1;
 }
 
 

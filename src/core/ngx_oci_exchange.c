@@ -8,6 +8,7 @@
 
 
 #include "ngx_oci_hop.h"
+#include "ngx_oci_health.h"
 
 
 #define NGX_OCI_EXCHANGE_POOL       2048
@@ -39,11 +40,14 @@ typedef struct {
     unsigned                    danced:1;
     unsigned                    redirected:1;
     unsigned                    aborted:1;
+    unsigned                    limited:1;  /* in is of an answer to another
+                                               exchange */
 } ngx_oci_exchange_priv_t;
 
 
 static void ngx_oci_exchange_wipe(void *data);
 static void ngx_oci_exchange_forget(ngx_str_t *value);
+static ngx_uint_t ngx_oci_exchange_limited(ngx_oci_exchange_t *ex);
 static ngx_int_t ngx_oci_exchange_hop(ngx_oci_exchange_t *ex,
     ngx_oci_url_t *url, ngx_str_t *uri);
 static ngx_int_t ngx_oci_exchange_authorization(ngx_oci_exchange_t *ex,
@@ -146,12 +150,52 @@ ngx_oci_exchange_forget(ngx_str_t *value)
 ngx_int_t
 ngx_oci_exchange_start(ngx_oci_exchange_t *ex)
 {
+    if (ngx_oci_exchange_limited(ex)) {
+        return NGX_OK;
+    }
+
     if (ngx_oci_exchange_hop(ex, NULL, &ex->uri) != NGX_OK) {
         ngx_destroy_pool(ex->pool);
         return NGX_ERROR;
     }
 
     return NGX_OK;
+}
+
+
+/*
+ * The registry has told this account to wait: 1, and the owner is told what
+ * the registry would tell him again.
+ */
+
+static ngx_uint_t
+ngx_oci_exchange_limited(ngx_oci_exchange_t *ex)
+{
+    ngx_msec_t                ms;
+    ngx_uint_t                status;
+    ngx_oci_exchange_priv_t  *priv;
+
+    ms = ngx_oci_health_limited(ex->registry,
+                    ngx_oci_health_account(ex->registry, ex->credentials,
+                                           ex->stored, &ex->authorization),
+                    &status);
+
+    if (ms == 0) {
+        return 0;
+    }
+
+    priv = ex->priv;
+    priv->limited = 1;
+
+    ex->in.status = status;
+    ex->in.content_length = 0;
+    ex->in.range_start = -1;
+    ex->in.range_end = -1;
+    ex->in.range_total = -1;
+
+    ngx_oci_exchange_end(ex, NGX_OK);
+
+    return 1;
 }
 
 
@@ -294,6 +338,13 @@ ngx_oci_exchange_header(ngx_oci_hop_t *hop)
 
     if (priv->aborted) {
         return NGX_ERROR;
+    }
+
+    if (hop->url == NULL) {
+        ngx_oci_health_answer(ex->registry,
+                    ngx_oci_health_account(ex->registry, ex->credentials,
+                                           ex->stored, &ex->authorization),
+                    hop->in.status, &hop->in.retry_after);
     }
 
     if (hop->in.status == NGX_HTTP_UNAUTHORIZED
@@ -532,6 +583,10 @@ ngx_oci_exchange_event(ngx_event_t *ev)
     ngx_oci_exchange_priv_t  *priv;
 
     priv = ex->priv;
+
+    if (priv->limited && !priv->aborted && ex->header(ex) != NGX_OK) {
+        priv->rc = NGX_ABORT;
+    }
 
     ngx_oci_exchange_finish(ex, priv->aborted ? NGX_ABORT : priv->rc);
 }

@@ -11,14 +11,16 @@
 #include <ngx_md5.h>
 
 
-#define NGX_OCI_HEALTH_LAYOUT    1      /* of the zone: change it with that */
+#define NGX_OCI_HEALTH_LAYOUT    2      /* of the zone: change it with that */
 
 #define NGX_OCI_HEALTH_FAILURES  3      /* in a row, over all workers */
 #define NGX_OCI_HEALTH_WINDOW    10000  /* ms: more between two of them, and
                                            they are not in a row */
 #define NGX_OCI_HEALTH_INTERVAL  1000   /* ms to the first probe, doubled */
 #define NGX_OCI_HEALTH_MAX       4000   /* to this */
-#define NGX_OCI_HEALTH_LOOK      500    /* ms: how often fills look */
+#define NGX_OCI_HEALTH_LOOK      500    /* ms: how often fills look, that the
+                                           readers that they wait for are
+                                           there, too */
 
 
 typedef struct {
@@ -33,15 +35,6 @@ static ngx_int_t ngx_oci_health_init_zone(ngx_shm_zone_t *zone, void *data);
 static void ngx_oci_health_assign(ngx_oci_health_zone_t *hz,
     ngx_oci_registry_t *registry, ngx_log_t *log);
 static ngx_slab_pool_t *ngx_oci_health_pool(void);
-static ngx_oci_health_t *ngx_oci_health_lock(ngx_oci_registry_t *registry);
-static void ngx_oci_health_unlock(void);
-
-
-#define ngx_oci_health_get(p)     __atomic_load_n(p, __ATOMIC_RELAXED)
-#define ngx_oci_health_set(p, v)  __atomic_store_n(p, v, __ATOMIC_RELAXED)
-
-/* is time a before b? */
-#define ngx_oci_health_before(a, b)  ((ngx_msec_int_t) ((a) - (b)) < 0)
 
 
 ngx_int_t
@@ -194,10 +187,7 @@ ngx_oci_health_pool(void)
 }
 
 
-/* NULL: it has no record, or that was given to another one while this worker
-   of an old configuration still serves; not locked then */
-
-static ngx_oci_health_t *
+ngx_oci_health_t *
 ngx_oci_health_lock(ngx_oci_registry_t *registry)
 {
     ngx_oci_health_t  *h;
@@ -219,7 +209,7 @@ ngx_oci_health_lock(ngx_oci_registry_t *registry)
 }
 
 
-static void
+void
 ngx_oci_health_unlock(void)
 {
     ngx_shmtx_unlock(&ngx_oci_health_pool()->mutex);
@@ -266,9 +256,25 @@ ngx_msec_t
 ngx_oci_health_wait(ngx_oci_registry_t *registry, ngx_str_t *authorization,
     ngx_uint_t *down)
 {
+    uint64_t    account;
+    ngx_msec_t  ms;
+    ngx_uint_t  status;
+
     *down = ngx_oci_health_down(registry);
 
-    return *down ? NGX_OCI_HEALTH_LOOK : 0;
+    if (*down) {
+        return NGX_OCI_HEALTH_LOOK;
+    }
+
+    account = ngx_oci_health_account(registry,
+                                     registry->fill
+                                     ? NGX_OCI_CREDENTIALS_STORED
+                                     : registry->credentials,
+                                     registry->fill, authorization);
+
+    ms = ngx_oci_health_limited(registry, account, &status);
+
+    return ngx_min(ms, NGX_OCI_HEALTH_LOOK);
 }
 
 

@@ -17,13 +17,24 @@
 
 #define NGX_OCI_HEALTH_RECORDS   128
 #define NGX_OCI_HEALTH_KEY       16     /* bytes */
+#define NGX_OCI_HEALTH_LIMITS    16     /* a registry */
 #define NGX_OCI_HEALTH_RETRY_AFTER  5   /* s, told while a breaker is open */
+
+
+/* an account of the registry's has to wait */
+
+typedef struct {
+    uint64_t               account;     /* 0: a free place */
+    ngx_msec_t             until;
+    uint32_t               status;      /* of the answer: 429, or 503 */
+} ngx_oci_health_limit_t;
 
 
 /*
  * Owner: the zone.  Everything is read and written under its mutex, but for
- * "open", "failures" and "answered", which are also looked at without.  Each
- * field stands for itself: a process may die between two of them.
+ * "open", "failures", "answered" and "limited", which are also looked at
+ * without.  Each field stands for itself: a process may die between two of
+ * them.
  */
 
 typedef struct {
@@ -41,6 +52,9 @@ typedef struct {
     ngx_msec_t             answered;    /* the last answer */
     ngx_msec_t             probe;       /* the next one, not before */
     ngx_msec_t             interval;    /* of probes */
+
+    ngx_msec_t             limited;     /* the latest end of limits */
+    ngx_oci_health_limit_t limits[NGX_OCI_HEALTH_LIMITS];
 } ngx_oci_health_t;
 
 
@@ -61,6 +75,18 @@ void ngx_oci_health_answered(ngx_oci_registry_t *registry);
 void ngx_oci_health_failed(ngx_oci_registry_t *registry, ngx_msec_t begun,
     ngx_uint_t timedout);
 
+/* its record, with the zone locked until unlock(); NULL: it has none, or that
+   was given to another one while this worker of an old configuration still
+   serves; not locked then */
+ngx_oci_health_t *ngx_oci_health_lock(ngx_oci_registry_t *registry);
+void ngx_oci_health_unlock(void);
+
+#define ngx_oci_health_get(p)     __atomic_load_n(p, __ATOMIC_RELAXED)
+#define ngx_oci_health_set(p, v)  __atomic_store_n(p, v, __ATOMIC_RELAXED)
+
+/* is time a before b? */
+#define ngx_oci_health_before(a, b)  ((ngx_msec_int_t) ((a) - (b)) < 0)
+
 /* is the breaker open? */
 ngx_uint_t ngx_oci_health_down(ngx_oci_registry_t *registry);
 /* as wait() of ngx_oci_core_t */
@@ -69,6 +95,25 @@ ngx_msec_t ngx_oci_health_wait(ngx_oci_registry_t *registry,
 /* it is open, a probe is due, and it is the caller's, who has so many ms for
    it before it is somebody else's turn; else 0 */
 ngx_msec_t ngx_oci_health_probe_due(ngx_oci_registry_t *registry);
+
+
+/* ngx_oci_health_limit.c: 429, and 503 with Retry-After */
+
+/*
+ * Whose limit it is: all requests with a registry's own credentials share
+ * one, as do those with its fill_credentials; of callers' credentials each
+ * has its own.  stored: as in ngx_oci_exchange_t.
+ */
+uint64_t ngx_oci_health_account(ngx_oci_registry_t *registry,
+    ngx_uint_t credentials, ngx_oci_credentials_t *stored,
+    ngx_str_t *authorization);
+/* an answer of the registry: may tell the account to wait */
+void ngx_oci_health_answer(ngx_oci_registry_t *registry, uint64_t account,
+    ngx_uint_t status, ngx_str_t *retry_after);
+/* ms that the account has still to wait; 0: it has not.  *status: of the
+   answer that told so */
+ngx_msec_t ngx_oci_health_limited(ngx_oci_registry_t *registry,
+    uint64_t account, ngx_uint_t *status);
 
 
 /* ngx_oci_health_probe.c */

@@ -27,6 +27,9 @@ static char *ngx_oci_pass_expand(ngx_conf_t *cf,
 static ngx_uint_t ngx_oci_pass_overridden(ngx_oci_registry_t *registry,
     const char *name);
 static void ngx_oci_pass_authorized(ngx_http_request_t *r, ngx_int_t rc);
+static ngx_int_t ngx_oci_pass_limited(ngx_http_request_t *r);
+static void ngx_oci_pass_answer(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
+    ngx_str_t *retry_after);
 static ngx_int_t ngx_oci_pass_header_filter(ngx_http_request_t *r);
 static ngx_int_t ngx_oci_pass_rewrite(ngx_http_request_t *r,
     ngx_oci_ctx_t *ctx, ngx_str_t *value);
@@ -548,9 +551,78 @@ ngx_oci_pass_authorized(ngx_http_request_t *r, ngx_int_t rc)
 void
 ngx_oci_pass_async(ngx_http_request_t *r)
 {
+    ngx_int_t  rc;
+
     r->write_event_handler = ngx_http_request_empty_handler;
 
-    ngx_http_finalize_request(r, ngx_oci_pass_request(r));
+    rc = ngx_oci_pass_limited(r);
+
+    if (rc == NGX_DECLINED) {
+        rc = ngx_oci_pass_request(r);
+    }
+
+    ngx_http_finalize_request(r, rc);
+}
+
+
+/* what the cache would have asked for, the registry is not asked for either
+   before the time is over; NGX_DECLINED: it may be */
+
+static ngx_int_t
+ngx_oci_pass_limited(ngx_http_request_t *r)
+{
+    ngx_msec_t      ms;
+    ngx_uint_t      status;
+    ngx_oci_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_oci_module);
+
+    ms = ngx_oci_health_limited(ctx->registry,
+                    ngx_oci_health_account(ctx->registry,
+                                           ctx->registry->credentials, NULL,
+                                           &ctx->authorization),
+                    &status);
+
+    if (ms == 0) {
+        return NGX_DECLINED;
+    }
+
+    return ngx_oci_error_retry(r, status,
+                               status == NGX_HTTP_TOO_MANY_REQUESTS
+                               ? NGX_OCI_ERR_TOOMANYREQUESTS
+                               : NGX_OCI_ERR_UNAVAILABLE,
+                               "the registry asks to wait",
+                               (time_t) (ms / 1000 + 1));
+}
+
+
+/* what the registry's header tells of it; a limit, if it was a pull */
+
+static void
+ngx_oci_pass_answer(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
+    ngx_str_t *retry_after)
+{
+    /* else it is an error of the core's own */
+
+    if (r->upstream->headers_in.status_n == 0) {
+        return;
+    }
+
+    ngx_oci_health_answered(ctx->registry);
+
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))
+        || (ctx->route.route != NGX_OCI_ROUTE_BLOB
+            && ctx->route.route != NGX_OCI_ROUTE_MANIFEST
+            && ctx->route.route != NGX_OCI_ROUTE_TAG))
+    {
+        return;
+    }
+
+    ngx_oci_health_answer(ctx->registry,
+                    ngx_oci_health_account(ctx->registry,
+                                           ctx->registry->credentials, NULL,
+                                           &ctx->authorization),
+                    r->headers_out.status, retry_after);
 }
 
 
@@ -565,6 +637,7 @@ ngx_oci_pass_init_filter(void)
 static ngx_int_t
 ngx_oci_pass_header_filter(ngx_http_request_t *r)
 {
+    ngx_str_t         retry_after;
     ngx_uint_t        i;
     ngx_oci_ctx_t    *ctx;
     ngx_list_part_t  *part;
@@ -578,11 +651,7 @@ ngx_oci_pass_header_filter(ngx_http_request_t *r)
         return ngx_http_next_header_filter(r);
     }
 
-    /* else it is an error of the core's own */
-
-    if (r->upstream->headers_in.status_n) {
-        ngx_oci_health_answered(ctx->registry);
-    }
+    ngx_str_null(&retry_after);
 
     part = &r->headers_out.headers.part;
     h = part->elts;
@@ -634,8 +703,17 @@ ngx_oci_pass_header_filter(ngx_http_request_t *r)
             {
                 return NGX_ERROR;
             }
+
+        } else if (h[i].key.len == 11
+                   && ngx_strncasecmp(h[i].key.data,
+                                      (u_char *) "Retry-After", 11)
+                      == 0)
+        {
+            retry_after = h[i].value;
         }
     }
+
+    ngx_oci_pass_answer(r, ctx, &retry_after);
 
     if (r->headers_out.status == NGX_HTTP_UNAUTHORIZED
         && ctx->registry->credentials == NGX_OCI_CREDENTIALS_STORED)
