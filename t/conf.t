@@ -62,6 +62,14 @@ my @rows = (
         'invalid connect_timeout' ],
     [ r => 'url http://127.0.0.1; stall_timeout soon;',
         'invalid stall_timeout' ],
+    [ r => 'url http://127.0.0.1; max_connections 0;',
+        'invalid max_connections' ],
+    [ r => 'url http://127.0.0.1; max_connections 65536;',
+        'invalid max_connections' ],
+    [ r => 'url http://127.0.0.1; rate fast;', 'invalid rate "fast"' ],
+    [ r => 'url http://127.0.0.1; rate 1023;', 'invalid rate "1023"' ],
+    [ r => 'url http://127.0.0.1; rate 1m; rate 1m;',
+        '"rate" parameter is duplicate' ],
     [ r => 'url http://127.0.0.1; breaker maybe;', 'invalid breaker' ],
     [ r => 'url http://127.0.0.1; breaker on; breaker on;',
         '"breaker" parameter is duplicate' ],
@@ -201,7 +209,7 @@ my @good = (
     [ r => 'url http://127.0.0.1:1; proxy_read_timeout 5s;'
         . ' proxy_set_header X-From edge; path a ""; path "" b;'
         . ' realm_allow a.example:443 b.example; public_url https://x;'
-        . ' breaker off;'
+        . ' breaker off; rate 10g; max_connections 65535;'
         . " fill_credentials file $d/good;" ],
     [ c => 'keys_zone=x:8m slice=64k max_size=2t min_free=1g inactive=1d'
         . ' manager_files=5 manager_sleep=1s manager_threshold=1s' ],

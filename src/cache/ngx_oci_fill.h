@@ -24,6 +24,8 @@
 #define NGX_OCI_RUN_BYPASS     10           /* s without fills after a disk's
                                                failure */
 #define NGX_OCI_FILL_RETRIES   5            /* in a row, without a byte */
+#define NGX_OCI_RUN_QUEUE      100          /* ms from look to look whether it
+                                               is a run's turn */
 
 
 typedef struct {
@@ -51,6 +53,8 @@ typedef struct {
     uint64_t                progress;   /* pos when the exchange began */
     uint32_t                crc;        /* of the slice being written */
     ngx_msec_t              due;        /* with retry: when, ms */
+    ngx_oci_registry_t     *registry;   /* whose place it waits for */
+    uint64_t                ticket;     /* its turn; 0: has none */
 
     ngx_oci_run_buf_t       bufs[NGX_OCI_RUN_BUFFERS];
     ngx_uint_t              head;       /* the one being filled */

@@ -20,6 +20,9 @@ static void ngx_oci_run_check_task(void *data, ngx_log_t *log);
 static void ngx_oci_run_check_done(void *data);
 static void ngx_oci_run_end(ngx_oci_run_t *run, ngx_int_t rc);
 static time_t ngx_oci_run_retry_after(ngx_oci_exchange_t *ex);
+static ngx_int_t ngx_oci_run_place(ngx_oci_run_t *run,
+    ngx_oci_registry_t *registry);
+static void ngx_oci_run_leave(ngx_oci_run_t *run);
 
 
 ngx_int_t
@@ -165,13 +168,43 @@ ngx_oci_run_exchange(ngx_oci_run_t *run)
     run->paused = 0;
     run->skip = 0;
 
+    if (ngx_oci_run_place(run, registry) != NGX_OK) {
+        ngx_oci_core.exchange_abort(ex);
+        return ngx_oci_fill_postpone(fill, run, registry, NGX_OCI_RUN_QUEUE,
+                                     0);
+    }
+
     if (ngx_oci_core.exchange_start(ex) != NGX_OK) {
+        ngx_oci_core.place_free(registry);
         return NGX_ERROR;
     }
 
     run->ex = ex;
 
     return NGX_OK;
+}
+
+
+/* NGX_OK: the exchange's done() gives it back; NGX_AGAIN: not its turn yet */
+
+static ngx_int_t
+ngx_oci_run_place(ngx_oci_run_t *run, ngx_oci_registry_t *registry)
+{
+    if (run->registry != registry) {
+        ngx_oci_run_leave(run);
+        run->registry = registry;
+    }
+
+    return ngx_oci_core.place(registry, &run->ticket);
+}
+
+
+static void
+ngx_oci_run_leave(ngx_oci_run_t *run)
+{
+    if (run->ticket) {
+        ngx_oci_core.place_leave(run->registry, &run->ticket);
+    }
 }
 
 
@@ -566,6 +599,8 @@ ngx_oci_run_exchange_done(ngx_oci_exchange_t *ex, ngx_int_t rc)
     run->ex = NULL;
     run->paused = 0;
 
+    ngx_oci_core.place_free(ex->registry);
+
     if (run->stop) {
         if (!run->writing) {
             ngx_oci_run_end(run, NGX_OK);
@@ -691,6 +726,8 @@ ngx_oci_run_end(ngx_oci_run_t *run, ngx_int_t rc)
         ngx_oci_core.exchange_abort(run->ex);
         return;
     }
+
+    ngx_oci_run_leave(run);
 
     for (i = 0; i < NGX_OCI_RUN_BUFFERS; i++) {
         if (run->bufs[i].data) {

@@ -21,6 +21,8 @@ static ngx_int_t ngx_http_oci_upstream_variable(ngx_http_request_t *r,
 static ngx_int_t ngx_http_oci_bytes_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 
+static ngx_int_t ngx_http_oci_init_process(ngx_cycle_t *cycle);
+static void ngx_http_oci_exit_process(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_oci_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_oci_postconfiguration(ngx_conf_t *cf);
 static void *ngx_http_oci_create_main_conf(ngx_conf_t *cf);
@@ -99,10 +101,10 @@ ngx_module_t  ngx_http_oci_module = {
     NGX_HTTP_MODULE,                       /* module type */
     NULL,                                  /* init master */
     NULL,                                  /* init module */
-    ngx_oci_auth_init_process,             /* init process */
+    ngx_http_oci_init_process,             /* init process */
     NULL,                                  /* init thread */
     NULL,                                  /* exit thread */
-    ngx_oci_auth_exit_process,             /* exit process */
+    ngx_http_oci_exit_process,             /* exit process */
     NULL,                                  /* exit master */
     NGX_MODULE_V1_PADDING
 };
@@ -119,6 +121,9 @@ ngx_oci_core_t  ngx_oci_core = {
     ngx_oci_error,
     ngx_http_oci_registry,
     ngx_oci_health_wait,
+    ngx_oci_health_place,
+    ngx_oci_health_place_free,
+    ngx_oci_health_place_leave,
     ngx_oci_stats,
     ngx_oci_code_name,
     ngx_oci_route_name,
@@ -566,6 +571,23 @@ ngx_http_oci_bytes_variable(ngx_http_request_t *r,
     v->not_found = 0;
 
     return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_oci_init_process(ngx_cycle_t *cycle)
+{
+    ngx_oci_health_init_process(cycle);
+
+    return ngx_oci_auth_init_process(cycle);
+}
+
+
+static void
+ngx_http_oci_exit_process(ngx_cycle_t *cycle)
+{
+    ngx_oci_health_exit_process();
+    ngx_oci_auth_exit_process(cycle);
 }
 
 

@@ -91,7 +91,10 @@ struct ngx_oci_registry_s {
 
     ngx_msec_t                      connect_timeout;
     ngx_msec_t                      stall_timeout;  /* no progress for */
-    ngx_uint_t                      max_connections;
+    ngx_uint_t                      max_connections;    /* of fills, over all
+                                                   workers */
+    off_t                           rate;       /* bytes/s, likewise; 0: no
+                                                   limit */
 
     ngx_str_t                       trusted_certificate;
     ngx_array_t                    *proxy;      /* of ngx_array_t * of
@@ -363,6 +366,18 @@ typedef struct {
     ngx_msec_t                    (*wait)(ngx_oci_registry_t *registry,
                                       ngx_str_t *authorization,
                                       ngx_uint_t *down);
+
+    /*
+     * A place for a fill's exchange among the registry's max_connections, to
+     * be given back by place_free().  NGX_OK; NGX_AGAIN: none is free, and
+     * *ticket (0 at first) keeps the caller's turn, who asks again every 100
+     * ms or gives it up by place_leave().
+     */
+    ngx_int_t                     (*place)(ngx_oci_registry_t *registry,
+                                      uint64_t *ticket);
+    void                          (*place_free)(ngx_oci_registry_t *registry);
+    void                          (*place_leave)(ngx_oci_registry_t *registry,
+                                      uint64_t *ticket);
 
     /* NULL before the zone is there */
     ngx_oci_stats_t              *(*stats)(void);

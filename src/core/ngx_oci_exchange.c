@@ -30,6 +30,8 @@ typedef struct {
     ngx_oci_hop_t              *hop;        /* NULL: none is running */
     ngx_oci_auth_waiter_t       waiter;
     ngx_event_t                 event;      /* the end, where no hop is */
+    ngx_event_t                 timer;      /* reads on: the registry's rate */
+    ngx_connection_t            dummy;      /* for its debug lines */
     ngx_oci_url_t              *url;        /* of the redirect */
     ngx_str_t                   challenge;
     ngx_str_t                   value;      /* of stored credentials */
@@ -61,6 +63,7 @@ static ngx_int_t ngx_oci_exchange_buffer(ngx_oci_hop_t *hop, u_char **p,
     size_t *size);
 static ngx_int_t ngx_oci_exchange_received(ngx_oci_hop_t *hop, size_t n,
     ngx_uint_t idle);
+static void ngx_oci_exchange_timer(ngx_event_t *ev);
 static void ngx_oci_exchange_hop_done(ngx_oci_hop_t *hop, ngx_int_t rc);
 static void ngx_oci_exchange_danced(void *data, ngx_int_t rc);
 static void ngx_oci_exchange_end(ngx_oci_exchange_t *ex, ngx_int_t rc);
@@ -115,6 +118,12 @@ ngx_oci_exchange_create(ngx_oci_registry_t *registry, ngx_log_t *log)
     priv->event.handler = ngx_oci_exchange_event;
     priv->event.data = ex;
     priv->event.log = log;
+
+    priv->dummy.fd = (ngx_socket_t) -1;
+    priv->dummy.data = ex;
+    priv->timer.handler = ngx_oci_exchange_timer;
+    priv->timer.data = &priv->dummy;
+    priv->timer.log = log;
 
     return ex;
 }
@@ -478,7 +487,51 @@ ngx_oci_exchange_buffer(ngx_oci_hop_t *hop, u_char **p, size_t *size)
 {
     ngx_oci_exchange_t *ex = hop->data;
 
-    return ex->buffer(ex, p, size);
+    size_t                    room;
+    ngx_int_t                 rc;
+    ngx_msec_t                delay;
+    ngx_oci_exchange_priv_t  *priv;
+
+    if (ex->registry->rate == 0) {
+        return ex->buffer(ex, p, size);
+    }
+
+    room = ngx_oci_health_room(ex->registry, &delay);
+
+    if (room == 0) {
+        priv = ex->priv;
+
+        /* what has gathered need not wait */
+
+        if (ex->received(ex, 0, 1) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        if (!priv->timer.timer_set) {
+            ngx_add_timer(&priv->timer, delay);
+        }
+
+        return NGX_AGAIN;
+    }
+
+    rc = ex->buffer(ex, p, size);
+
+    if (rc == NGX_OK) {
+        *size = ngx_min(*size, room);
+    }
+
+    return rc;
+}
+
+
+static void
+ngx_oci_exchange_timer(ngx_event_t *ev)
+{
+    ngx_connection_t  *c;
+
+    c = ev->data;
+
+    ngx_oci_exchange_resume(c->data);
 }
 
 
@@ -488,6 +541,10 @@ ngx_oci_exchange_received(ngx_oci_hop_t *hop, size_t n, ngx_uint_t idle)
     ngx_oci_exchange_t *ex = hop->data;
 
     ex->received_bytes += n;
+
+    if (ex->registry->rate && n) {
+        ngx_oci_health_spend(ex->registry, n);
+    }
 
     return ex->received(ex, n, idle);
 }
@@ -597,6 +654,14 @@ ngx_oci_exchange_event(ngx_event_t *ev)
 static void
 ngx_oci_exchange_finish(ngx_oci_exchange_t *ex, ngx_int_t rc)
 {
+    ngx_oci_exchange_priv_t  *priv;
+
+    priv = ex->priv;
+
+    if (priv->timer.timer_set) {
+        ngx_del_timer(&priv->timer);
+    }
+
     ex->done(ex, rc);
 
     ngx_destroy_pool(ex->pool);

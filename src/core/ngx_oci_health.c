@@ -11,7 +11,7 @@
 #include <ngx_md5.h>
 
 
-#define NGX_OCI_HEALTH_LAYOUT    2      /* of the zone: change it with that */
+#define NGX_OCI_HEALTH_LAYOUT    3      /* of the zone: change it with that */
 
 #define NGX_OCI_HEALTH_FAILURES  3      /* in a row, over all workers */
 #define NGX_OCI_HEALTH_WINDOW    10000  /* ms: more between two of them, and
@@ -21,14 +21,6 @@
 #define NGX_OCI_HEALTH_LOOK      500    /* ms: how often fills look, that the
                                            readers that they wait for are
                                            there, too */
-
-
-typedef struct {
-    uint32_t          layout;
-    uint32_t          size;             /* of this struct, bytes */
-    uint32_t          generation;       /* of configurations */
-    ngx_oci_health_t  records[NGX_OCI_HEALTH_RECORDS];
-} ngx_oci_health_zone_t;
 
 
 static ngx_int_t ngx_oci_health_init_zone(ngx_shm_zone_t *zone, void *data);
@@ -175,6 +167,8 @@ ngx_oci_health_assign(ngx_oci_health_zone_t *hz,
 }
 
 
+/* NULL: there are no registries */
+
 static ngx_slab_pool_t *
 ngx_oci_health_pool(void)
 {
@@ -183,7 +177,32 @@ ngx_oci_health_pool(void)
     omcf = ngx_http_cycle_get_module_main_conf(ngx_cycle,
                                                ngx_http_oci_module);
 
-    return (ngx_slab_pool_t *) omcf->health_zone->shm.addr;
+    return (omcf && omcf->health_zone)
+           ? (ngx_slab_pool_t *) omcf->health_zone->shm.addr : NULL;
+}
+
+
+ngx_oci_health_zone_t *
+ngx_oci_health_zone(void)
+{
+    return ngx_oci_health_pool()->data;
+}
+
+
+ngx_oci_health_zone_t *
+ngx_oci_health_lock_zone(void)
+{
+    ngx_slab_pool_t  *shpool;
+
+    shpool = ngx_oci_health_pool();
+
+    if (shpool == NULL || shpool->data == NULL) {
+        return NULL;
+    }
+
+    ngx_shmtx_lock(&shpool->mutex);
+
+    return shpool->data;
 }
 
 

@@ -18,6 +18,8 @@
 #define NGX_OCI_HEALTH_RECORDS   128
 #define NGX_OCI_HEALTH_KEY       16     /* bytes */
 #define NGX_OCI_HEALTH_LIMITS    16     /* a registry */
+#define NGX_OCI_HEALTH_WAITERS   64     /* likewise */
+#define NGX_OCI_HEALTH_WORKERS   128    /* those of before a reload included */
 #define NGX_OCI_HEALTH_RETRY_AFTER  5   /* s, told while a breaker is open */
 
 
@@ -28,6 +30,14 @@ typedef struct {
     ngx_msec_t             until;
     uint32_t               status;      /* of the answer: 429, or 503 */
 } ngx_oci_health_limit_t;
+
+
+/* one who waits for a place among the registry's max_connections */
+
+typedef struct {
+    uint64_t               ticket;      /* 0: nobody; the lowest is next */
+    ngx_msec_t             seen;        /* when he asked last */
+} ngx_oci_health_waiter_t;
 
 
 /*
@@ -55,7 +65,25 @@ typedef struct {
 
     ngx_msec_t             limited;     /* the latest end of limits */
     ngx_oci_health_limit_t limits[NGX_OCI_HEALTH_LIMITS];
+
+    uint16_t               places[NGX_OCI_HEALTH_WORKERS]; /* taken, by
+                                                              worker */
+    uint64_t               ticket;      /* the last one given */
+    ngx_oci_health_waiter_t  waiters[NGX_OCI_HEALTH_WAITERS];
+
+    int64_t                bucket;      /* bytes that may come; below 0: that
+                                           should not have come yet */
+    ngx_msec_t             filled;      /* the bucket was, at */
 } ngx_oci_health_t;
+
+
+typedef struct {
+    uint32_t               layout;
+    uint32_t               size;        /* of this struct, bytes */
+    uint32_t               generation;  /* of configurations */
+    int32_t                pids[NGX_OCI_HEALTH_WORKERS];    /* 0: free */
+    ngx_oci_health_t       records[NGX_OCI_HEALTH_RECORDS];
+} ngx_oci_health_zone_t;
 
 
 /* ngx_oci_health.c */
@@ -80,6 +108,11 @@ void ngx_oci_health_failed(ngx_oci_registry_t *registry, ngx_msec_t begun,
    serves; not locked then */
 ngx_oci_health_t *ngx_oci_health_lock(ngx_oci_registry_t *registry);
 void ngx_oci_health_unlock(void);
+
+/* locks the zone; NULL: there is none, not locked then */
+ngx_oci_health_zone_t *ngx_oci_health_lock_zone(void);
+/* of who has it locked */
+ngx_oci_health_zone_t *ngx_oci_health_zone(void);
 
 #define ngx_oci_health_get(p)     __atomic_load_n(p, __ATOMIC_RELAXED)
 #define ngx_oci_health_set(p, v)  __atomic_store_n(p, v, __ATOMIC_RELAXED)
@@ -114,6 +147,26 @@ void ngx_oci_health_answer(ngx_oci_registry_t *registry, uint64_t account,
    answer that told so */
 ngx_msec_t ngx_oci_health_limited(ngx_oci_registry_t *registry,
     uint64_t account, ngx_uint_t *status);
+
+
+/* ngx_oci_health_quota.c: max_connections and rate, over all workers */
+
+/* a worker begins and ends */
+void ngx_oci_health_init_process(ngx_cycle_t *cycle);
+void ngx_oci_health_exit_process(void);
+
+/* as place(), place_free() and place_leave() of ngx_oci_core_t */
+ngx_int_t ngx_oci_health_place(ngx_oci_registry_t *registry,
+    uint64_t *ticket);
+void ngx_oci_health_place_free(ngx_oci_registry_t *registry);
+void ngx_oci_health_place_leave(ngx_oci_registry_t *registry,
+    uint64_t *ticket);
+
+/* bytes that may be read now from a registry that has a rate; 0: none before
+   *delay ms are over */
+size_t ngx_oci_health_room(ngx_oci_registry_t *registry, ngx_msec_t *delay);
+/* so many were */
+void ngx_oci_health_spend(ngx_oci_registry_t *registry, size_t bytes);
 
 
 /* ngx_oci_health_probe.c */

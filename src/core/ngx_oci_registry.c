@@ -53,6 +53,8 @@ static char *ngx_oci_registry_stall_timeout(ngx_conf_t *cf,
     ngx_oci_registry_t *registry, ngx_str_t *value, ngx_uint_t n);
 static char *ngx_oci_registry_max_connections(ngx_conf_t *cf,
     ngx_oci_registry_t *registry, ngx_str_t *value, ngx_uint_t n);
+static char *ngx_oci_registry_rate(ngx_conf_t *cf,
+    ngx_oci_registry_t *registry, ngx_str_t *value, ngx_uint_t n);
 static char *ngx_oci_registry_breaker(ngx_conf_t *cf,
     ngx_oci_registry_t *registry, ngx_str_t *value, ngx_uint_t n);
 static char *ngx_oci_registry_hosts(ngx_conf_t *cf, ngx_array_t **hosts,
@@ -87,6 +89,7 @@ static ngx_oci_registry_command_t  ngx_oci_registry_commands[] = {
       ngx_oci_registry_stall_timeout },
     { ngx_string("max_connections"), 1, 1, 0,
       ngx_oci_registry_max_connections },
+    { ngx_string("rate"), 1, 1, 0, ngx_oci_registry_rate },
     { ngx_string("breaker"), 1, 1, 0, ngx_oci_registry_breaker },
     { ngx_null_string, 0, 0, 0, NULL }
 };
@@ -676,11 +679,29 @@ ngx_oci_registry_max_connections(ngx_conf_t *cf,
 
     v = ngx_atoi(value->data, value->len);
 
-    if (v == NGX_ERROR || v == 0) {
+    if (v == NGX_ERROR || v == 0 || v > 65535) {
         return ngx_oci_registry_invalid(cf, "max_connections", value);
     }
 
     registry->max_connections = v;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_oci_registry_rate(ngx_conf_t *cf, ngx_oci_registry_t *registry,
+    ngx_str_t *value, ngx_uint_t n)
+{
+    registry->rate = ngx_parse_offset(value);
+
+    /* less than that would come in drops */
+
+    if (registry->rate == NGX_ERROR
+        || (registry->rate && registry->rate < 1024))
+    {
+        return ngx_oci_registry_invalid(cf, "rate", value);
+    }
 
     return NGX_CONF_OK;
 }
