@@ -16,10 +16,8 @@
 #include "ngx_oci_hop.h"
 
 
-#define NGX_OCI_HOP_POOL         4096
-#define NGX_OCI_HOP_HEADER_SIZE  (32 * 1024)    /* bytes of a header */
-#define NGX_OCI_HOP_TURN         (512 * 1024)   /* bytes of one event */
-#define NGX_OCI_HOP_TRIES        3
+#define NGX_OCI_HOP_POOL  4096
+#define NGX_OCI_HOP_TURN  (512 * 1024)          /* bytes of one event */
 
 
 static ngx_int_t ngx_oci_hop_request(ngx_oci_hop_t *hop);
@@ -47,8 +45,6 @@ static ssize_t ngx_oci_hop_recv(ngx_oci_hop_t *hop, ngx_connection_t *c,
     u_char *p, size_t size);
 static u_char *ngx_oci_hop_log_error(ngx_log_t *log, u_char *buf,
     size_t len);
-static ngx_int_t ngx_oci_hop_ssl(ngx_conf_t *cf,
-    ngx_oci_registry_t *registry);
 
 
 ngx_oci_hop_t *
@@ -866,128 +862,4 @@ ngx_oci_hop_log_error(ngx_log_t *log, u_char *buf, size_t len)
     }
 
     return p;
-}
-
-
-ngx_int_t
-ngx_oci_hop_init_registry(ngx_conf_t *cf, ngx_oci_registry_t *registry)
-{
-    ngx_http_upstream_conf_t      *conf;
-    ngx_http_upstream_srv_conf_t  *uscf;
-
-    conf = &registry->conf;
-
-    conf->upstream = registry->upstream;
-    conf->connect_timeout = registry->connect_timeout;
-    conf->send_timeout = registry->stall_timeout;
-    conf->read_timeout = registry->stall_timeout;
-    conf->buffer_size = NGX_OCI_HOP_HEADER_SIZE;
-    conf->ignore_client_abort = 1;
-    conf->next_upstream = NGX_HTTP_UPSTREAM_FT_ERROR
-                          |NGX_HTTP_UPSTREAM_FT_TIMEOUT
-                          |NGX_HTTP_UPSTREAM_FT_INVALID_HEADER;
-    conf->next_upstream_tries = NGX_OCI_HOP_TRIES;
-    ngx_str_set(&conf->module, "oci");
-
-    if (ngx_oci_hop_ssl(cf, registry) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    uscf = ngx_pcalloc(cf->pool, sizeof(ngx_http_upstream_srv_conf_t));
-    if (uscf == NULL) {
-        return NGX_ERROR;
-    }
-
-    uscf->peer.init = ngx_oci_peer_init;
-
-    registry->redirect_conf = *conf;
-    registry->redirect_conf.upstream = uscf;
-
-#if (NGX_HTTP_SSL)
-    registry->redirect_conf.ssl_name = NULL;
-#endif
-
-    return NGX_OK;
-}
-
-
-/* as ngx_http_proxy_set_ssl(); also with an http registry, for its realm */
-
-static ngx_int_t
-ngx_oci_hop_ssl(ngx_conf_t *cf, ngx_oci_registry_t *registry)
-{
-#if (NGX_HTTP_SSL)
-
-    u_char                    *p, *last;
-    ngx_str_t                  ciphers;
-    ngx_pool_cleanup_t        *cln;
-    ngx_http_upstream_conf_t  *conf;
-
-    conf = &registry->conf;
-
-    conf->ssl = ngx_pcalloc(cf->pool, sizeof(ngx_ssl_t));
-    conf->ssl_name = ngx_pcalloc(cf->pool, sizeof(ngx_http_complex_value_t));
-
-    if (conf->ssl == NULL || conf->ssl_name == NULL) {
-        return NGX_ERROR;
-    }
-
-    conf->ssl->log = cf->log;
-
-    if (ngx_ssl_create(conf->ssl, NGX_SSL_TLSv1_2|NGX_SSL_TLSv1_3, NULL)
-        != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    cln = ngx_pool_cleanup_add(cf->pool, 0);
-    if (cln == NULL) {
-        ngx_ssl_cleanup_ctx(conf->ssl);
-        return NGX_ERROR;
-    }
-
-    cln->handler = ngx_ssl_cleanup_ctx;
-    cln->data = conf->ssl;
-
-    ngx_str_set(&ciphers, "DEFAULT");
-
-    if (ngx_ssl_ciphers(cf, conf->ssl, &ciphers, 0) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    conf->ssl_server_name = 1;
-    conf->ssl_session_reuse = 1;
-    conf->ssl_verify = registry->ssl_verify;
-
-    if (registry->ssl_verify && registry->trusted_certificate.len
-        && ngx_ssl_trusted_certificate(cf, conf->ssl,
-                                       &registry->trusted_certificate, 4)
-           != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    if (ngx_ssl_client_session_cache(cf, conf->ssl, 1) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    /* the name without a port */
-
-    conf->ssl_name->value = registry->host;
-    p = registry->host.data;
-    last = p + registry->host.len;
-
-    if (*p == '[') {
-        p = ngx_strlchr(p, last, ']');
-    }
-
-    p = p ? ngx_strlchr(p, last, ':') : NULL;
-
-    if (p) {
-        conf->ssl_name->value.len = p - registry->host.data;
-    }
-
-#endif
-
-    return NGX_OK;
 }

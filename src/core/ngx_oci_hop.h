@@ -14,6 +14,9 @@
 #include "ngx_oci_core.h"
 
 
+#define NGX_OCI_HOP_TRIES  3        /* servers of one hop */
+
+
 typedef struct ngx_oci_hop_s   ngx_oci_hop_t;
 typedef struct ngx_oci_peer_s  ngx_oci_peer_t;
 
@@ -102,6 +105,8 @@ void ngx_oci_hop_abort(ngx_oci_hop_t *hop);
 /* done(rc) follows from the event loop */
 void ngx_oci_hop_end(ngx_oci_hop_t *hop, ngx_int_t rc);
 
+
+/* ngx_oci_hop_conf.c: registry->conf and redirect_conf */
 ngx_int_t ngx_oci_hop_init_registry(ngx_conf_t *cf,
     ngx_oci_registry_t *registry);
 
