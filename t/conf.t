@@ -28,7 +28,14 @@ my @rows = (
     [ r => 'url http://x/path;', 'invalid registry url' ],
     [ r => 'url x;', 'invalid registry url' ],
     [ r => 'url http://127.1;', 'invalid registry url' ],
-    [ r => 'url http://127.0.0.1 more;', 'invalid number of arguments' ],
+    [ r => 'url http://127.0.0.1 more;', 'invalid parameter "more"' ],
+    [ r => 'url http://a.test resolve more;', 'invalid number of arguments' ],
+    [ r => 'url http://127.0.0.1:5000 resolve;',
+        'is an address, it has nothing to "resolve"' ],
+    [ r => 'url http://[::1] resolve;',
+        'is an address, it has nothing to "resolve"' ],
+    [ r => 'url http://group resolve;',
+        'upstream "group" is a group of servers' ],
     [ r => 'url http://127.0.0.1; url http://127.0.0.1;',
         '"url" parameter is duplicate' ],
     [ r => '', 'no "url" in oci_registry' ],
@@ -88,6 +95,14 @@ my @rows = (
         '"proxy_cache" is not for an oci_registry' ],
     [ h => 'oci_registry demo { url http://127.0.0.1; }',
         'duplicate oci_registry "demo"' ],
+
+    [ h => 'oci_registry tried { url http://late resolve; }'
+        . ' upstream late { server 127.0.0.1:1; }'
+        . ' server { listen 127.0.0.1:1; resolver 127.0.0.1;'
+        . ' location / { oci_pass tried; } }',
+        'upstream "late" stands behind oci_registry "tried"' ],
+    [ l => 'oci_pass named;', '"resolver" is required with "oci_pass"' ],
+    [ l => 'oci_token named;', '"resolver" is required with "oci_token"' ],
 
     [ l => 'oci_pass nobody;', 'unknown oci_registry "nobody"' ],
     [ l => 'oci_pass demo; oci_pass demo;', 'is duplicate' ],
@@ -164,7 +179,9 @@ events { }
 http {
     access_log off;
     oci_cache_path $d/cache keys_zone=models:8m;
+    upstream group { server 127.0.0.1:1; }
     oci_registry demo { url http://127.0.0.1:1; }
+    oci_registry named { url http://no-such-host.invalid resolve; }
     oci_registry wrong { url http://127.0.0.1:1; proxy_buffering perhaps; }
     oci_registry stored { url http://127.0.0.1:1; credentials anonymous; }
     $extra
@@ -206,6 +223,7 @@ my @good = (
         . ' oci_fill_ahead 1g; oci_fill_abandoned finish;' ],
     [ l => 'client_max_body_size 1m; aio off; oci_pass demo; oci_cache off;' ],
     [ l => 'oci_pass stored; oci_access open;' ],
+    [ l => 'resolver 127.0.0.1; oci_pass named;' ],
     [ r => 'url http://127.0.0.1:1; proxy_read_timeout 5s;'
         . ' proxy_set_header X-From edge; path a ""; path "" b;'
         . ' realm_allow a.example:443 b.example; public_url https://x;'

@@ -691,6 +691,12 @@ ngx_http_oci_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_uint_value(conf->access, prev->access,
                               NGX_OCI_ACCESS_OFF);
 
+    if (conf->token
+        && ngx_oci_names_check(cf, conf->token->registry, conf) != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
     if (conf->passes == NULL) {
         return NGX_CONF_OK;
     }
@@ -707,6 +713,10 @@ ngx_http_oci_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
                           "every client: \"oci_access open\" is required "
                           "with \"oci_pass\" in %s:%ui",
                           &pass[i].registry->name, conf->file, conf->line);
+            return NGX_CONF_ERROR;
+        }
+
+        if (ngx_oci_names_check(cf, pass[i].registry, conf) != NGX_OK) {
             return NGX_CONF_ERROR;
         }
     }

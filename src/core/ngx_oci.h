@@ -32,6 +32,7 @@
 
 typedef struct ngx_oci_registry_s  ngx_oci_registry_t;
 typedef struct ngx_oci_exchange_s  ngx_oci_exchange_t;
+typedef struct ngx_oci_names_s     ngx_oci_names_t;
 
 
 /* whose credentials go upstream */
@@ -71,10 +72,13 @@ struct ngx_oci_registry_s {
     ngx_str_t                       host;       /* Host, SNI, verified name */
     ngx_str_t                       authority;  /* of url, as written */
     ngx_str_t                       group;      /* authority for proxy_pass:
-                                                   the upstream{} to use */
+                                                   the upstream{} to use, or
+                                                   the name to resolve */
     ngx_str_t                       public_url;
 
-    ngx_http_upstream_srv_conf_t   *upstream;   /* of group */
+    ngx_http_upstream_srv_conf_t   *upstream;   /* of group; NULL: names */
+    ngx_oci_names_t                *names;      /* of a host that is resolved
+                                                   at run time, or NULL */
     ngx_http_upstream_conf_t        conf;       /* of exchanges to group */
     ngx_http_upstream_conf_t        redirect_conf;  /* to other hosts */
     ngx_http_conf_ctx_t            *ctx;        /* of a location that passes

@@ -13,8 +13,28 @@
 #include "ngx_oci.h"
 
 
+#define NGX_OCI_NAMES_ADDRS  16     /* of a registry's host, remembered */
+
 #define NGX_OCI_ACCESS_OFF   0
 #define NGX_OCI_ACCESS_OPEN  1
+
+
+/*
+ * A registry's host that is resolved at run time.  Lives as long as the
+ * registry; each worker has its own copy.
+ */
+
+struct ngx_oci_names_s {
+    ngx_oci_url_t               target;     /* what url says */
+
+    ngx_resolver_addr_t         addrs[NGX_OCI_NAMES_ADDRS];     /* the last */
+    ngx_sockaddr_t              sockaddrs[NGX_OCI_NAMES_ADDRS];
+    ngx_uint_t                  naddrs;     /* 0: never resolved */
+
+    time_t                      hold;       /* they are used without asking
+                                               until then */
+    unsigned                    failing:1;  /* that was said */
+};
 
 
 /* where a request is passed: a location's own, or a nameless child's */
@@ -41,7 +61,8 @@ typedef struct {
     ngx_http_complex_value_t   *name;       /* NULL: the first of passes */
     ngx_uint_t                  access;     /* NGX_OCI_ACCESS_... */
     ngx_uint_t                  prometheus; /* of oci_status */
-    u_char                     *file;       /* of oci_pass, for errors */
+    u_char                     *file;       /* of oci_pass or oci_token, for
+                                               errors */
     ngx_uint_t                  line;
     ngx_oci_token_t            *token;      /* NULL: no oci_token here */
     ngx_array_t                *tokens;     /* of ngx_oci_token_t *: of a
@@ -54,8 +75,32 @@ char *ngx_oci_registry_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 ngx_oci_registry_t *ngx_oci_registry_find(ngx_oci_main_conf_t *omcf,
     ngx_str_t *name);
 
+/* the upstream{} of that name; NULL: there is none */
+ngx_http_upstream_srv_conf_t *ngx_oci_registry_upstream(ngx_conf_t *cf,
+    ngx_str_t *name);
+
 /* parses directives from memory in the context of cf; text ends with ";" */
 char *ngx_oci_conf_text(ngx_conf_t *cf, ngx_str_t *text);
+
+/*
+ * ngx_oci_names.c: a host that is resolved at run time.  init() sets
+ * registry->names and group, or logs why not; check(), from a location's
+ * merging: NGX_ERROR, which was logged, if it has no resolver.
+ */
+char *ngx_oci_names_init(ngx_conf_t *cf, ngx_oci_registry_t *registry);
+ngx_int_t ngx_oci_names_check(ngx_conf_t *cf, ngx_oci_registry_t *registry,
+    ngx_oci_loc_conf_t *olcf);
+/* the last addresses are to be used now: the resolver just failed */
+ngx_uint_t ngx_oci_names_held(ngx_oci_names_t *names);
+/* how long to wait for the resolver */
+void ngx_oci_names_timeout(ngx_oci_names_t *names, ngx_resolver_ctx_t *ctx);
+/* remembers the addresses */
+void ngx_oci_names_resolved(ngx_oci_registry_t *registry,
+    ngx_resolver_ctx_t *ctx, ngx_log_t *log);
+/* NGX_OK: the last addresses are to be used instead; NGX_DECLINED: there
+   are none, or there is no such name any more */
+ngx_int_t ngx_oci_names_failed(ngx_oci_registry_t *registry,
+    ngx_resolver_ctx_t *ctx, ngx_log_t *log);
 
 /* ngx_oci_pass.c */
 char *ngx_oci_pass_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);

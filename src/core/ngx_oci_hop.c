@@ -94,7 +94,12 @@ ngx_oci_hop_create(ngx_oci_registry_t *registry, ngx_log_t *log)
 ngx_int_t
 ngx_oci_hop_start(ngx_oci_hop_t *hop)
 {
-    ngx_int_t  rc;
+    ngx_int_t         rc;
+    ngx_oci_names_t  *names;
+
+    names = hop->registry->names;
+
+    hop->target = hop->url ? hop->url : names ? &names->target : NULL;
 
     if (ngx_oci_hop_request(hop) != NGX_OK
         || ngx_oci_hop_upstream(hop) != NGX_OK)
@@ -103,16 +108,22 @@ ngx_oci_hop_start(ngx_oci_hop_t *hop)
         return NGX_ERROR;
     }
 
-    rc = hop->url ? ngx_oci_peer_resolve(hop, ngx_oci_hop_resolved)
-                  : ngx_oci_health_hop_begin(hop);
-
-    if (rc == NGX_AGAIN) {
+    if (hop->url == NULL && ngx_oci_health_hop_begin(hop) == NGX_AGAIN) {
         return NGX_OK;
     }
 
-    if (rc != NGX_OK) {
-        ngx_destroy_pool(hop->pool);
-        return NGX_ERROR;
+    if (hop->target) {
+
+        rc = ngx_oci_peer_resolve(hop, ngx_oci_hop_resolved);
+
+        if (rc == NGX_AGAIN) {
+            return NGX_OK;
+        }
+
+        if (rc != NGX_OK) {
+            ngx_destroy_pool(hop->pool);
+            return NGX_ERROR;
+        }
     }
 
     ngx_oci_hop_init(hop);

@@ -63,7 +63,10 @@ struct ngx_oci_hop_s {
     ngx_http_log_ctx_t              log_ctx;
     struct sockaddr_in              sockaddr;
     ngx_http_request_t             *request;        /* fake */
-    ngx_oci_peer_t                 *peer;   /* of url; NULL with a group */
+    ngx_oci_url_t                  *target; /* of peer: url, or what the
+                                               registry's url says; NULL: a
+                                               group */
+    ngx_oci_peer_t                 *peer;   /* of target; NULL with a group */
     ngx_msec_t                      begun;  /* with a group: ms */
     ngx_event_t                     event;  /* header, reading on, the end */
     ngx_http_status_t               status;
@@ -123,16 +126,17 @@ void ngx_oci_health_hop_done(ngx_oci_hop_t *hop);
 
 /*
  * ngx_oci_peer.c: servers that are in no upstream{}: hosts of redirects and
- * realms, resolved at run time, their idle connections kept per worker.
+ * realms, and of registries with "resolve".  Resolved at run time, their idle
+ * connections kept per worker.
  */
 
-/* finds hop->url's addresses.  NGX_OK: they are there; NGX_AGAIN:
+/* finds hop->target's addresses.  NGX_OK: they are there; NGX_AGAIN:
    handler(hop, rc) follows from the event loop; NGX_ERROR: logged */
 ngx_int_t ngx_oci_peer_resolve(ngx_oci_hop_t *hop,
     void (*handler)(ngx_oci_hop_t *hop, ngx_int_t rc));
 /* withdraws a resolution that is under way */
 void ngx_oci_peer_cancel(ngx_oci_hop_t *hop);
-/* u->conf->upstream->peer.init of redirect_conf */
+/* u->conf->upstream->peer.init where there is no group */
 ngx_int_t ngx_oci_peer_init(ngx_http_request_t *r,
     ngx_http_upstream_srv_conf_t *us);
 

@@ -47,6 +47,10 @@ ngx_oci_hop_init_registry(ngx_conf_t *cf, ngx_oci_registry_t *registry)
 
     uscf->peer.init = ngx_oci_peer_init;
 
+    if (registry->names) {
+        conf->upstream = uscf;
+    }
+
     registry->redirect_conf = *conf;
     registry->redirect_conf.upstream = uscf;
 

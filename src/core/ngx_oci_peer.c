@@ -3,7 +3,8 @@
  * Copyright (C) The nginx-oci authors
  *
  * ngx_http_upstream gives peers that are named at run time no keep-alive;
- * hosts of redirects get it here.
+ * hosts of redirects, and of registries with "resolve", get it here.  A kept
+ * connection is used as long as its address is one of the host's.
  */
 
 
@@ -33,7 +34,10 @@ typedef struct {
     ngx_connection_t       *connection;
     ngx_oci_registry_t     *registry;   /* whose TLS configuration it is */
     ngx_uint_t              ssl;
-    in_port_t               port;
+    ngx_uint_t              own;        /* verified by the registry's name,
+                                           not by host */
+    ngx_sockaddr_t          sockaddr;
+    socklen_t               socklen;
     size_t                  len;
     u_char                  host[NGX_OCI_PEER_HOST_MAX];
 } ngx_oci_peer_idle_t;
@@ -42,7 +46,10 @@ typedef struct {
 static ngx_int_t ngx_oci_peer_copy(ngx_oci_hop_t *hop, ngx_uint_t n,
     ngx_resolver_addr_t *resolved, ngx_addr_t *literal);
 static void ngx_oci_peer_resolve_handler(ngx_resolver_ctx_t *ctx);
+static ngx_oci_names_t *ngx_oci_peer_names(ngx_oci_hop_t *hop);
 static ngx_int_t ngx_oci_peer_get(ngx_peer_connection_t *pc, void *data);
+static ngx_oci_peer_idle_t *ngx_oci_peer_find(ngx_oci_hop_t *hop,
+    ngx_addr_t **addr);
 static void ngx_oci_peer_free(ngx_peer_connection_t *pc, void *data,
     ngx_uint_t state);
 static void ngx_oci_peer_idle_init(void);
@@ -71,6 +78,7 @@ ngx_oci_peer_resolve(ngx_oci_hop_t *hop,
     ngx_str_t                  host;
     ngx_addr_t                 addr;
     ngx_oci_peer_t            *peer;
+    ngx_oci_names_t           *names;
     ngx_resolver_ctx_t        *ctx, temp;
     ngx_http_core_loc_conf_t  *clcf;
 
@@ -82,7 +90,7 @@ ngx_oci_peer_resolve(ngx_oci_hop_t *hop,
     hop->peer = peer;
     peer->handler = handler;
 
-    host = hop->url->host;
+    host = hop->target->host;
 
     if (host.len > 2 && host.data[0] == '[') {
         host.data++;
@@ -97,6 +105,12 @@ ngx_oci_peer_resolve(ngx_oci_hop_t *hop,
 
     if (rc == NGX_OK) {
         return ngx_oci_peer_copy(hop, 1, NULL, &addr);
+    }
+
+    names = ngx_oci_peer_names(hop);
+
+    if (names && ngx_oci_names_held(names)) {
+        return ngx_oci_peer_copy(hop, names->naddrs, names->addrs, NULL);
     }
 
     clcf = ngx_http_get_module_loc_conf(hop->request, ngx_http_core_module);
@@ -119,6 +133,10 @@ ngx_oci_peer_resolve(ngx_oci_hop_t *hop,
     ctx->data = hop;
     ctx->timeout = clcf->resolver_timeout;
 
+    if (names) {
+        ngx_oci_names_timeout(names, ctx);
+    }
+
     peer->resolver = ctx;
 
     /* the handler may be called at once: it only posts an event then */
@@ -135,18 +153,30 @@ ngx_oci_peer_resolve(ngx_oci_hop_t *hop,
 static void
 ngx_oci_peer_resolve_handler(ngx_resolver_ctx_t *ctx)
 {
-    ngx_int_t       rc;
-    ngx_oci_hop_t  *hop;
+    ngx_int_t         rc;
+    ngx_oci_hop_t    *hop;
+    ngx_oci_names_t  *names;
 
     hop = ctx->data;
+    names = ngx_oci_peer_names(hop);
 
-    if (ctx->state) {
+    if (ctx->state && names
+        && ngx_oci_names_failed(hop->registry, ctx, hop->log) == NGX_OK)
+    {
+        rc = ngx_oci_peer_copy(hop, names->naddrs, names->addrs, NULL);
+
+    } else if (ctx->state) {
         ngx_log_error(NGX_LOG_ERR, hop->log, 0,
                       "\"%V\" could not be resolved (%i: %s)", &ctx->name,
                       ctx->state, ngx_resolver_strerror(ctx->state));
         rc = (ctx->state == NGX_RESOLVE_TIMEDOUT) ? NGX_BUSY : NGX_ERROR;
 
     } else {
+
+        if (names) {
+            ngx_oci_names_resolved(hop->registry, ctx, hop->log);
+        }
+
         rc = ngx_oci_peer_copy(hop, ctx->naddrs, ctx->addrs, NULL);
     }
 
@@ -154,6 +184,15 @@ ngx_oci_peer_resolve_handler(ngx_resolver_ctx_t *ctx)
     hop->peer->resolver = NULL;
 
     hop->peer->handler(hop, rc);
+}
+
+
+/* NULL: it is not the registry's own name */
+
+static ngx_oci_names_t *
+ngx_oci_peer_names(ngx_oci_hop_t *hop)
+{
+    return hop->url ? NULL : hop->registry->names;
 }
 
 
@@ -201,7 +240,7 @@ ngx_oci_peer_copy(ngx_oci_hop_t *hop, ngx_uint_t n,
 
         ngx_memcpy(sockaddr, resolved ? resolved[i].sockaddr
                                       : literal->sockaddr, socklen);
-        ngx_inet_set_port(sockaddr, hop->url->port);
+        ngx_inet_set_port(sockaddr, hop->target->port);
 
         addr->sockaddr = sockaddr;
         addr->socklen = socklen;
@@ -234,7 +273,7 @@ ngx_oci_peer_init(ngx_http_request_t *r, ngx_http_upstream_srv_conf_t *us)
 #if (NGX_HTTP_SSL)
     u->peer.set_session = ngx_oci_peer_set_session;
     u->peer.save_session = ngx_oci_peer_save_session;
-    u->ssl_name = hop->url->host;
+    u->ssl_name = hop->target->host;
 #endif
 
     return NGX_OK;
@@ -247,17 +286,18 @@ ngx_oci_peer_get(ngx_peer_connection_t *pc, void *data)
     ngx_oci_hop_t *hop = data;
 
     ngx_addr_t           *addr;
-    ngx_queue_t          *q;
-    ngx_oci_url_t        *url;
     ngx_oci_peer_t       *peer;
     ngx_connection_t     *c;
     ngx_oci_peer_idle_t  *idle;
 
     peer = hop->peer;
-    url = hop->url;
 
-    addr = &peer->addrs[peer->next];
-    peer->next = (peer->next + 1) % peer->naddrs;
+    idle = ngx_oci_peer_find(hop, &addr);
+
+    if (idle == NULL) {
+        addr = &peer->addrs[peer->next];
+        peer->next = (peer->next + 1) % peer->naddrs;
+    }
 
     pc->tries--;
     pc->sockaddr = addr->sockaddr;
@@ -265,6 +305,48 @@ ngx_oci_peer_get(ngx_peer_connection_t *pc, void *data)
     pc->name = &addr->name;
     pc->cached = 0;
     pc->connection = NULL;
+
+    if (idle == NULL) {
+        return NGX_OK;
+    }
+
+    c = idle->connection;
+
+    ngx_queue_remove(&idle->queue);
+    ngx_queue_insert_head(&ngx_oci_peer_unused, &idle->queue);
+
+    c->idle = 0;
+    c->sent = 0;
+    c->data = NULL;
+    c->log = pc->log;
+    c->read->log = pc->log;
+    c->write->log = pc->log;
+    c->pool->log = pc->log;
+
+    if (c->read->timer_set) {
+        ngx_del_timer(c->read);
+    }
+
+    pc->cached = 1;
+    pc->connection = c;
+
+    return NGX_DONE;
+}
+
+
+/* a kept connection to one of the addresses, which is set; NULL: none */
+
+static ngx_oci_peer_idle_t *
+ngx_oci_peer_find(ngx_oci_hop_t *hop, ngx_addr_t **addr)
+{
+    ngx_uint_t            i;
+    ngx_queue_t          *q;
+    ngx_oci_url_t        *url;
+    ngx_oci_peer_t       *peer;
+    ngx_oci_peer_idle_t  *idle;
+
+    peer = hop->peer;
+    url = hop->target;
 
     ngx_oci_peer_idle_init();
 
@@ -275,38 +357,30 @@ ngx_oci_peer_get(ngx_peer_connection_t *pc, void *data)
         idle = ngx_queue_data(q, ngx_oci_peer_idle_t, queue);
 
         if (idle->registry != hop->registry
+            || idle->own != (hop->url == NULL)
             || idle->ssl != (url->scheme.len == 5)
-            || idle->port != url->port
             || idle->len != url->host.len
             || ngx_strncasecmp(idle->host, url->host.data, idle->len) != 0)
         {
             continue;
         }
 
-        c = idle->connection;
+        /* it may have moved since */
 
-        ngx_queue_remove(q);
-        ngx_queue_insert_head(&ngx_oci_peer_unused, q);
+        for (i = 0; i < peer->naddrs; i++) {
 
-        c->idle = 0;
-        c->sent = 0;
-        c->data = NULL;
-        c->log = pc->log;
-        c->read->log = pc->log;
-        c->write->log = pc->log;
-        c->pool->log = pc->log;
-
-        if (c->read->timer_set) {
-            ngx_del_timer(c->read);
+            if (ngx_cmp_sockaddr(&idle->sockaddr.sockaddr, idle->socklen,
+                                 peer->addrs[i].sockaddr,
+                                 peer->addrs[i].socklen, 1)
+                == NGX_OK)
+            {
+                *addr = &peer->addrs[i];
+                return idle;
+            }
         }
-
-        pc->cached = 1;
-        pc->connection = c;
-
-        return NGX_DONE;
     }
 
-    return NGX_OK;
+    return NULL;
 }
 
 
@@ -321,7 +395,7 @@ ngx_oci_peer_free(ngx_peer_connection_t *pc, void *data, ngx_uint_t state)
     ngx_oci_peer_idle_t  *idle;
 
     c = pc->connection;
-    url = hop->url;
+    url = hop->target;
 
     if ((state & NGX_PEER_FAILED)
         || c == NULL
@@ -354,7 +428,9 @@ ngx_oci_peer_free(ngx_peer_connection_t *pc, void *data, ngx_uint_t state)
     idle->connection = c;
     idle->registry = hop->registry;
     idle->ssl = (url->scheme.len == 5);
-    idle->port = url->port;
+    idle->own = (hop->url == NULL);
+    idle->socklen = pc->socklen;
+    ngx_memcpy(&idle->sockaddr, pc->sockaddr, pc->socklen);
     idle->len = url->host.len;
     ngx_memcpy(idle->host, url->host.data, idle->len);
 

@@ -65,12 +65,10 @@ static char *ngx_oci_registry_done(ngx_conf_t *cf,
     ngx_oci_registry_t *registry);
 static char *ngx_oci_registry_group(ngx_conf_t *cf,
     ngx_oci_registry_t *registry);
-static ngx_http_upstream_srv_conf_t *ngx_oci_registry_upstream(
-    ngx_conf_t *cf, ngx_str_t *name);
 
 
 static ngx_oci_registry_command_t  ngx_oci_registry_commands[] = {
-    { ngx_string("url"), 1, 1, 0, ngx_oci_registry_url },
+    { ngx_string("url"), 1, 2, 0, ngx_oci_registry_url },
     { ngx_string("public_url"), 1, 1, 0, ngx_oci_registry_public_url },
     { ngx_string("host"), 1, 1, 0, ngx_oci_registry_host },
     { ngx_string("credentials"), 1, 2, 0, ngx_oci_registry_credentials },
@@ -106,6 +104,7 @@ extern ngx_module_t  ngx_http_proxy_module;
 static struct {
     ngx_oci_registry_t  *registry;
     uint32_t             seen;          /* a bit a command */
+    ngx_uint_t           resolve;       /* of url */
 } ngx_oci_registry_state;
 
 
@@ -166,6 +165,7 @@ ngx_oci_registry_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     ngx_oci_registry_state.registry = registry;
     ngx_oci_registry_state.seen = 0;
+    ngx_oci_registry_state.resolve = 0;
 
     save = *cf;
     cf->handler = ngx_oci_registry_line;
@@ -322,6 +322,14 @@ ngx_oci_registry_url(ngx_conf_t *cf, ngx_oci_registry_t *registry,
         || url.uri.len != 1)
     {
         return ngx_oci_registry_invalid(cf, "registry url", value);
+    }
+
+    if (n == 2) {
+        if (ngx_strcmp(value[1].data, "resolve") != 0) {
+            return ngx_oci_registry_invalid(cf, "parameter", &value[1]);
+        }
+
+        ngx_oci_registry_state.resolve = 1;
     }
 
     registry->scheme = url.scheme;
@@ -783,7 +791,7 @@ ngx_oci_registry_done(ngx_conf_t *cf, ngx_oci_registry_t *registry)
 
 /*
  * The upstream{} that the url names, or one made for its host, with
- * keep-alive: what an operator would write.
+ * keep-alive: what an operator would write.  With "resolve" there is none.
  */
 
 static char *
@@ -801,7 +809,20 @@ ngx_oci_registry_group(ngx_conf_t *cf, ngx_oci_registry_t *registry)
     registry->upstream = ngx_oci_registry_upstream(cf, &registry->group);
 
     if (registry->upstream) {
+
+        if (ngx_oci_registry_state.resolve) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "upstream \"%V\" is a group of servers, it "
+                               "has nothing to \"resolve\"",
+                               &registry->group);
+            return NGX_CONF_ERROR;
+        }
+
         return NGX_CONF_OK;
+    }
+
+    if (ngx_oci_registry_state.resolve) {
+        return ngx_oci_names_init(cf, registry);
     }
 
     text.data = ngx_pnalloc(cf->pool, registry->group.len + 128);
@@ -875,7 +896,7 @@ ngx_oci_registry_group(ngx_conf_t *cf, ngx_oci_registry_t *registry)
 }
 
 
-static ngx_http_upstream_srv_conf_t *
+ngx_http_upstream_srv_conf_t *
 ngx_oci_registry_upstream(ngx_conf_t *cf, ngx_str_t *name)
 {
     ngx_uint_t                       i;

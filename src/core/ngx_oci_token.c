@@ -119,6 +119,9 @@ ngx_oci_token_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     token->registry = registry;
     token->name = clcf->name;
 
+    olcf->file = cf->conf_file->file.name.data;
+    olcf->line = cf->conf_file->line;
+
     if (ngx_oci_token_expand(cf, registry) != NGX_CONF_OK
         || ngx_oci_token_list(cf, token, clcf) != NGX_CONF_OK)
     {

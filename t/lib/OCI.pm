@@ -20,7 +20,7 @@ use File::Temp qw/ tempdir /;
 use IO::Socket::INET;
 use JSON::PP qw/ decode_json encode_json /;
 use POSIX qw/ :sys_wait_h /;
-use Socket qw/ SOL_SOCKET SO_LINGER IPPROTO_TCP TCP_NODELAY /;
+use Socket qw/ SOL_SOCKET SO_LINGER IPPROTO_TCP TCP_NODELAY inet_aton /;
 use Time::HiRes qw/ sleep time /;
 
 our $BINARY = $ENV{TEST_NGINX_BINARY} || '/usr/sbin/nginx';
@@ -512,15 +512,15 @@ sub upstream_bytes {
 
 # A scripted upstream: code gets (connection, request) for each request and
 # answers with reply() and friends; false closes the connection.  Each
-# connection is a process.  quiet: requests are not recorded.  port: where, one
-# that is free.  Returns its port.
+# connection is a process.  quiet: requests are not recorded; addr, port:
+# where it listens.  Returns its port.
 
 sub upstream {
     my ($self, $code, %o) = @_;
 
     my $name = 'upstream' . scalar grep { /^upstream/ } keys %{$self->{pids}};
     my $port = $o{port} || port();
-    my $l = IO::Socket::INET->new(LocalAddr => '127.0.0.1',
+    my $l = IO::Socket::INET->new(LocalAddr => $o{addr} || '127.0.0.1',
         LocalPort => $port, Listen => 256, ReuseAddr => 1) or croak $!;
 
     my $pid = fork() // croak $!;
@@ -653,6 +653,56 @@ sub reply_blob {
     return $self->reply($c, $q, 206, { 'Content-Range' =>
         sprintf('bytes %d-%d/%d', $from, $to - 1, $size), %{$h || {}} },
         substr($blob, $from, $to - $from));
+}
+
+
+# A scripted DNS server on UDP.  Each query is answered by what dns_says()
+# was told last: "<address> <ttl>" for every A query, "servfail", "nxdomain"
+# or "silent".  Returns its port.
+
+sub dns {
+    my ($self) = @_;
+
+    my $s = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Proto => 'udp')
+        or croak $!;
+    my $pid = fork() // croak $!;
+
+    if ($pid) {
+        $self->{pids}{dns} = $pid;
+        return $s->sockport;
+    }
+
+    $SIG{TERM} = 'DEFAULT';
+
+    while (defined $s->recv(my $query, 4096)) {
+        my $says = $self->read_file('dns.says');
+        my ($name) = substr($query, 12) =~ /^((?:[^\0][^\0]*)\0)/s or next;
+        my $question = substr $query, 12, length($name) + 4;
+        my ($type) = unpack 'n', substr $question, -4;
+        my ($rcode, $answer) = (0, '');
+
+        next if $says eq 'silent';
+        $rcode = 2 if $says eq 'servfail';
+        $rcode = 3 if $says eq 'nxdomain';
+
+        if ($type == 1 && $says =~ /^([\d.]+) (\d+)$/) {
+            $answer = pack 'nnnNn/a', 0xc00c, 1, 1, $2, inet_aton($1);
+        }
+
+        $s->send(substr($query, 0, 2) . pack('nnnnn', 0x8180 | $rcode, 1,
+            $answer ne '' ? 1 : 0, 0, 0) . $question . $answer);
+    }
+
+    POSIX::_exit(0);
+}
+
+
+# takes effect at once, as a whole
+
+sub dns_says {
+    my ($self, $text) = @_;
+    $self->write_file('dns.new', $text);
+    rename "$self->{dir}/dns.new", "$self->{dir}/dns.says" or croak $!;
 }
 
 
