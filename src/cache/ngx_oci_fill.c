@@ -868,6 +868,7 @@ ngx_oci_fill_try_end(ngx_oci_fill_t *fill)
     }
 
     ngx_oci_verify_done(&fill->verify);
+    ngx_oci_target_forget(&fill->target);
 
     blob->fill = NULL;
     ngx_oci_store_unlock(blob->store.map);

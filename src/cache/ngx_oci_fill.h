@@ -35,6 +35,18 @@ typedef struct {
 } ngx_oci_run_buf_t;
 
 
+#define NGX_OCI_TARGET_SOURCE  32           /* bytes of a SHA-256 */
+
+
+/* where the exchanges of a fill are redirected.  Owner: the fill */
+
+typedef struct {
+    ngx_str_t               url;        /* malloc'ed; "": not known */
+    u_char                  source[NGX_OCI_TARGET_SOURCE];  /* to whom */
+    time_t                  since;
+} ngx_oci_target_t;
+
+
 /*
  * One exchange's stretch of missing slices.  Owner: the fill.  An exchange
  * and a task hold it: it ends when both are gone (ngx_oci_run_end()).
@@ -51,6 +63,7 @@ typedef struct {
     uint64_t                written;    /* and written */
     uint64_t                skip;       /* bytes of a 200 still to drop */
     uint64_t                progress;   /* pos when the exchange began */
+    u_char                  source[NGX_OCI_TARGET_SOURCE];  /* of it */
     uint32_t                crc;        /* of the slice being written */
     ngx_msec_t              due;        /* with retry: when, ms */
     ngx_oci_registry_t     *registry;   /* whose place it waits for */
@@ -96,6 +109,7 @@ struct ngx_oci_fill_s {
     ngx_event_t             timer;      /* retries, abandonment */
     ngx_connection_t        dummy;      /* for the timer's debug lines */
     ngx_oci_verify_t        verify;
+    ngx_oci_target_t        target;
     ngx_oci_task_t          adopt;      /* of an earlier boot's sidecar */
     uint32_t                origin;     /* as the index has it */
     ngx_int_t               adopt_rc;
@@ -141,6 +155,22 @@ void ngx_oci_fill_progress(ngx_oci_fill_t *fill, uint64_t bytes);
 ngx_int_t ngx_oci_fill_source(ngx_oci_fill_t *fill,
     ngx_oci_registry_t **registry, ngx_str_t *repository,
     ngx_str_t *authorization);
+
+
+
+/* ngx_oci_target.c */
+
+/* an exchange that begins, with its source, which is left in source: sets
+   ex->target if one is remembered for that; another source's is forgotten */
+void ngx_oci_target_get(ngx_oci_target_t *target, ngx_oci_exchange_t *ex,
+    u_char *source);
+/* remembers where an exchange got its bytes */
+void ngx_oci_target_set(ngx_oci_target_t *target, ngx_oci_exchange_t *ex,
+    u_char *source);
+/* is it what is remembered? */
+ngx_uint_t ngx_oci_target_is(ngx_oci_target_t *target,
+    ngx_oci_exchange_t *ex);
+void ngx_oci_target_forget(ngx_oci_target_t *target);
 
 
 #endif /* _NGX_OCI_FILL_H_INCLUDED_ */

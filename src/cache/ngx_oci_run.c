@@ -165,6 +165,8 @@ ngx_oci_run_exchange(ngx_oci_run_t *run)
     ex->received = ngx_oci_run_received;
     ex->done = ngx_oci_run_exchange_done;
 
+    ngx_oci_target_get(&fill->target, ex, run->source);
+
     run->paused = 0;
     run->skip = 0;
 
@@ -251,6 +253,8 @@ ngx_oci_run_header(ngx_oci_exchange_t *ex)
             return NGX_ERROR;
         }
 
+        ngx_oci_target_set(&fill->target, ex, run->source);
+
         return NGX_OK;
     }
 
@@ -288,6 +292,8 @@ ngx_oci_run_header(ngx_oci_exchange_t *ex)
             return NGX_ERROR;
         }
     }
+
+    ngx_oci_target_set(&fill->target, ex, run->source);
 
     run->skip = run->pos;
     run->end = ngx_oci_index_gap(fill->blob->cache, fill->blob->entry,
@@ -623,6 +629,14 @@ ngx_oci_run_exchange_done(ngx_oci_exchange_t *ex, ngx_int_t rc)
         }
 
         return;
+    }
+
+    if (run->pos == run->progress
+        && ngx_oci_target_is(&fill->target, ex))
+    {
+        /* the registry may know a better place by now */
+
+        ngx_oci_target_forget(&fill->target);
     }
 
     if (rc == NGX_ABORT && ex->in.status >= 400 && ex->in.status < 500

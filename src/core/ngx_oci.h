@@ -215,6 +215,15 @@ struct ngx_oci_exchange_s {
     off_t                           range_start;    /* -1: no Range */
     off_t                           range_end;  /* one past the last byte;
                                                    -1: open-ended */
+    /*
+     * Where a former exchange for the same was redirected to, or "".  That is
+     * asked first, without credentials; where it does not answer, or with a
+     * 4xx (but 408 and 429), the registry is asked after all, once.  From
+     * header() on: the URL of the last redirect that was followed to another
+     * host, "" if there was none.  It may be a secret.
+     */
+    ngx_str_t                       target;
+
     void                           *data;
 
     /*

@@ -20,7 +20,8 @@
 typedef enum {
     NGX_OCI_EXCHANGE_DONE = 0,
     NGX_OCI_EXCHANGE_DANCE,
-    NGX_OCI_EXCHANGE_REDIRECT
+    NGX_OCI_EXCHANGE_REDIRECT,
+    NGX_OCI_EXCHANGE_AGAIN          /* the registry instead of ex->target */
 } ngx_oci_exchange_next_e;
 
 
@@ -39,6 +40,7 @@ typedef struct {
     ngx_uint_t                  redirects;
     ngx_int_t                   rc;
 
+    unsigned                    remembered:1;   /* ex->target is asked */
     unsigned                    danced:1;
     unsigned                    redirected:1;
     unsigned                    aborted:1;
@@ -50,6 +52,8 @@ typedef struct {
 static void ngx_oci_exchange_wipe(void *data);
 static void ngx_oci_exchange_forget(ngx_str_t *value);
 static ngx_uint_t ngx_oci_exchange_limited(ngx_oci_exchange_t *ex);
+static ngx_int_t ngx_oci_exchange_remembered(ngx_oci_exchange_t *ex);
+static ngx_int_t ngx_oci_exchange_again(ngx_oci_exchange_t *ex);
 static ngx_int_t ngx_oci_exchange_hop(ngx_oci_exchange_t *ex,
     ngx_oci_url_t *url, ngx_str_t *uri);
 static ngx_int_t ngx_oci_exchange_authorization(ngx_oci_exchange_t *ex,
@@ -57,6 +61,7 @@ static ngx_int_t ngx_oci_exchange_authorization(ngx_oci_exchange_t *ex,
 static ngx_int_t ngx_oci_exchange_header(ngx_oci_hop_t *hop);
 static ngx_int_t ngx_oci_exchange_redirect(ngx_oci_exchange_t *ex,
     ngx_oci_hop_t *hop);
+static ngx_int_t ngx_oci_exchange_follow(ngx_oci_exchange_t *ex);
 static ngx_int_t ngx_oci_exchange_dup(ngx_pool_t *pool, ngx_str_t *dst,
     ngx_str_t *src);
 static ngx_int_t ngx_oci_exchange_buffer(ngx_oci_hop_t *hop, u_char **p,
@@ -141,6 +146,7 @@ ngx_oci_exchange_wipe(void *data)
     priv = ex->priv;
 
     ngx_oci_exchange_forget(&ex->authorization);
+    ngx_oci_exchange_forget(&ex->target);
     ngx_oci_exchange_forget(&priv->value);
 }
 
@@ -159,11 +165,15 @@ ngx_oci_exchange_forget(ngx_str_t *value)
 ngx_int_t
 ngx_oci_exchange_start(ngx_oci_exchange_t *ex)
 {
+    if (ex->target.len && ngx_oci_exchange_remembered(ex) == NGX_OK) {
+        return NGX_OK;
+    }
+
     if (ngx_oci_exchange_limited(ex)) {
         return NGX_OK;
     }
 
-    if (ngx_oci_exchange_hop(ex, NULL, &ex->uri) != NGX_OK) {
+    if (ngx_oci_exchange_again(ex) != NGX_OK) {
         ngx_destroy_pool(ex->pool);
         return NGX_ERROR;
     }
@@ -205,6 +215,51 @@ ngx_oci_exchange_limited(ngx_oci_exchange_t *ex)
     ngx_oci_exchange_end(ex, NGX_OK);
 
     return 1;
+}
+
+
+static ngx_int_t
+ngx_oci_exchange_remembered(ngx_oci_exchange_t *ex)
+{
+    ngx_oci_url_t            *url;
+    ngx_oci_exchange_priv_t  *priv;
+
+    priv = ex->priv;
+
+    url = ngx_palloc(ex->pool, sizeof(ngx_oci_url_t));
+
+    if (url == NULL
+        || ngx_oci_url_parse(&ex->target, url) != NGX_OK || !url->absolute
+        || !ngx_oci_auth_host_allowed(ex->registry->redirect_allow, url))
+    {
+        return NGX_ERROR;
+    }
+
+    priv->remembered = 1;
+    priv->redirected = 1;
+
+    return ngx_oci_exchange_hop(ex, url, &url->uri);
+}
+
+
+/* asks the registry itself, as if nothing had been asked before */
+
+static ngx_int_t
+ngx_oci_exchange_again(ngx_oci_exchange_t *ex)
+{
+    ngx_oci_exchange_priv_t  *priv;
+
+    priv = ex->priv;
+
+    priv->remembered = 0;
+    priv->redirected = 0;
+    priv->redirects = 0;
+
+    /* the hop that ends may point there */
+
+    ngx_str_null(&ex->target);
+
+    return ngx_oci_exchange_hop(ex, NULL, &ex->uri);
 }
 
 
@@ -356,6 +411,20 @@ ngx_oci_exchange_header(ngx_oci_hop_t *hop)
                     hop->in.status, &hop->in.retry_after);
     }
 
+    if (priv->remembered) {
+        priv->remembered = 0;
+
+        /* a presigned URL expires, a store moves; later is not elsewhere */
+
+        if (hop->in.status >= 400 && hop->in.status < 500
+            && hop->in.status != NGX_HTTP_REQUEST_TIME_OUT
+            && hop->in.status != NGX_HTTP_TOO_MANY_REQUESTS)
+        {
+            priv->next = NGX_OCI_EXCHANGE_AGAIN;
+            return NGX_ABORT;
+        }
+    }
+
     if (hop->in.status == NGX_HTTP_UNAUTHORIZED
         && ex->credentials == NGX_OCI_CREDENTIALS_STORED
         && hop->url == NULL
@@ -473,6 +542,39 @@ ngx_oci_exchange_redirect(ngx_oci_exchange_t *ex, ngx_oci_hop_t *hop)
 
 
 static ngx_int_t
+ngx_oci_exchange_follow(ngx_oci_exchange_t *ex)
+{
+    ngx_oci_url_t            *url;
+    ngx_oci_exchange_priv_t  *priv;
+
+    priv = ex->priv;
+    url = priv->url;
+
+    if (!url->absolute) {
+        ngx_str_null(&ex->target);
+
+        return ngx_oci_exchange_hop(ex, NULL, &url->uri);
+    }
+
+    ex->target.data = ngx_pnalloc(ex->pool, url->scheme.len + 3
+                                            + url->authority.len
+                                            + url->uri.len);
+    if (ex->target.data == NULL) {
+        ex->target.len = 0;
+        return NGX_ERROR;
+    }
+
+    ex->target.len = ngx_sprintf(ex->target.data, "%V://%V%V", &url->scheme,
+                                 &url->authority, &url->uri)
+                     - ex->target.data;
+
+    priv->redirected = 1;
+
+    return ngx_oci_exchange_hop(ex, url, &url->uri);
+}
+
+
+static ngx_int_t
 ngx_oci_exchange_dup(ngx_pool_t *pool, ngx_str_t *dst, ngx_str_t *src)
 {
     dst->len = src->len;
@@ -566,6 +668,13 @@ ngx_oci_exchange_hop_done(ngx_oci_hop_t *hop, ngx_int_t rc)
         return;
     }
 
+    if (priv->remembered) {
+
+        /* it did not answer */
+
+        priv->next = NGX_OCI_EXCHANGE_AGAIN;
+    }
+
     switch (priv->next) {
 
     case NGX_OCI_EXCHANGE_DANCE:
@@ -582,15 +691,18 @@ ngx_oci_exchange_hop_done(ngx_oci_hop_t *hop, ngx_int_t rc)
 
     case NGX_OCI_EXCHANGE_REDIRECT:
 
-        if (priv->url->absolute) {
-            priv->redirected = 1;
-            ok = ngx_oci_exchange_hop(ex, priv->url, &priv->url->uri);
-
-        } else {
-            ok = ngx_oci_exchange_hop(ex, NULL, &priv->url->uri);
+        if (ngx_oci_exchange_follow(ex) == NGX_OK) {
+            return;
         }
 
-        if (ok == NGX_OK) {
+        rc = NGX_ERROR;
+        break;
+
+    case NGX_OCI_EXCHANGE_AGAIN:
+
+        if (ngx_oci_exchange_limited(ex)
+            || ngx_oci_exchange_again(ex) == NGX_OK)
+        {
             return;
         }
 

@@ -158,6 +158,7 @@ ngx_oci_hop_init(ngx_oci_hop_t *hop)
 static ngx_int_t
 ngx_oci_hop_request(ngx_oci_hop_t *hop)
 {
+    u_char                     *p;
     ngx_http_request_t         *r;
     ngx_http_conf_ctx_t        *ctx;
     ngx_http_core_main_conf_t  *cmcf;
@@ -181,8 +182,16 @@ ngx_oci_hop_request(ngx_oci_hop_t *hop)
     r->loc_conf = ctx->loc_conf;
     r->method = hop->method;
     r->http_version = NGX_HTTP_VERSION_11;
-    r->uri = hop->uri;
     r->unparsed_uri = hop->uri;
+    r->uri = hop->uri;
+
+    /* it is logged; the query of a redirect's URL may be a secret */
+
+    p = ngx_strlchr(hop->uri.data, hop->uri.data + hop->uri.len, '?');
+    if (p) {
+        r->uri.len = p - hop->uri.data;
+    }
+
     r->header_only = (hop->method == NGX_HTTP_HEAD);
     r->start_sec = ngx_time();
     r->headers_in.content_length_n = -1;
@@ -829,13 +838,10 @@ ngx_oci_hop_recv(ngx_oci_hop_t *hop, ngx_connection_t *c, u_char *p,
 }
 
 
-/* the query of a redirect's URL may be a secret: it is not logged */
-
 static u_char *
 ngx_oci_hop_log_error(ngx_log_t *log, u_char *buf, size_t len)
 {
     u_char               *p;
-    ngx_str_t             uri;
     ngx_oci_hop_t        *hop;
     ngx_http_log_ctx_t   *ctx;
     ngx_http_upstream_t  *u;
@@ -855,15 +861,10 @@ ngx_oci_hop_log_error(ngx_log_t *log, u_char *buf, size_t len)
 
     u = ctx->request->upstream;
     hop = u->input_filter_ctx;
-    uri = hop->uri;
-
-    p = ngx_strlchr(uri.data, uri.data + uri.len, '?');
-    if (p) {
-        uri.len = p - uri.data;
-    }
 
     p = ngx_snprintf(buf, len, ", registry: \"%V\", request: \"%V %V\"",
-                     &hop->registry->name, &ctx->request->method_name, &uri);
+                     &hop->registry->name, &ctx->request->method_name,
+                     &ctx->request->uri);
     len -= p - buf;
     buf = p;
 
