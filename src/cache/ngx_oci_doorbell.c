@@ -26,12 +26,9 @@ static void ngx_oci_doorbell_event(ngx_event_t *ev);
 static uint64_t ngx_oci_doorbell_now(void);
 
 
-#define NGX_OCI_DOORBELL_CACHES  16
+/* per process: this worker's slot in each cache; in the cycle's pool */
 
-/* per process: this worker's slot in each cache */
-
-static ngx_oci_doorbell_t  ngx_oci_doorbells[NGX_OCI_DOORBELL_CACHES];
-static ngx_uint_t          ngx_oci_doorbell_n;
+static ngx_array_t  ngx_oci_doorbells;      /* of ngx_oci_doorbell_t */
 
 
 ngx_int_t
@@ -119,8 +116,12 @@ ngx_oci_doorbell_claim(ngx_oci_cache_t *cache, ngx_cycle_t *cycle,
     ngx_oci_doorbell_t     *db;
     ngx_oci_doorbell_sh_t  *sh;
 
-    if (ngx_oci_doorbell_n == NGX_OCI_DOORBELL_CACHES) {
-        return NGX_DECLINED;
+    if (ngx_oci_doorbells.elts == NULL
+        && ngx_array_init(&ngx_oci_doorbells, cycle->pool, 4,
+                          sizeof(ngx_oci_doorbell_t))
+           != NGX_OK)
+    {
+        return NGX_ERROR;
     }
 
     sh = cache->doorbell;
@@ -172,7 +173,11 @@ ngx_oci_doorbell_claim(ngx_oci_cache_t *cache, ngx_cycle_t *cycle,
         return NGX_DECLINED;
     }
 
-    db = &ngx_oci_doorbells[ngx_oci_doorbell_n++];
+    db = ngx_array_push(&ngx_oci_doorbells);
+    if (db == NULL) {
+        return NGX_ERROR;
+    }
+
     db->cache = cache;
     db->slot = slot;
     db->handler = handler;
@@ -210,11 +215,14 @@ ngx_oci_doorbell_free(ngx_oci_cache_t *cache)
 ngx_int_t
 ngx_oci_doorbell_slot(ngx_oci_cache_t *cache)
 {
-    ngx_uint_t  i;
+    ngx_uint_t           i;
+    ngx_oci_doorbell_t  *db;
 
-    for (i = 0; i < ngx_oci_doorbell_n; i++) {
-        if (ngx_oci_doorbells[i].cache == cache) {
-            return ngx_oci_doorbells[i].slot;
+    db = ngx_oci_doorbells.elts;
+
+    for (i = 0; i < ngx_oci_doorbells.nelts; i++) {
+        if (db[i].cache == cache) {
+            return db[i].slot;
         }
     }
 
@@ -274,17 +282,15 @@ ngx_oci_doorbell_event(ngx_event_t *ev)
 
     c = ev->data;
     fd = c->fd;
-    db = NULL;
+    db = ngx_oci_doorbells.elts;
 
-    for (i = 0; i < ngx_oci_doorbell_n; i++) {
-        db = &ngx_oci_doorbells[i];
-
+    for (i = 0; i < ngx_oci_doorbells.nelts; i++, db++) {
         if (db->cache->doorbell->fds[db->slot] == fd) {
             break;
         }
     }
 
-    if (i == ngx_oci_doorbell_n) {
+    if (i == ngx_oci_doorbells.nelts) {
         return;
     }
 
