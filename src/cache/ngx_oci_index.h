@@ -197,6 +197,11 @@ ngx_uint_t ngx_oci_index_usable(ngx_oci_cache_t *cache,
 uint64_t ngx_oci_index_readable(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, uint64_t pos, uint64_t end, ngx_uint_t wait);
 
+/* NGX_OK: all slices of [pos, end) are there; NGX_AGAIN: some have to be
+   checked first, none is missing; NGX_DECLINED: some are */
+ngx_int_t ngx_oci_index_stored(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry, uint64_t pos, uint64_t end);
+
 /*
  * 1 if bytes are readable at pos while the slot's mark of waiting still
  * stands: whoever wrote them did not see the mark, a wake-up was lost.

@@ -544,6 +544,52 @@ ngx_oci_index_gap(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 }
 
 
+ngx_int_t
+ngx_oci_index_stored(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    uint64_t pos, uint64_t end)
+{
+    size_t     n, last;
+    u_char    *unchecked;
+    ngx_int_t  rc;
+
+    rc = NGX_OK;
+
+    ngx_oci_index_lock(cache);
+
+    if (entry->have == entry->slices || pos >= end) {
+        goto done;
+    }
+
+    unchecked = entry->map + ngx_oci_index_half(entry);
+    last = (end - 1) / cache->slice;
+
+    for (n = pos / cache->slice; n <= last; n++) {
+
+        if (n % 8 == 0 && n + 7 <= last && entry->map[n / 8] == 0xff) {
+            n += 7;
+            continue;
+        }
+
+        if (ngx_oci_bit_get(entry->map, n)) {
+            continue;
+        }
+
+        if (!ngx_oci_bit_get(unchecked, n)) {
+            rc = NGX_DECLINED;
+            break;
+        }
+
+        rc = NGX_AGAIN;
+    }
+
+done:
+
+    ngx_oci_index_unlock(cache);
+
+    return rc;
+}
+
+
 ngx_uint_t
 ngx_oci_index_wanted(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
 {

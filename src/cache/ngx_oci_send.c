@@ -191,6 +191,7 @@ ngx_oci_send_want(ngx_oci_reader_t *rd)
     }
 
     absent = 0;
+    missing = 0;
     part = rd->ranges.parts;
     first = part[0].pos;
     end = 0;
@@ -199,15 +200,18 @@ ngx_oci_send_want(ngx_oci_reader_t *rd)
         first = ngx_min(first, part[i].pos);
         end = ngx_max(end, part[i].end);
 
-        if (ngx_oci_index_readable(blob->cache, entry, part[i].pos,
-                                   part[i].end, 0)
-            < part[i].end)
-        {
-            absent = 1;
-        }
+        rc = ngx_oci_index_stored(blob->cache, entry, part[i].pos,
+                                  part[i].end);
+
+        absent |= (rc == NGX_DECLINED);
+        missing |= (rc != NGX_OK);
     }
 
-    missing = absent;
+    /* a slice that has to be checked first may be fetched again */
+
+    if (missing && rd->ctx->verify_status == NGX_OCI_VERIFY_VERIFIED) {
+        rd->ctx->verify_status = NGX_OCI_VERIFY_PENDING;
+    }
 
     if (rd->ocf->verify != NGX_OCI_VERIFY_MODE_OFF && !entry->verified
         && (rd->ranges.whole
@@ -781,6 +785,13 @@ ngx_oci_send_file(ngx_oci_reader_t *rd, ngx_oci_part_t *part, uint64_t limit)
 
     rd->sent += limit - rd->pos;
     rd->pos = limit;
+
+    if (b->last_buf && rd->ctx->verify_status == NGX_OCI_VERIFY_PENDING
+        && rd->retracted == rd->blob->entry->retracted
+        && ngx_oci_index_verified(rd->cache, rd->blob->entry, 0))
+    {
+        rd->ctx->verify_status = NGX_OCI_VERIFY_VERIFIED;
+    }
 
     if (limit == part->end) {
         rd->part++;
