@@ -18,6 +18,9 @@ static ngx_int_t ngx_oci_fill_create(ngx_oci_blob_t *blob,
 static void ngx_oci_fill_conf(ngx_oci_fill_t *fill,
     ngx_oci_cache_loc_conf_t *ocf);
 static void ngx_oci_fill_adopt_task(void *data, ngx_log_t *log);
+static ngx_int_t ngx_oci_fill_adopt(ngx_oci_fill_t *fill,
+    ngx_oci_store_header_t *h, ngx_oci_store_record_t *records,
+    size_t slices);
 static void ngx_oci_fill_adopted(void *data);
 static void ngx_oci_fill_start_runs(ngx_oci_fill_t *fill);
 static ngx_uint_t ngx_oci_fill_await_source(ngx_oci_fill_t *fill);
@@ -140,17 +143,14 @@ ngx_oci_fill_conf(ngx_oci_fill_t *fill, ngx_oci_cache_loc_conf_t *ocf)
 }
 
 
-/*
- * The sidecar as it is now, under the lock.  What an earlier boot recorded
- * becomes "unchecked" on disk before anything is recorded under this one.
- */
+/* the sidecar as it is now, under the lock */
 
 static void
 ngx_oci_fill_adopt_task(void *data, ngx_log_t *log)
 {
     ngx_oci_fill_t *fill = data;
 
-    size_t                   i, len;
+    size_t                   len;
     ngx_oci_blob_t          *blob;
     ngx_oci_store_header_t  *h;
     ngx_oci_store_record_t  *records;
@@ -167,22 +167,13 @@ ngx_oci_fill_adopt_task(void *data, ngx_log_t *log)
         return;
     }
 
-    if (ngx_memcmp(h->boot_id, blob->cache->boot_id, sizeof(h->boot_id))
-        == 0)
+    if (!(h->flags & NGX_OCI_STORE_VERIFIED)
+        && ngx_memcmp(h->boot_id, blob->cache->boot_id, sizeof(h->boot_id))
+           == 0)
     {
-        if (h->origin != fill->origin) {
-            h->origin = fill->origin;
-
-            if (ngx_oci_store_header(blob->store.map, h) != NGX_OK) {
-                return;
-            }
-        }
-
-        fill->adopt_rc = NGX_OK;
+        fill->adopt_rc = ngx_oci_fill_adopt(fill, h, NULL, 0);
         return;
     }
-
-    h->origin = fill->origin;
 
     len = blob->store.slices * sizeof(ngx_oci_store_record_t);
 
@@ -192,34 +183,68 @@ ngx_oci_fill_adopt_task(void *data, ngx_log_t *log)
     }
 
     if (pread(blob->store.map, records, len, NGX_OCI_STORE_RECORDS)
-        != (ssize_t) len)
+        == (ssize_t) len)
     {
-        free(records);
-        return;
-    }
-
-    for (i = 0; i < blob->store.slices; i++) {
-        if (records[i].state == NGX_OCI_SLICE_PRESENT) {
-            records[i].state = NGX_OCI_SLICE_UNCHECKED;
-        }
-    }
-
-    ngx_memcpy(h->boot_id, blob->cache->boot_id, sizeof(h->boot_id));
-    h->hashed = 0;
-    h->hash_len = 0;
-
-    /* without a power cut in between: the records are there first */
-
-    if (ngx_oci_store_write(blob->store.map, (u_char *) records, len,
-                            NGX_OCI_STORE_RECORDS)
-        == NGX_OK
-        && fdatasync(blob->store.map) == 0
-        && ngx_oci_store_header(blob->store.map, h) == NGX_OK)
-    {
-        fill->adopt_rc = NGX_OK;
+        fill->adopt_rc = ngx_oci_fill_adopt(fill, h, records,
+                                            blob->store.slices);
     }
 
     free(records);
+}
+
+
+/*
+ * What an earlier boot recorded becomes "unchecked" on disk before anything is
+ * recorded under this one, and a mark that can't be right is gone before what
+ * is missing is fetched: a power cut must not find one without the other.  No
+ * records: the header says nothing that they would change.
+ */
+
+static ngx_int_t
+ngx_oci_fill_adopt(ngx_oci_fill_t *fill, ngx_oci_store_header_t *h,
+    ngx_oci_store_record_t *records, size_t slices)
+{
+    int              map;
+    ngx_uint_t       earlier, distrusted;
+    ngx_oci_blob_t  *blob;
+
+    blob = fill->blob;
+    map = blob->store.map;
+
+    earlier = (ngx_memcmp(h->boot_id, blob->cache->boot_id,
+                          sizeof(h->boot_id))
+               != 0);
+
+    distrusted = ngx_oci_store_distrust(blob->cache, h, records, slices);
+
+    if (!earlier && !distrusted && h->origin == fill->origin) {
+        return NGX_OK;
+    }
+
+    h->origin = fill->origin;
+
+    if (earlier) {
+        ngx_memcpy(h->boot_id, blob->cache->boot_id, sizeof(h->boot_id));
+        h->hashed = 0;
+        h->hash_len = 0;
+
+        if (ngx_oci_store_write(map, (u_char *) records,
+                                slices * sizeof(ngx_oci_store_record_t),
+                                NGX_OCI_STORE_RECORDS)
+            != NGX_OK
+            || fdatasync(map) == -1)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    if (ngx_oci_store_header(map, h) != NGX_OK
+        || (distrusted && fdatasync(map) == -1))
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
 }
 
 

@@ -305,7 +305,7 @@ static ngx_int_t
 ngx_oci_store_load(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     ngx_oci_store_t *st, ngx_log_t *log)
 {
-    size_t                   i, len;
+    size_t                   len;
     ssize_t                  n;
     struct stat              sb;
     ngx_oci_store_header_t  *h;
@@ -353,15 +353,45 @@ ngx_oci_store_load(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
         return NGX_DECLINED;
     }
 
-    if (ngx_memcmp(h->boot_id, cache->boot_id, sizeof(h->boot_id)) != 0) {
-        for (i = 0; i < st->slices; i++) {
-            if (st->records[i].state == NGX_OCI_SLICE_PRESENT) {
-                st->records[i].state = NGX_OCI_SLICE_UNCHECKED;
+    (void) ngx_oci_store_distrust(cache, h, st->records, st->slices);
+
+    return NGX_OK;
+}
+
+
+ngx_uint_t
+ngx_oci_store_distrust(ngx_oci_cache_t *cache, ngx_oci_store_header_t *h,
+    ngx_oci_store_record_t *records, size_t slices)
+{
+    size_t      i;
+    ngx_uint_t  earlier, missing;
+
+    earlier = (ngx_memcmp(h->boot_id, cache->boot_id, sizeof(h->boot_id))
+               != 0);
+    missing = 0;
+
+    for (i = 0; i < slices; i++) {
+
+        if (records[i].state == NGX_OCI_SLICE_PRESENT) {
+
+            if (earlier) {
+                records[i].state = NGX_OCI_SLICE_UNCHECKED;
             }
+
+        } else if (records[i].state != NGX_OCI_SLICE_UNCHECKED) {
+            missing = 1;
         }
     }
 
-    return NGX_OK;
+    if (!missing || !(h->flags & NGX_OCI_STORE_VERIFIED)) {
+        return 0;
+    }
+
+    h->flags &= ~NGX_OCI_STORE_VERIFIED;
+    h->hashed = 0;
+    h->hash_len = 0;
+
+    return 1;
 }
 
 
@@ -702,7 +732,13 @@ ngx_oci_store_unverify(int map)
     h.hashed = 0;
     h.hash_len = 0;
 
-    return ngx_oci_store_header(map, &h);
+    /* nothing that is recorded from now on may be there without this */
+
+    if (ngx_oci_store_header(map, &h) != NGX_OK || fdatasync(map) == -1) {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
 }
 
 

@@ -117,7 +117,18 @@ ngx_uint_t ngx_oci_proven_has(ngx_oci_proven_t *proven, uint32_t origin);
 /* the oldest goes where there is no room */
 void ngx_oci_proven_add(ngx_oci_proven_t *proven, uint32_t origin);
 
-/* takes the verified mark off the header; the lock must be held */
+/*
+ * What header and records say, as far as it can be believed: records of an
+ * earlier boot become "unchecked", and a header that says "verified" of a blob
+ * of which slices are missing is of another time than its records, as a power
+ * cut leaves them: the mark is taken off, here only.  Returns 1 if it was.
+ */
+ngx_uint_t ngx_oci_store_distrust(ngx_oci_cache_t *cache,
+    ngx_oci_store_header_t *header, ngx_oci_store_record_t *records,
+    size_t slices);
+
+/* takes the verified mark off the header, on the disk as well when it returns;
+   the lock must be held */
 ngx_int_t ngx_oci_store_unverify(int map);
 
 /* pwrite() of all n bytes; NGX_ERROR with errno */
