@@ -264,7 +264,7 @@ ngx_oci_blob_unref(ngx_oci_blob_t *blob)
         return;
     }
 
-    if (!blob->ready || blob->foreign || ngx_exiting) {
+    if (!blob->ready || blob->stale || blob->foreign || ngx_exiting) {
         ngx_oci_blob_close(blob);
         return;
     }

@@ -260,6 +260,7 @@ ngx_oci_fill_adopted(void *data)
                       "the sidecar of a blob in \"%V\" is unusable",
                       &fill->blob->cache->path->name);
         fill->failed = 1;
+        fill->blob->stale = 1;
         (void) ngx_oci_fill_try_end(fill);
         return;
     }

@@ -79,9 +79,16 @@ ngx_oci_manifest_post(ngx_oci_manifest_t *mf,
         return NGX_ERROR;
     }
 
+    if (number == 0) {
+
+        /* a process of this id may have left a file */
+
+        number = (ngx_uint_t) ngx_random();
+    }
+
     op->cache = mf->cache;
     op->digest = mf->digest;
-    op->number = number++;
+    op->number = ++number;
     op->body = mf->body;
     op->size = mf->size;
     op->mf = mf;

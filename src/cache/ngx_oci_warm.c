@@ -198,6 +198,11 @@ ngx_oci_warm_done(void *data)
                           "reading a blob in \"%V\" failed",
                           &rd->cache->path->name);
             ngx_oci_stat_add(NGX_OCI_STAT_DISK_ERRORS, 1);
+
+            /* whoever comes next looks at the files again */
+
+            rd->blob->stale = 1;
+
             ngx_oci_reader_cut(rd, "the blob can't be read");
 
         } else {
