@@ -47,7 +47,9 @@ $t->wait_port($t->{edge});
 
 my $uri = "/v2/m/a/blobs/$digest";
 my $r = $t->get($uri);
-ok($r->{cut} || $r->{body} eq $blob, 'the first one: cut or right');
+ok(!$r->{cut} && $r->{body} eq $blob, 'the first one: right to its end');
+like($t->read_file('error.log'), qr/the rest of a blob from \d+ on is passed/,
+    'past the cache from there on');
 
 # who asks again gets it
 

@@ -79,7 +79,7 @@ ngx_oci_fill_kick(ngx_oci_blob_t *blob, ngx_oci_cache_loc_conf_t *ocf)
         ngx_oci_store_unlock(blob->store.map);
     }
 
-    ngx_oci_index_disown(blob->cache, blob->entry, 0);
+    ngx_oci_index_disown(blob->cache, blob->entry, 0, 0);
 
     if (rc == NGX_DECLINED) {
         blob->stale = 1;
@@ -259,6 +259,8 @@ ngx_oci_fill_adopted(void *data)
         ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0,
                       "the sidecar of a blob in \"%V\" is unusable",
                       &fill->blob->cache->path->name);
+        ngx_oci_stat_add(NGX_OCI_STAT_DISK_ERRORS, 1);
+        fill->disk = 1;
         fill->failed = 1;
         fill->blob->stale = 1;
         (void) ngx_oci_fill_try_end(fill);
@@ -838,6 +840,7 @@ ngx_oci_fill_verified(ngx_oci_fill_t *fill, ngx_int_t rc)
                       "reading blob \"%V\" back failed", &digest);
 
         ngx_oci_stat_add(NGX_OCI_STAT_DISK_ERRORS, 1);
+        fill->disk = 1;
         fill->failed = 1;
     }
 
@@ -898,7 +901,7 @@ ngx_oci_fill_try_end(ngx_oci_fill_t *fill)
 
     blob->fill = NULL;
     ngx_oci_store_unlock(blob->store.map);
-    ngx_oci_index_disown(blob->cache, blob->entry, failed);
+    ngx_oci_index_disown(blob->cache, blob->entry, failed, fill->disk);
 
     ngx_free(fill);
 

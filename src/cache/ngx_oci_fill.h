@@ -117,6 +117,7 @@ struct ngx_oci_fill_s {
     unsigned                verifying:1;
     unsigned                stream:1;   /* the upstream ignores Range */
     unsigned                failed:1;
+    unsigned                disk:1;     /* for the disk's sake */
     unsigned                mismatch:1;
     unsigned                adopting:1;
     unsigned                planning:1;

@@ -84,6 +84,8 @@ typedef struct {
                                                that map is about */
     ngx_oci_doubt_t           doubts[NGX_OCI_INDEX_DOUBTS];
     unsigned                  verified:1;
+    unsigned                  disk:1;       /* it was the disk's fault that the
+                                               last one did */
     unsigned                  loaded:1;     /* map tells what the disk has */
     unsigned                  evicting:1;   /* the manager is about to unlink
                                                the files */
@@ -291,8 +293,9 @@ ngx_uint_t ngx_oci_index_has(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
 /* takes the place of owner for this slot; NGX_OK or NGX_BUSY */
 ngx_int_t ngx_oci_index_own(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
+/* gives it back; failed: the fill gave up; disk: because of the disk */
 void ngx_oci_index_disown(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
-    ngx_uint_t failed);
+    ngx_uint_t failed, ngx_uint_t disk);
 /* rings whoever waits */
 void ngx_oci_index_ring(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
 /* rings the owner, if it is another worker; NGX_DECLINED: there is none */

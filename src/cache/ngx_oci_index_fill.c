@@ -812,7 +812,7 @@ ngx_oci_index_own(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
 
 void
 ngx_oci_index_disown(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
-    ngx_uint_t failed)
+    ngx_uint_t failed, ngx_uint_t disk)
 {
     uint64_t  waiters;
 
@@ -827,6 +827,7 @@ ngx_oci_index_disown(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
     if (failed) {
         entry->failed++;
+        entry->disk = disk ? 1 : 0;
     }
 
     if (ngx_oci_index_unneeded(entry)) {

@@ -663,7 +663,7 @@ ngx_oci_prove_kept(void *data)
 {
     ngx_oci_prove_t *prove = data;
 
-    ngx_oci_index_disown(prove->blob->cache, prove->blob->entry, 0);
+    ngx_oci_index_disown(prove->blob->cache, prove->blob->entry, 0, 0);
 
     ngx_oci_prove_free(prove);
 }

@@ -134,6 +134,7 @@ ngx_oci_reader_cleanup(void *data)
 
     ngx_oci_probe_leave(&rd->probe);
     ngx_oci_prove_leave(&rd->prove);
+    ngx_oci_tail_leave(rd->tail);
     ngx_oci_blob_unwait(&rd->waiter);
 
     if (rd->opening) {

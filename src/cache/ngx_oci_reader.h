@@ -3,8 +3,8 @@
  * Copyright (C) The nginx-oci authors
  *
  * A client's request for a blob: ngx_oci_reader.c (who asks, may they, what
- * is there), ngx_oci_send.c (header, ranges, body) and ngx_oci_warm.c (what
- * only the disk has) share it.
+ * is there), ngx_oci_send.c (header, ranges, body), ngx_oci_warm.c (what
+ * only the disk has) and ngx_oci_tail.c (what can't be stored) share it.
  */
 
 
@@ -29,9 +29,13 @@ typedef struct {
 } ngx_oci_reader_out_t;
 
 
+typedef struct ngx_oci_tail_s  ngx_oci_tail_t;
+
+
 /*
  * Owner: its references: the request's cleanup, a lookup of refs or a read of
- * the disk that is under way.  The last one frees pool, and with it the reader.
+ * the disk that is under way, an exchange of its own.  The last one frees
+ * pool, and with it the reader.
  */
 
 typedef struct {
@@ -64,6 +68,7 @@ typedef struct {
     uint64_t                    sent;       /* body bytes handed on */
 
     ngx_oci_reader_out_t       *out;
+    ngx_oci_tail_t             *tail;       /* NULL: there was no need */
 
     unsigned                    handling:1; /* in the content handler */
     unsigned                    member:1;
@@ -97,6 +102,16 @@ ngx_uint_t ngx_oci_send_waits_for_bytes(ngx_oci_reader_t *rd);
  * ngx_oci_send_more() follows.  NGX_ERROR: no memory.
  */
 ngx_int_t ngx_oci_warm(ngx_oci_reader_t *rd, uint64_t pos, uint64_t *end);
+
+/*
+ * ngx_oci_tail.c.  NGX_OK: bytes pos to end of the part that is being sent
+ * come from the registry, straight to the client, then ngx_oci_send_body()
+ * follows; nothing handed on before is left to be sent.  NGX_ERROR: it can't
+ * be, the response has to be cut.
+ */
+ngx_int_t ngx_oci_tail(ngx_oci_reader_t *rd, uint64_t pos, uint64_t end);
+/* the request ends; tail may be NULL */
+void ngx_oci_tail_leave(ngx_oci_tail_t *tail);
 
 /* ngx_oci_reader.c */
 /* drops a reference, then runs what was posted for c, if not NULL; the end of

@@ -528,6 +528,7 @@ ngx_oci_run_write_done(void *data)
                       &blob->cache->path->name);
         ngx_oci_stat_add(NGX_OCI_STAT_DISK_ERRORS, 1);
         ngx_oci_index_bypass(blob->cache, NGX_OCI_RUN_BYPASS);
+        fill->disk = 1;
         ngx_oci_run_end(run, NGX_ERROR);
         return;
     }

@@ -29,6 +29,9 @@ static ngx_int_t ngx_oci_send_piece(ngx_oci_reader_t *rd);
 static uint64_t ngx_oci_send_end(ngx_oci_reader_t *rd, ngx_oci_part_t *part);
 static ngx_int_t ngx_oci_send_missing(ngx_oci_reader_t *rd,
     ngx_oci_part_t *part, uint64_t end);
+static ngx_int_t ngx_oci_send_tail(ngx_oci_reader_t *rd, uint64_t end,
+    const char *reason);
+static ngx_int_t ngx_oci_send_cut(ngx_oci_reader_t *rd, const char *reason);
 static ngx_int_t ngx_oci_send_file(ngx_oci_reader_t *rd,
     ngx_oci_part_t *part, uint64_t limit);
 static ngx_int_t ngx_oci_send_text(ngx_oci_reader_t *rd, ngx_str_t *text,
@@ -575,8 +578,8 @@ ngx_oci_send_body(ngx_oci_reader_t *rd)
 
 /*
  * NGX_OK: a piece was handed on; NGX_DONE: there is no more; NGX_BUSY: there
- * is none yet; NGX_AGAIN: the disk brings it; NGX_ERROR; NGX_ABORT: the
- * request was finalized.
+ * is none yet; NGX_AGAIN: the disk, or an exchange of its own, brings it;
+ * NGX_ERROR; NGX_ABORT: the request was finalized.
  */
 
 static ngx_int_t
@@ -716,8 +719,13 @@ ngx_oci_send_missing(ngx_oci_reader_t *rd, ngx_oci_part_t *part,
     }
 
     if (entry->failed != rd->failed) {
-        ngx_oci_reader_cut(rd, "the blob could not be fetched");
-        return NGX_ABORT;
+
+        /* the registry was asked often enough, but the disk is not needed */
+
+        return entry->disk ? ngx_oci_send_tail(rd, part->end,
+                                               "the blob can't be stored")
+                           : ngx_oci_send_cut(rd,
+                                           "the blob could not be fetched");
     }
 
     if (rd->want == NULL) {
@@ -738,12 +746,37 @@ ngx_oci_send_missing(ngx_oci_reader_t *rd, ngx_oci_part_t *part,
 
     rc = ngx_oci_fill_kick(blob, rd->ocf);
 
-    if (rd->want == NULL || rc == NGX_ERROR || rc == NGX_DECLINED) {
-        ngx_oci_reader_cut(rd, "the blob can't be fetched");
-        return NGX_ABORT;
+    if (rc == NGX_DECLINED) {
+        return ngx_oci_send_cut(rd, "the blob can't be fetched");
+    }
+
+    if (rd->want == NULL || rc == NGX_ERROR) {
+        return ngx_oci_send_tail(rd, part->end, "the blob can't be fetched");
     }
 
     return NGX_BUSY;
+}
+
+
+/* as ngx_oci_send_piece(): the rest of the part comes past the file */
+
+static ngx_int_t
+ngx_oci_send_tail(ngx_oci_reader_t *rd, uint64_t end, const char *reason)
+{
+    if (ngx_oci_tail(rd, rd->pos, end) != NGX_OK) {
+        return ngx_oci_send_cut(rd, reason);
+    }
+
+    return NGX_AGAIN;
+}
+
+
+static ngx_int_t
+ngx_oci_send_cut(ngx_oci_reader_t *rd, const char *reason)
+{
+    ngx_oci_reader_cut(rd, reason);
+
+    return NGX_ABORT;
 }
 
 

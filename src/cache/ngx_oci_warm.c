@@ -32,6 +32,7 @@ typedef struct {
 static ngx_int_t ngx_oci_warm_resident(int fd, uint64_t pos, uint64_t end);
 static void ngx_oci_warm_task(void *data, ngx_log_t *log);
 static void ngx_oci_warm_done(void *data);
+static void ngx_oci_warm_failed(ngx_oci_reader_t *rd);
 
 
 ngx_int_t
@@ -203,7 +204,7 @@ ngx_oci_warm_done(void *data)
 
             rd->blob->stale = 1;
 
-            ngx_oci_reader_cut(rd, "the blob can't be read");
+            ngx_oci_warm_failed(rd);
 
         } else {
             ngx_oci_send_more(rd);
@@ -211,4 +212,26 @@ ngx_oci_warm_done(void *data)
     }
 
     ngx_oci_reader_run(rd, c);
+}
+
+
+/* what the disk does not bring comes from the registry, unless it was handed
+   on as a part of the file */
+
+static void
+ngx_oci_warm_failed(ngx_oci_reader_t *rd)
+{
+    ngx_buf_t  *b;
+
+    b = &rd->out->buf;
+
+    if ((b->in_file && b->file_pos < b->file_last)
+        || ngx_oci_tail(rd, rd->pos, rd->ranges.parts[rd->part].end)
+           != NGX_OK)
+    {
+        ngx_oci_reader_cut(rd, "the blob can't be read");
+        return;
+    }
+
+    (void) ngx_oci_reader_rest(rd);
 }
