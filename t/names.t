@@ -35,6 +35,9 @@ my $code = sub {
         close $f;
         return $t->reply_blob($c, $q, blob($number{$1}))
             if $q->{method} eq 'GET' && $q->{uri} =~ m!/blobs/(.+)!;
+        return $t->reply($c, $q, 401, { 'WWW-Authenticate' =>
+            'Bearer realm="http://registry.test/token"' }, '')
+            if $q->{uri} eq '/v2/';
         return $t->reply($c, $q, 202, { Location => '/v2/m/blobs/uploads/1',
             'X-At' => $name }) if $q->{method} eq 'POST';
         return $t->reply($c, $q, 200, { 'X-At' => $name }, '{"tags":[]}');
@@ -86,6 +89,7 @@ server {
 upstream moving.test:$one { server 127.0.0.9:1; }
 EOC
 location /v2/ { oci_pass demo; oci_cache models; }
+location = /token { oci_token demo; }
 location /v2/local/ { oci_pass local; oci_cache models; }
 location /v2/safe/ { oci_pass safe; oci_cache models; }
 location /v2/wrong/ { oci_pass wrong; oci_cache models; }
@@ -175,6 +179,7 @@ $t->dns_says('127.0.0.2 1');
 ok(soon(sub { my $r = pull(); !ref $r && $r eq 'two' }), 'moved: pulls');
 is(pull(), 'two', 'moved: for good') for 1 .. 3;
 ok(soon(sub { passed('GET', '/v2/m/tags/list') eq 'two' }), 'moved: a list');
+is(passed('GET', '/token'), 'two', 'moved: the token service');
 is(passed('POST', '/v2/m/blobs/uploads/'), 'two', 'moved: a push');
 is(pull('local'), 'two', 'another location has the literal name: pulls');
 is(passed('GET', '/v2/local/tags/list'), 'two', 'also what is passed');

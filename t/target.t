@@ -21,7 +21,7 @@ my $piece = 256 * 1024;
 
 # what happens to the blob, by its place
 
-my @kinds = qw/ expires moves callers broken wide /;
+my @kinds = qw/ expires moves callers broken wide leaves /;
 my (%blob, %digest, %kind);
 
 for my $kind (@kinds) {
@@ -89,6 +89,11 @@ $t->conf(cache_args => 'slice=1m', main => "error_log $d/debug.log debug;",
         . " redirect_allow 127.0.0.1; }", location => <<EOL);
 location /v2/ { oci_pass demo; oci_cache models; oci_fill_connections 1; }
 location /v2/wide/ { oci_pass demo; oci_cache models; }
+location /v2/leaves/ {
+    oci_pass demo;
+    oci_cache models;
+    oci_fill_abandoned stop after=0;
+}
 EOL
 $t->start();
 
@@ -158,6 +163,23 @@ ok((grep { $_->{h}{authorization} eq 'Bearer bob'
         : "$r->{status} " . length $r->{body};
 });
 is("@ok", 'ok ok ok', 'wide: each has his part');
+
+# clients that leave, each with a source of his own, stop fills at any state
+
+$t->parallel(6, sub {
+    for my $n (1 .. 5) {
+        my $s = $t->connect();
+        $t->send_request($s, 'GET', "/v2/leaves/m/blobs/$digest{leaves}",
+            { Authorization => "Bearer c$_[0]$n", Range =>
+                sprintf 'bytes=%d-', rand($size) });
+        sleep rand(0.2);
+        close $s;
+    }
+    return '';
+});
+my $r = $t->get("/v2/leaves/m/blobs/$digest{leaves}",
+    { Authorization => 'Bearer alice' }, 50);
+ok($r->{body} eq $blob{$digest{leaves}}, 'leaves: all of it for who stays');
 
 # what nobody gets to see
 
