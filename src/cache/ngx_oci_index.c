@@ -168,7 +168,7 @@ ngx_oci_entry_t *
 ngx_oci_index_acquire(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     ngx_oci_store_t *st)
 {
-    uint64_t          uniq[2];
+    uint64_t          uniq[3];
     ngx_int_t         slot;
     ngx_uint_t        found;
     ngx_oci_entry_t  *entry;
@@ -214,9 +214,10 @@ ngx_oci_index_acquire(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
         }
 
     } else if (entry && st && entry->loaded
-               && (entry->uniq[0] != uniq[0] || entry->uniq[1] != uniq[1]))
+               && ngx_memcmp(entry->uniq, uniq, sizeof(entry->uniq)) != 0)
     {
-        /* the map is of files that lost their names but are in use */
+        /* the map is of files that lost their names but are in use, or were
+           until their last user died, of which the sweep is yet to come */
 
         ngx_oci_index_unlock(cache);
         return NULL;
@@ -257,7 +258,8 @@ ngx_oci_index_acquire(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 }
 
 
-/* the inodes of both files; no disk is asked: they are open */
+/* the inodes of both files, which others may have been given since, and what
+   was made up for these; no disk is asked: they are open */
 
 static ngx_int_t
 ngx_oci_index_uniq(ngx_oci_store_t *st, uint64_t *uniq)
@@ -272,6 +274,7 @@ ngx_oci_index_uniq(ngx_oci_store_t *st, uint64_t *uniq)
 
     uniq[0] = data.st_ino;
     uniq[1] = map.st_ino;
+    uniq[2] = st->header.nonce;
 
     return NGX_OK;
 }
@@ -482,8 +485,7 @@ ngx_oci_index_load(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     entry->verified = (st->header.flags & NGX_OCI_STORE_VERIFIED) ? 1 : 0;
     entry->origin = st->header.origin;
     entry->proven = st->header.proven;
-    entry->uniq[0] = uniq[0];
-    entry->uniq[1] = uniq[1];
+    ngx_memcpy(entry->uniq, uniq, sizeof(entry->uniq));
     entry->loaded = 1;
 }
 

@@ -80,8 +80,8 @@ typedef struct {
     uint32_t                  failed;       /* raised when a fill gave up */
     uint32_t                  retracted;    /* raised when bytes that readers
                                                may have had were forgotten */
-    uint64_t                  uniq[2];      /* inodes of data and sidecar
-                                               that map is about */
+    uint64_t                  uniq[3];      /* inodes of data and sidecar that
+                                               map is about, and their nonce */
     ngx_oci_doubt_t           doubts[NGX_OCI_INDEX_DOUBTS];
     unsigned                  verified:1;
     unsigned                  disk:1;       /* it was the disk's fault that the

@@ -33,6 +33,7 @@ static ngx_uint_t ngx_oci_store_replaceable(ngx_oci_store_t *st, off_t size,
 static ngx_int_t ngx_oci_store_create(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest, off_t size, uint32_t origin,
     ngx_oci_store_t *st, ngx_log_t *log);
+static uint32_t ngx_oci_store_nonce(void);
 static ngx_int_t ngx_oci_store_write_new(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest, off_t size, uint32_t origin,
     ngx_oci_store_t *st, ngx_log_t *log);
@@ -562,6 +563,20 @@ ngx_oci_store_create(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 }
 
 
+/* threads of several processes may call it in the same moment */
+
+static uint32_t
+ngx_oci_store_nonce(void)
+{
+    struct timespec  ts;
+
+    (void) clock_gettime(CLOCK_REALTIME, &ts);
+
+    return (uint32_t) ngx_random() ^ (uint32_t) ts.tv_nsec
+           ^ ((uint32_t) ngx_pid << 16);
+}
+
+
 static ngx_int_t
 ngx_oci_store_write_new(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     off_t size, uint32_t origin, ngx_oci_store_t *st, ngx_log_t *log)
@@ -578,6 +593,7 @@ ngx_oci_store_write_new(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     h->version = NGX_OCI_STORE_VERSION;
     h->alg = digest->alg;
     h->origin = origin;
+    h->nonce = ngx_oci_store_nonce();
     h->size = size;
     h->slice = cache->slice;
     ngx_memcpy(h->digest, digest->bytes, digest->size);

@@ -48,7 +48,8 @@ typedef struct {
     uint32_t                        origin;     /* of the registry that it
                                                    comes from, crc32 of its
                                                    name */
-    uint32_t                        reserved;
+    uint32_t                        nonce;      /* tells them from files that
+                                                   had the same inodes */
     uint64_t                        size;       /* of the blob, bytes */
     uint64_t                        slice;      /* bytes */
     u_char                          digest[NGX_OCI_DIGEST_BYTES];
