@@ -8,6 +8,7 @@
 #   make test               the test suite
 #   make test-asan          the same with sanitizers
 #   make fuzz               fuzzes the parsers, FUZZ_SECONDS for each
+#   make faults             fails every call of every function, one by one
 #   make bench              benchmarks
 
 SHELL = /bin/bash
@@ -29,6 +30,7 @@ PURE        = src/core/ngx_oci_route.c src/core/ngx_oci_header.c \
 UNITS       = $(patsubst t/unit/%.c,$(BUILD)/unit/%,$(wildcard t/unit/*.c))
 FUZZERS     = $(patsubst t/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard t/fuzz/*.c))
 FUZZ_SECONDS ?= 30
+FAULT       = $(BUILD)/t/fault.so
 
 # what units and fuzzers are compiled with, and the nginx that is tested
 
@@ -54,7 +56,7 @@ TEST_ENV    = TEST_NGINX_BINARY=$${TEST_NGINX_BINARY:-$(NGINX)} \
 TESTS      ?= t
 
 
-.PHONY: all modules deps need run test test-asan fuzz bench clean unit
+.PHONY: all modules deps need run test test-asan fuzz faults bench clean unit
 
 all: modules
 
@@ -122,12 +124,19 @@ run: need
 	@tools/run.sh
 
 
-unit: $(UNITS)
+unit: $(UNITS) $(FAULT)
 
 $(BUILD)/unit/%: t/unit/%.c $(wildcard t/unit/*.h) $(PURE) $(SOURCES) $(HEADERS_DEP)
 	@mkdir -p $(BUILD)/unit
 	$(CC) -g -O1 -Wall -Wextra -Wno-unused-parameter $(NGINX_INCS) \
 	    -o $@ $< $(PURE)
+
+# what nginx is preloaded with to make calls fail
+
+$(FAULT): t/faults/fault.c
+	@mkdir -p $(dir $@)
+	$(CC) -g -O1 -Wall -Wextra -Wno-unused-parameter -fPIC \
+	    -shared -o $@ $< -ldl
 
 test: need
 	@$(MAKE) --no-print-directory modules unit
@@ -167,6 +176,11 @@ fuzz: $(FUZZERS)
 	        -artifact_prefix=$(BUILD)/fuzz/ \
 	        $(BUILD)/fuzz/corpus/$$f t/fuzz/corpus/$$f || exit 1; \
 	done; echo "no findings"
+
+
+faults: need
+	@$(MAKE) --no-print-directory modules unit
+	$(TEST_ENV) FAULTS=$${FAULTS:-all} prove --timer -v t/fault.t
 
 
 bench: need
