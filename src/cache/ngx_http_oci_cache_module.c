@@ -327,6 +327,7 @@ ngx_oci_cache_postconfiguration(ngx_conf_t *cf)
     }
 
     omcf->content = ngx_oci_cache_content;
+    omcf->changed = ngx_oci_changed;
     omcf->zone_info = ngx_oci_cache_zone_info;
 
     return NGX_OK;

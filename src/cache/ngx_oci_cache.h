@@ -119,7 +119,7 @@ ngx_int_t ngx_oci_manifest_handler(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
 
 
 /*
- * ngx_oci_refs.c: what is known about a repository: which digests were
+ * ngx_oci_refs*.c: what is known about a repository: which digests were
  * proven to belong to it, which tags lead where, and who may read it.
  * In shared memory (LRU), membership and tags also in files under refs/.
  *
@@ -152,16 +152,40 @@ ngx_int_t ngx_oci_refs_lookup(ngx_oci_cache_t *cache, ngx_uint_t kind,
     ngx_oci_ref_t *ref, void (*handler)(void *data, ngx_int_t rc),
     void *data);
 
-/* records or replaces it; the file follows in a thread, failures are logged.
-   ref->sent is set if it was known to be so in memory */
+/*
+ * Changes whenever something was taken back from the repository, by a purge or
+ * by a push or a removal that went through here: what the registry was asked
+ * before is no news any more.
+ */
+uint32_t ngx_oci_refs_changes(ngx_oci_cache_t *cache,
+    ngx_oci_registry_t *registry, ngx_str_t *repository);
+
+/*
+ * Records or replaces it; the file follows in a thread, failures are logged.
+ * since: what ngx_oci_refs_changes() said before the registry was asked;
+ * nothing is recorded if that has changed.  ref->sent is set if it was known
+ * to be so in memory.
+ */
 void ngx_oci_refs_store(ngx_oci_cache_t *cache, ngx_uint_t kind,
     ngx_oci_registry_t *registry, ngx_str_t *repository, ngx_str_t *reference,
-    ngx_oci_ref_t *ref, ngx_log_t *log);
+    ngx_oci_ref_t *ref, uint32_t since, ngx_log_t *log);
 
 /* forgets it, in memory and on disk */
 void ngx_oci_refs_remove(ngx_oci_cache_t *cache, ngx_uint_t kind,
     ngx_oci_registry_t *registry, ngx_str_t *repository, ngx_str_t *reference,
     ngx_log_t *log);
+
+/*
+ * Forgets it on somebody's order; without a reference, all of the repository
+ * (not the callers' rights).  No look-up that begins when this has returned
+ * finds it, in any worker, and whatever was under way does not bring it back.
+ * handler (or NULL) follows from the event loop when it has gone from the
+ * disk too, with NGX_OK, NGX_DECLINED: nothing was known, or NGX_ERROR.
+ * NGX_OK; NGX_ERROR: no memory, no handler follows.
+ */
+ngx_int_t ngx_oci_refs_purge(ngx_oci_cache_t *cache, ngx_uint_t kind,
+    ngx_oci_registry_t *registry, ngx_str_t *repository, ngx_str_t *reference,
+    void (*handler)(void *data, ngx_int_t rc), void *data);
 
 /*
  * The caller's right to read a repository, remembered per hash of the
@@ -186,6 +210,13 @@ ngx_int_t ngx_oci_refs_init(ngx_oci_cache_t *cache, ngx_uint_t existing);
  * seconds; called in the cache manager process now and then.
  */
 void ngx_oci_refs_expire(ngx_oci_cache_t *cache);
+
+
+/*
+ * ngx_oci_changed.c: the core's hook; a registry has accepted a PUT or a
+ * DELETE, which takes back what was known of that reference.
+ */
+void ngx_oci_changed(ngx_http_request_t *r, ngx_oci_ctx_t *ctx);
 
 
 /*

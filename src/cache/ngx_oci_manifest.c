@@ -14,6 +14,8 @@ static ngx_int_t ngx_oci_manifest_accept(ngx_oci_manifest_t *mf,
 static void ngx_oci_manifest_cleanup(void *data);
 static void ngx_oci_manifest_release(void *data);
 static void ngx_oci_manifest_looked_up(void *data, ngx_int_t rc);
+static ngx_int_t ngx_oci_manifest_target(ngx_oci_manifest_t *mf);
+static void ngx_oci_manifest_targeted(void *data, ngx_int_t rc);
 static void ngx_oci_manifest_decide(ngx_oci_manifest_t *mf);
 static void ngx_oci_manifest_use_ref(ngx_oci_manifest_t *mf);
 static ngx_uint_t ngx_oci_manifest_fresh(ngx_oci_manifest_t *mf);
@@ -90,6 +92,8 @@ ngx_oci_manifest_handler(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
     r->read_event_handler = ngx_http_test_reading;
     r->write_event_handler = ngx_http_request_empty_handler;
 
+    mf->since = ngx_oci_refs_changes(mf->cache, ctx->registry,
+                                     &ctx->repository);
     mf->refs++;
 
     rc = ngx_oci_refs_lookup(mf->cache, NGX_OCI_REFS_MANIFEST, ctx->registry,
@@ -320,6 +324,61 @@ ngx_oci_manifest_looked_up(void *data, ngx_int_t rc)
         mf->known = (rc == NGX_OK
                      && (mf->tag || ngx_oci_digest_equal(&mf->ref.digest,
                                                          &mf->digest)));
+
+        if (mf->known && mf->tag) {
+            rc = ngx_oci_manifest_target(mf);
+        }
+
+        if (rc != NGX_AGAIN) {
+            mf->known = (mf->known && rc == NGX_OK);
+            ngx_oci_manifest_decide(mf);
+        }
+    }
+
+    ngx_oci_manifest_run(mf, c);
+}
+
+
+/* a tag leads nowhere if what it led to was taken back */
+
+static ngx_int_t
+ngx_oci_manifest_target(ngx_oci_manifest_t *mf)
+{
+    u_char          text[NGX_OCI_DIGEST_LEN];
+    ngx_int_t       rc;
+    ngx_str_t       reference;
+    ngx_oci_ctx_t  *ctx;
+
+    ctx = mf->ctx;
+
+    reference.data = text;
+    reference.len = ngx_oci_digest_print(text, &mf->ref.digest) - text;
+
+    rc = ngx_oci_refs_lookup(mf->cache, NGX_OCI_REFS_MANIFEST, ctx->registry,
+                             &ctx->repository, &reference, &mf->target,
+                             ngx_oci_manifest_targeted, mf);
+    if (rc == NGX_AGAIN) {
+        mf->refs++;
+    }
+
+    return rc;
+}
+
+
+static void
+ngx_oci_manifest_targeted(void *data, ngx_int_t rc)
+{
+    ngx_oci_manifest_t *mf = data;
+
+    ngx_connection_t  *c;
+
+    c = NULL;
+
+    if (mf->r) {
+        c = mf->r->connection;
+        ngx_http_set_log_request(c->log, mf->r);
+
+        mf->known = (rc == NGX_OK);
         ngx_oci_manifest_decide(mf);
     }
 
@@ -624,12 +683,12 @@ ngx_oci_manifest_remember(ngx_oci_manifest_t *mf, off_t size)
     if (mf->tag) {
         ngx_oci_refs_store(mf->cache, NGX_OCI_REFS_MANIFEST, ctx->registry,
                            &ctx->repository, &mf->digest_text, &ref,
-                           ngx_cycle->log);
+                           mf->since, ngx_cycle->log);
     }
 
     ngx_oci_refs_store(mf->cache, NGX_OCI_REFS_MANIFEST, ctx->registry,
                        &ctx->repository, &ctx->route.reference, &ref,
-                       ngx_cycle->log);
+                       mf->since, ngx_cycle->log);
 
     mf->sent = ref.sent;
 }

@@ -64,6 +64,10 @@ typedef struct {
 
     ngx_str_t                   accept;     /* all of the client's */
     ngx_oci_ref_t               ref;        /* of the tag or digest */
+    ngx_oci_ref_t               target;     /* of the digest that a tag leads
+                                               to */
+    uint32_t                    since;      /* the repository's changes when
+                                               this began */
     ngx_oci_digest_t            digest;     /* alg NONE: not known yet */
     ngx_str_t                   digest_text;
     ngx_str_t                   type;       /* media type */

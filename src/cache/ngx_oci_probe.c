@@ -17,6 +17,8 @@ typedef struct {
     ngx_queue_t              queue;         /* of all probes of the worker */
     ngx_queue_t              waiters;
     ngx_oci_cache_t         *cache;
+    uint32_t                 since;         /* the repository's changes when
+                                               it was asked */
     ngx_oci_registry_t      *registry;
     ngx_str_t                repository;
     ngx_str_t                reference;     /* the digest's text */
@@ -94,8 +96,11 @@ static ngx_oci_probe_t *
 ngx_oci_probe_find(ngx_oci_cache_t *cache, ngx_oci_ctx_t *ctx,
     ngx_uint_t method)
 {
+    uint32_t          since;
     ngx_queue_t      *q;
     ngx_oci_probe_t  *probe;
+
+    since = ngx_oci_refs_changes(cache, ctx->registry, &ctx->repository);
 
     for (q = ngx_queue_head(&ngx_oci_probes);
          q != ngx_queue_sentinel(&ngx_oci_probes);
@@ -104,6 +109,7 @@ ngx_oci_probe_find(ngx_oci_cache_t *cache, ngx_oci_ctx_t *ctx,
         probe = ngx_queue_data(q, ngx_oci_probe_t, queue);
 
         if (probe->cache == cache
+            && probe->since == since
             && probe->ex->method == method
             && probe->registry == ctx->registry
             && ngx_oci_digest_equal(&probe->digest, &ctx->route.digest)
@@ -147,6 +153,7 @@ ngx_oci_probe_create(ngx_oci_cache_t *cache, ngx_oci_ctx_t *ctx,
 
     ngx_queue_init(&probe->waiters);
     probe->cache = cache;
+    probe->since = ngx_oci_refs_changes(cache, registry, &ctx->repository);
     probe->registry = registry;
     probe->digest = ctx->route.digest;
     probe->size = size;
@@ -414,7 +421,7 @@ ngx_oci_probe_remember(ngx_oci_probe_t *probe)
 
         ngx_oci_refs_store(probe->cache, NGX_OCI_REFS_BLOB, probe->registry,
                            &probe->repository, &probe->reference, &ref,
-                           ngx_cycle->log);
+                           probe->since, ngx_cycle->log);
 
         /* the registry's own credentials prove nothing for a caller */
 

@@ -7,6 +7,14 @@
  * memory and writes or unlinks it again where they differ.  So a removal, a
  * store and a look-up of one reference in any workers end in the order in
  * which they came to the mutex.
+ *
+ * A purge has to hold against what others learned before it and are about to
+ * store: they say since when, and a count per repository tells whether that
+ * is too old.  All of a repository is purged without knowing what there is:
+ * its references' files are good only as long as the repository's own file
+ * has their number, and that file goes; nodes have the number of an epoch,
+ * which is raised.  A node whose epoch has passed, perhaps only for another
+ * repository's sake that shares the count, is as good as none: the disk tells.
  */
 
 
@@ -20,8 +28,9 @@
 static void ngx_oci_refs_key(u_char *key, u_char kind, u_char *salt,
     ngx_oci_registry_t *registry, ngx_str_t *repository, u_char *p,
     size_t len);
-static void ngx_oci_refs_ref_key(u_char *key, ngx_uint_t kind,
-    ngx_oci_registry_t *registry, ngx_str_t *repository, ngx_str_t *reference);
+static void ngx_oci_refs_place(ngx_oci_refs_place_t *place, ngx_uint_t kind,
+    ngx_oci_registry_t *registry, ngx_str_t *repository,
+    ngx_str_t *reference);
 static void ngx_oci_refs_right_key(ngx_oci_cache_t *cache, u_char *key,
     ngx_oci_registry_t *registry, ngx_str_t *repository,
     ngx_str_t *authorization);
@@ -29,6 +38,8 @@ static void ngx_oci_refs_insert(ngx_rbtree_node_t *temp,
     ngx_rbtree_node_t *node, ngx_rbtree_node_t *sentinel);
 static ngx_oci_refs_node_t *ngx_oci_refs_put(ngx_oci_cache_t *cache,
     u_char *key, ngx_uint_t type, size_t size);
+static ngx_oci_refs_node_t *ngx_oci_refs_gone(ngx_oci_cache_t *cache,
+    ngx_oci_refs_place_t *place);
 static void ngx_oci_refs_touch(ngx_oci_cache_t *cache,
     ngx_oci_refs_node_t *node);
 static void ngx_oci_refs_delete(ngx_oci_cache_t *cache,
@@ -112,11 +123,16 @@ ngx_oci_refs_key(u_char *key, u_char kind, u_char *salt,
 
 
 static void
-ngx_oci_refs_ref_key(u_char *key, ngx_uint_t kind,
+ngx_oci_refs_place(ngx_oci_refs_place_t *place, ngx_uint_t kind,
     ngx_oci_registry_t *registry, ngx_str_t *repository, ngx_str_t *reference)
 {
-    ngx_oci_refs_key(key, kind, NULL, registry, repository, reference->data,
-                     reference->len);
+    ngx_memzero(&place->seen, sizeof(ngx_oci_refs_mark_t));
+
+    ngx_oci_refs_key(place->key, kind, NULL, registry, repository,
+                     reference->data, reference->len);
+
+    ngx_oci_refs_key(place->repo, 'p', NULL, registry, repository,
+                     (u_char *) "", 0);
 }
 
 
@@ -249,8 +265,8 @@ ngx_oci_refs_put(ngx_oci_cache_t *cache, u_char *key, ngx_uint_t type,
     sh = cache->refs;
     node = ngx_oci_refs_find(cache, key);
 
-    if (node && node->room >= size) {
-        node->type = (u_char) type;
+    if (node && node->room * NGX_OCI_REFS_ROOM >= size) {
+        node->type = type;
         ngx_oci_refs_touch(cache, node);
         return node;
     }
@@ -293,8 +309,8 @@ ngx_oci_refs_put(ngx_oci_cache_t *cache, u_char *key, ngx_uint_t type,
         ngx_oci_refs_delete(cache, old);
     }
 
-    node->room = (uint32_t) room;
-    node->type = (u_char) type;
+    node->room = room / NGX_OCI_REFS_ROOM;
+    node->type = type;
     ngx_memcpy(node->key, key, NGX_OCI_REFS_KEY);
     ngx_memcpy(&node->node.key, key, sizeof(ngx_rbtree_key_t));
 
@@ -309,19 +325,20 @@ ngx_oci_refs_put(ngx_oci_cache_t *cache, u_char *key, ngx_uint_t type,
 
 
 ngx_oci_refs_node_t *
-ngx_oci_refs_put_ref(ngx_oci_cache_t *cache, u_char *key, ngx_oci_ref_t *ref,
-    time_t stored)
+ngx_oci_refs_put_ref(ngx_oci_cache_t *cache, ngx_oci_refs_place_t *place,
+    ngx_oci_ref_t *ref, time_t stored)
 {
     ngx_oci_refs_node_t  *node;
 
-    node = ngx_oci_refs_put(cache, key, NGX_OCI_REFS_REF,
+    node = ngx_oci_refs_put(cache, place->key, NGX_OCI_REFS_REF,
                             offsetof(ngx_oci_refs_node_t, media_type)
                             + ref->media_type_len);
     if (node == NULL) {
         return NULL;
     }
 
-    node->alg = (u_char) ref->digest.alg;
+    node->epoch = ngx_oci_refs_mark(cache, place)->epoch;
+    node->alg = ref->digest.alg;
     node->sent = ref->sent;
     node->size = ref->size;
     node->checked = ref->checked;
@@ -348,7 +365,7 @@ ngx_oci_refs_delete(ngx_oci_cache_t *cache, ngx_oci_refs_node_t *node)
 {
     ngx_queue_remove(&node->queue);
     ngx_rbtree_delete(&cache->refs->rbtree, &node->node);
-    cache->refs->bytes -= node->room;
+    cache->refs->bytes -= node->room * NGX_OCI_REFS_ROOM;
     ngx_slab_free_locked(cache->shpool, node);
 }
 
@@ -389,21 +406,22 @@ ngx_oci_refs_lookup(ngx_oci_cache_t *cache, ngx_uint_t kind,
     ngx_oci_registry_t *registry, ngx_str_t *repository, ngx_str_t *reference,
     ngx_oci_ref_t *ref, void (*handler)(void *data, ngx_int_t rc), void *data)
 {
-    u_char                key[NGX_OCI_REFS_KEY];
-    ngx_int_t             rc;
-    ngx_uint_t            renew;
-    ngx_oci_refs_node_t  *node;
+    ngx_int_t              rc;
+    ngx_uint_t             renew;
+    ngx_oci_refs_node_t   *node;
+    ngx_oci_refs_place_t   place;
 
-    ngx_oci_refs_ref_key(key, kind, registry, repository, reference);
+    ngx_oci_refs_place(&place, kind, registry, repository, reference);
 
     rc = NGX_AGAIN;
     renew = 0;
 
     ngx_oci_refs_lock(cache);
 
-    node = ngx_oci_refs_find(cache, key);
+    place.seen = *ngx_oci_refs_mark(cache, &place);
+    node = ngx_oci_refs_find(cache, place.key);
 
-    if (node && node->type == NGX_OCI_REFS_REF) {
+    if (node && ngx_oci_refs_live(cache, &place, node)) {
         rc = NGX_OK;
         ngx_oci_refs_get(node, ref);
         ngx_oci_refs_touch(cache, node);
@@ -415,21 +433,24 @@ ngx_oci_refs_lookup(ngx_oci_cache_t *cache, ngx_uint_t kind,
             renew = 1;
         }
 
-    } else if (node && ngx_time() - node->checked < NGX_OCI_REFS_GONE) {
+    } else if (node && node->type == NGX_OCI_REFS_REMOVED
+               && ngx_time() - node->checked < NGX_OCI_REFS_GONE)
+    {
         rc = NGX_DECLINED;
     }
 
     ngx_oci_refs_unlock(cache);
 
     if (renew) {
-        ngx_oci_refs_write(cache, key, ref, ngx_cycle->log);
+        ngx_oci_refs_write(cache, &place, ref, ngx_cycle->log);
     }
 
     if (rc != NGX_AGAIN) {
         return rc;
     }
 
-    if (ngx_oci_refs_post(cache, key, NGX_OCI_REFS_READ, ref, handler, data)
+    if (ngx_oci_refs_post(cache, &place, NGX_OCI_REFS_READ, ref, NGX_DECLINED,
+                          handler, data)
         != NGX_OK)
     {
         return NGX_DECLINED;
@@ -439,14 +460,31 @@ ngx_oci_refs_lookup(ngx_oci_cache_t *cache, ngx_uint_t kind,
 }
 
 
+uint32_t
+ngx_oci_refs_changes(ngx_oci_cache_t *cache, ngx_oci_registry_t *registry,
+    ngx_str_t *repository)
+{
+    ngx_str_t             none;
+    ngx_oci_refs_place_t  place;
+
+    ngx_str_set(&none, "");
+
+    ngx_oci_refs_place(&place, NGX_OCI_REFS_MANIFEST, registry, repository,
+                       &none);
+
+    return __atomic_load_n(&ngx_oci_refs_mark(cache, &place)->changes,
+                           __ATOMIC_ACQUIRE);
+}
+
+
 void
 ngx_oci_refs_store(ngx_oci_cache_t *cache, ngx_uint_t kind,
     ngx_oci_registry_t *registry, ngx_str_t *repository, ngx_str_t *reference,
-    ngx_oci_ref_t *ref, ngx_log_t *log)
+    ngx_oci_ref_t *ref, uint32_t since, ngx_log_t *log)
 {
-    u_char                key[NGX_OCI_REFS_KEY];
-    time_t                now, stored;
-    ngx_oci_refs_node_t  *node;
+    time_t                 now, stored;
+    ngx_oci_refs_node_t   *node;
+    ngx_oci_refs_place_t   place;
 
     if (ref->digest.alg == NGX_OCI_DIGEST_NONE
         || ref->media_type_len > sizeof(ref->media_type))
@@ -454,35 +492,49 @@ ngx_oci_refs_store(ngx_oci_cache_t *cache, ngx_uint_t kind,
         return;
     }
 
-    ngx_oci_refs_ref_key(key, kind, registry, repository, reference);
+    ngx_oci_refs_place(&place, kind, registry, repository, reference);
 
     now = ngx_time();
     stored = 0;
 
     ngx_oci_refs_lock(cache);
 
-    node = ngx_oci_refs_find(cache, key);
+    place.seen = *ngx_oci_refs_mark(cache, &place);
 
-    if (node && node->type == NGX_OCI_REFS_REF && node->sent
+    if (place.seen.changes != since) {
+
+        /* it may be what was taken back meanwhile */
+
+        ngx_oci_refs_unlock(cache);
+        return;
+    }
+
+    node = ngx_oci_refs_find(cache, place.key);
+
+    if (node && !ngx_oci_refs_live(cache, &place, node)) {
+        node = NULL;
+    }
+
+    if (node && node->sent
         && node->alg == ref->digest.alg
         && ngx_memcmp(node->digest, ref->digest.bytes, ref->digest.size) == 0)
     {
         ref->sent = 1;
     }
 
-    if (node && node->type == NGX_OCI_REFS_REF
+    if (node
         && ngx_oci_refs_equal(node, ref)
         && now - node->stored < NGX_OCI_REFS_AGAIN && node->stored <= now)
     {
         stored = node->stored;
     }
 
-    (void) ngx_oci_refs_put_ref(cache, key, ref, stored ? stored : now);
+    (void) ngx_oci_refs_put_ref(cache, &place, ref, stored ? stored : now);
 
     ngx_oci_refs_unlock(cache);
 
     if (stored == 0) {
-        ngx_oci_refs_write(cache, key, ref, log);
+        ngx_oci_refs_write(cache, &place, ref, log);
     }
 }
 
@@ -492,38 +544,104 @@ ngx_oci_refs_remove(ngx_oci_cache_t *cache, ngx_uint_t kind,
     ngx_oci_registry_t *registry, ngx_str_t *repository, ngx_str_t *reference,
     ngx_log_t *log)
 {
-    u_char                key[NGX_OCI_REFS_KEY];
-    ngx_oci_refs_node_t  *node;
+    ngx_oci_refs_node_t   *node;
+    ngx_oci_refs_place_t   place;
 
-    ngx_oci_refs_ref_key(key, kind, registry, repository, reference);
+    ngx_oci_refs_place(&place, kind, registry, repository, reference);
 
     ngx_oci_refs_lock(cache);
+
+    place.seen = *ngx_oci_refs_mark(cache, &place);
 
     /* whoever asked looked it up before: what is on disk is in memory.  What
        is not must not cost a place for every digest that somebody makes up */
 
-    node = ngx_oci_refs_find(cache, key);
+    node = ngx_oci_refs_find(cache, place.key);
 
     if (node == NULL || node->type != NGX_OCI_REFS_REF) {
         ngx_oci_refs_unlock(cache);
         return;
     }
 
-    node = ngx_oci_refs_put(cache, key, NGX_OCI_REFS_REMOVED,
-                            NGX_OCI_REFS_SHORT);
-    if (node) {
-        node->checked = ngx_time();
-    }
+    (void) ngx_oci_refs_gone(cache, &place);
 
     ngx_oci_refs_unlock(cache);
 
-    if (ngx_oci_refs_post(cache, key, NGX_OCI_REFS_UNLINK, NULL, NULL, NULL)
+    if (ngx_oci_refs_post(cache, &place, NGX_OCI_REFS_UNLINK, NULL,
+                          NGX_DECLINED, NULL, NULL)
         != NGX_OK)
     {
         ngx_log_error(NGX_LOG_ERR, log, 0,
                       "the file of a reference in \"%V\" was not removed",
                       &cache->path->name);
     }
+}
+
+
+static ngx_oci_refs_node_t *
+ngx_oci_refs_gone(ngx_oci_cache_t *cache, ngx_oci_refs_place_t *place)
+{
+    ngx_oci_refs_node_t  *node;
+
+    node = ngx_oci_refs_put(cache, place->key, NGX_OCI_REFS_REMOVED,
+                            NGX_OCI_REFS_SHORT);
+    if (node) {
+        node->checked = ngx_time();
+    }
+
+    return node;
+}
+
+
+ngx_int_t
+ngx_oci_refs_purge(ngx_oci_cache_t *cache, ngx_uint_t kind,
+    ngx_oci_registry_t *registry, ngx_str_t *repository, ngx_str_t *reference,
+    void (*handler)(void *data, ngx_int_t rc), void *data)
+{
+    ngx_int_t              rc;
+    ngx_uint_t             op;
+    ngx_str_t              none;
+    ngx_oci_refs_mark_t   *mark;
+    ngx_oci_refs_node_t   *node;
+    ngx_oci_refs_place_t   place;
+
+    ngx_str_set(&none, "");
+
+    ngx_oci_refs_place(&place, kind, registry, repository,
+                       reference ? reference : &none);
+
+    rc = NGX_DECLINED;
+    op = reference ? NGX_OCI_REFS_PURGE : NGX_OCI_REFS_VOID;
+
+    ngx_oci_refs_lock(cache);
+
+    mark = ngx_oci_refs_mark(cache, &place);
+    mark->changes++;
+
+    if (reference == NULL) {
+        mark->epoch++;
+
+    } else {
+        node = ngx_oci_refs_find(cache, place.key);
+
+        if (node && ngx_oci_refs_live(cache, &place, node)) {
+            rc = NGX_OK;
+        }
+
+        if (ngx_oci_refs_gone(cache, &place) == NULL) {
+
+            /* nothing would keep the others from the file */
+
+            ngx_oci_refs_unlock(cache);
+            return NGX_ERROR;
+        }
+    }
+
+    place.seen = *mark;
+
+    ngx_oci_refs_unlock(cache);
+
+    return ngx_oci_refs_post(cache, &place, op, NULL, rc, handler, data);
 }
 
 

@@ -14,7 +14,7 @@
 #include "ngx_oci_index.h"
 
 
-#define NGX_OCI_REFS_VERSION    2
+#define NGX_OCI_REFS_VERSION    3
 #define NGX_OCI_REFS_KEY        32              /* bytes */
 #define NGX_OCI_REFS_NAME       (NGX_OCI_REFS_KEY * 2 + 1)
 #define NGX_OCI_REFS_TMP        (NGX_OCI_REFS_NAME + 2 * NGX_INT64_LEN       \
@@ -29,6 +29,7 @@
                                                    may precede a removal */
 #define NGX_OCI_REFS_EVICT      32              /* nodes for one */
 #define NGX_OCI_REFS_ROOM       128             /* bytes, smallest chunk */
+#define NGX_OCI_REFS_MARKS      128             /* repositories share them */
 
 #define NGX_OCI_REFS_HOUR       3600            /* s between expirations, and
                                                    the age of leftovers */
@@ -45,8 +46,36 @@ typedef enum {
 typedef enum {
     NGX_OCI_REFS_READ = 1,
     NGX_OCI_REFS_WRITE,
-    NGX_OCI_REFS_UNLINK
+    NGX_OCI_REFS_UNLINK,
+    NGX_OCI_REFS_PURGE,         /* reads, to tell what was there; unlinks */
+    NGX_OCI_REFS_VOID           /* the same of a whole repository */
 } ngx_oci_refs_op_e;
+
+
+/*
+ * What was taken back from a repository, and from those that share its place:
+ * who began to ask before learned nothing that is still worth remembering.
+ */
+
+typedef struct {
+    uint32_t                  changes;      /* raised with each reference, and
+                                               when its file has gone */
+    uint32_t                  epoch;        /* raised with all of them: what
+                                               memory has of it is void */
+} ngx_oci_refs_mark_t;
+
+
+/* where a reference is kept */
+
+typedef struct {
+    u_char                    key[NGX_OCI_REFS_KEY];
+    u_char                    repo[NGX_OCI_REFS_KEY];   /* of the repository's
+                                               own file: without it, or with
+                                               another one, the files of its
+                                               references are void */
+    ngx_oci_refs_mark_t       seen;         /* the repository's, as it was when
+                                               this began */
+} ngx_oci_refs_place_t;
 
 
 /* in shared memory; freed by eviction.  Allocated up to media_type and its
@@ -58,11 +87,12 @@ typedef struct {
     u_char                    key[NGX_OCI_REFS_KEY];
     time_t                    accessed;
     time_t                    checked;      /* of a removal: when */
-    uint32_t                  room;         /* bytes it takes */
-    u_char                    type;         /* ..._type_e */
-    u_char                    alg;
-    u_char                    sent;
-    u_char                    media_type_len;
+    uint32_t                  epoch;        /* of its repository */
+    unsigned                  room:8;       /* it takes, in smallest chunks */
+    unsigned                  type:4;       /* ..._type_e */
+    unsigned                  alg:4;
+    unsigned                  sent:8;
+    unsigned                  media_type_len:8;
     time_t                    stored;       /* mtime of the file, about */
     int64_t                   size;
     u_char                    digest[NGX_OCI_DIGEST_BYTES];
@@ -80,7 +110,18 @@ struct ngx_oci_refs_sh_s {
     time_t                    expired;      /* when files were last looked
                                                through */
     u_char                    salt[NGX_OCI_REFS_KEY];   /* of rights' keys */
+    ngx_oci_refs_mark_t       marks[NGX_OCI_REFS_MARKS];
 };
+
+
+#define ngx_oci_refs_mark(cache, place)                                       \
+    (&(cache)->refs->marks[(place)->repo[0] % NGX_OCI_REFS_MARKS])
+
+/* is it a reference that was not voided with its repository? */
+
+#define ngx_oci_refs_live(cache, place, node)                                 \
+    ((node)->type == NGX_OCI_REFS_REF                                         \
+     && (node)->epoch == ngx_oci_refs_mark(cache, place)->epoch)
 
 
 /* ngx_oci_refs.c: under the mutex but for the first two */
@@ -88,17 +129,19 @@ void ngx_oci_refs_lock(ngx_oci_cache_t *cache);
 void ngx_oci_refs_unlock(ngx_oci_cache_t *cache);
 ngx_oci_refs_node_t *ngx_oci_refs_find(ngx_oci_cache_t *cache,
     u_char *key);
+/* of this moment's epoch */
 ngx_oci_refs_node_t *ngx_oci_refs_put_ref(ngx_oci_cache_t *cache,
-    u_char *key, ngx_oci_ref_t *ref, time_t stored);
+    ngx_oci_refs_place_t *place, ngx_oci_ref_t *ref, time_t stored);
 void ngx_oci_refs_get(ngx_oci_refs_node_t *node, ngx_oci_ref_t *ref);
 ngx_uint_t ngx_oci_refs_equal(ngx_oci_refs_node_t *node,
     ngx_oci_ref_t *ref);
 
-/* ngx_oci_refs_file.c: disk tasks; failures are logged */
-ngx_int_t ngx_oci_refs_post(ngx_oci_cache_t *cache, u_char *key,
-    ngx_uint_t kind, ngx_oci_ref_t *ref,
-    void (*handler)(void *data, ngx_int_t rc), void *data);
-void ngx_oci_refs_write(ngx_oci_cache_t *cache, u_char *key,
+/* ngx_oci_refs_file.c: disk tasks; failures are logged.  rc: what the handler
+   of a purge is told if nothing is on disk */
+ngx_int_t ngx_oci_refs_post(ngx_oci_cache_t *cache,
+    ngx_oci_refs_place_t *place, ngx_uint_t kind, ngx_oci_ref_t *ref,
+    ngx_int_t rc, void (*handler)(void *data, ngx_int_t rc), void *data);
+void ngx_oci_refs_write(ngx_oci_cache_t *cache, ngx_oci_refs_place_t *place,
     ngx_oci_ref_t *ref, ngx_log_t *log);
 
 

@@ -5,6 +5,7 @@
 
 
 #include "ngx_oci_refs.h"
+#include <openssl/rand.h>
 
 
 /* a file, in the host's byte order; there is no padding */
@@ -18,7 +19,9 @@ typedef struct {
     uint32_t                  sent;
     u_char                    digest[NGX_OCI_DIGEST_BYTES];
     int64_t                   size;
-    int64_t                   checked;      /* s since the epoch */
+    int64_t                   checked;      /* s since 1970 */
+    int64_t                   epoch;        /* of its repository's file: what
+                                               has another one is void */
     u_char                    media_type_len;
     u_char                    media_type[127];
 } ngx_oci_refs_record_t;
@@ -31,11 +34,12 @@ typedef struct {
     ngx_oci_task_t            task;
     ngx_uint_t                kind;         /* ..._op_e */
     ngx_uint_t                number;       /* of the temporary file */
-    u_char                    key[NGX_OCI_REFS_KEY];
+    ngx_oci_refs_place_t      place;
     time_t                    started;
     time_t                    mtime;
     ngx_int_t                 rc;
     ngx_uint_t                failed;       /* more than "not there" */
+    ngx_uint_t                found;        /* what is purged */
     ngx_oci_refs_record_t     record;
     ngx_oci_ref_t            *ref;          /* the caller's */
     void                    (*handler)(void *data, ngx_int_t rc);
@@ -43,10 +47,24 @@ typedef struct {
 } ngx_oci_refs_op_t;
 
 
+static ngx_int_t ngx_oci_refs_read(ngx_oci_refs_op_t *op, u_char *key,
+    ngx_oci_refs_record_t *record, int *fdp, ngx_log_t *log);
+static void ngx_oci_refs_renew(ngx_oci_refs_op_t *op, int fd);
 static void ngx_oci_refs_read_task(void *data, ngx_log_t *log);
 static void ngx_oci_refs_read_done(void *data);
 static void ngx_oci_refs_write_task(void *data, ngx_log_t *log);
 static void ngx_oci_refs_unlink_task(void *data, ngx_log_t *log);
+static void ngx_oci_refs_purge_task(void *data, ngx_log_t *log);
+static void ngx_oci_refs_unlink(ngx_oci_refs_op_t *op, u_char *key,
+    ngx_log_t *log);
+static ngx_int_t ngx_oci_refs_epoch(ngx_oci_refs_op_t *op, int64_t *epoch,
+    ngx_uint_t create, ngx_log_t *log);
+static ngx_int_t ngx_oci_refs_epoch_create(ngx_oci_refs_op_t *op,
+    ngx_log_t *log);
+static ngx_int_t ngx_oci_refs_create(ngx_oci_refs_op_t *op, u_char *key,
+    ngx_oci_refs_record_t *record, ngx_uint_t replace, ngx_log_t *log);
+static ngx_uint_t ngx_oci_refs_valid(ngx_oci_refs_record_t *record,
+    u_char *key);
 static void ngx_oci_refs_settle(void *data);
 static ngx_uint_t ngx_oci_refs_slow(ngx_oci_refs_op_t *op);
 static void ngx_oci_refs_encode(ngx_oci_refs_record_t *record, u_char *key,
@@ -56,14 +74,13 @@ static ngx_int_t ngx_oci_refs_decode(ngx_oci_refs_record_t *record,
 static uint32_t ngx_oci_refs_record_crc(ngx_oci_refs_record_t *record);
 static void ngx_oci_refs_names(u_char *key, char sub[3], char *name);
 static int ngx_oci_refs_sub(ngx_oci_cache_t *cache, char *sub);
-static void ngx_oci_refs_expire_dir(ngx_oci_cache_t *cache, int dir,
-    const char *what);
-static void ngx_oci_refs_expire_sub(ngx_oci_cache_t *cache, int fd);
-static ngx_uint_t ngx_oci_refs_expirable(const char *name, ngx_uint_t *tmp);
 
 
 typedef char ngx_oci_refs_record_is_packed[
-                          (sizeof(ngx_oci_refs_record_t) == 264) ? 1 : -1];
+                          (sizeof(ngx_oci_refs_record_t) == 272) ? 1 : -1];
+
+
+#define NGX_OCI_REFS_TRIES  3     /* for a repository's file */
 
 
 static u_char  ngx_oci_refs_magic[8] = { 'n', 'g', 'x', 'o', 'c', 'i', 'r',
@@ -71,8 +88,9 @@ static u_char  ngx_oci_refs_magic[8] = { 'n', 'g', 'x', 'o', 'c', 'i', 'r',
 
 
 ngx_int_t
-ngx_oci_refs_post(ngx_oci_cache_t *cache, u_char *key, ngx_uint_t kind,
-    ngx_oci_ref_t *ref, void (*handler)(void *data, ngx_int_t rc), void *data)
+ngx_oci_refs_post(ngx_oci_cache_t *cache, ngx_oci_refs_place_t *place,
+    ngx_uint_t kind, ngx_oci_ref_t *ref, ngx_int_t rc,
+    void (*handler)(void *data, ngx_int_t rc), void *data)
 {
     ngx_oci_refs_op_t  *op;
 
@@ -93,26 +111,34 @@ ngx_oci_refs_post(ngx_oci_cache_t *cache, u_char *key, ngx_uint_t kind,
     op->cache = cache;
     op->kind = kind;
     op->number = ++number;
+    op->place = *place;
     op->started = ngx_time();
-    op->rc = NGX_DECLINED;
+    op->rc = rc;
     op->handler = handler;
     op->data = data;
-    ngx_memcpy(op->key, key, NGX_OCI_REFS_KEY);
 
     op->task.data = op;
     op->task.done = ngx_oci_refs_settle;
 
-    if (kind == NGX_OCI_REFS_READ) {
+    switch (kind) {
+
+    case NGX_OCI_REFS_READ:
         op->ref = ref;
         op->task.run = ngx_oci_refs_read_task;
         op->task.done = ngx_oci_refs_read_done;
+        break;
 
-    } else if (kind == NGX_OCI_REFS_WRITE) {
-        ngx_oci_refs_encode(&op->record, key, ref);
+    case NGX_OCI_REFS_WRITE:
+        ngx_oci_refs_encode(&op->record, place->key, ref);
         op->task.run = ngx_oci_refs_write_task;
+        break;
 
-    } else {
+    case NGX_OCI_REFS_UNLINK:
         op->task.run = ngx_oci_refs_unlink_task;
+        break;
+
+    default:
+        op->task.run = ngx_oci_refs_purge_task;
     }
 
     if (ngx_oci_io_post(cache, &op->task) != NGX_OK) {
@@ -125,10 +151,11 @@ ngx_oci_refs_post(ngx_oci_cache_t *cache, u_char *key, ngx_uint_t kind,
 
 
 void
-ngx_oci_refs_write(ngx_oci_cache_t *cache, u_char *key, ngx_oci_ref_t *ref,
-    ngx_log_t *log)
+ngx_oci_refs_write(ngx_oci_cache_t *cache, ngx_oci_refs_place_t *place,
+    ngx_oci_ref_t *ref, ngx_log_t *log)
 {
-    if (ngx_oci_refs_post(cache, key, NGX_OCI_REFS_WRITE, ref, NULL, NULL)
+    if (ngx_oci_refs_post(cache, place, NGX_OCI_REFS_WRITE, ref, NGX_DECLINED,
+                          NULL, NULL)
         != NGX_OK)
     {
         ngx_log_error(NGX_LOG_ERR, log, 0,
@@ -138,60 +165,118 @@ ngx_oci_refs_write(ngx_oci_cache_t *cache, u_char *key, ngx_oci_ref_t *ref,
 }
 
 
-static void
-ngx_oci_refs_read_task(void *data, ngx_log_t *log)
-{
-    ngx_oci_refs_op_t *op = data;
+/*
+ * Reads the record of a key.  NGX_OK; NGX_DECLINED: there is none, or a part
+ * of one; NGX_ERROR: logged.
+ */
 
+static ngx_int_t
+ngx_oci_refs_read(ngx_oci_refs_op_t *op, u_char *key,
+    ngx_oci_refs_record_t *record, int *fdp, ngx_log_t *log)
+{
     int          fd;
     char         sub[3], name[NGX_OCI_REFS_NAME];
     ssize_t      n;
     struct stat  sb;
 
-    ngx_oci_refs_names(op->key, sub, name);
+    ngx_oci_refs_names(key, sub, name);
 
     fd = ngx_oci_io_open(op->cache->refs_dir, sub, name,
                          O_RDONLY|O_NONBLOCK);
     if (fd == -1) {
-        if (ngx_errno != ENOENT) {
-            op->failed = 1;
-            ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
-                          "open() \"%V/refs/%s/%s\" failed",
-                          &op->cache->path->name, sub, name);
+
+        if (ngx_errno == ENOENT) {
+            return NGX_DECLINED;
         }
 
-        return;
+        ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
+                      "open() \"%V/refs/%s/%s\" failed",
+                      &op->cache->path->name, sub, name);
+        return NGX_ERROR;
     }
 
     if (fstat(fd, &sb) == -1 || !S_ISREG(sb.st_mode)) {
         close(fd);
-        return;
+        return NGX_DECLINED;
     }
 
-    n = pread(fd, &op->record, sizeof(ngx_oci_refs_record_t), 0);
+    n = pread(fd, record, sizeof(ngx_oci_refs_record_t), 0);
 
     if (n == -1) {
-        op->failed = 1;
         ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
                       "pread() \"%V/refs/%s/%s\" failed",
                       &op->cache->path->name, sub, name);
         close(fd);
-        return;
+        return NGX_ERROR;
+    }
+
+    if (n != sizeof(ngx_oci_refs_record_t)) {
+        close(fd);
+        return NGX_DECLINED;
     }
 
     op->mtime = sb.st_mtime;
+    *fdp = fd;
 
-    if (n == sizeof(ngx_oci_refs_record_t)) {
-        op->rc = NGX_OK;
+    return NGX_OK;
+}
 
-        if (op->started - op->mtime > NGX_OCI_REFS_FRESH
-            && futimens(fd, NULL) == 0)
-        {
-            op->mtime = op->started;
-        }
+
+/* what is used must not expire; closes fd */
+
+static void
+ngx_oci_refs_renew(ngx_oci_refs_op_t *op, int fd)
+{
+    if (op->started - op->mtime > NGX_OCI_REFS_FRESH
+        && futimens(fd, NULL) == 0)
+    {
+        op->mtime = op->started;
     }
 
     close(fd);
+}
+
+
+static void
+ngx_oci_refs_read_task(void *data, ngx_log_t *log)
+{
+    ngx_oci_refs_op_t *op = data;
+
+    int        fd;
+    int64_t    epoch;
+    ngx_int_t  rc;
+
+    rc = ngx_oci_refs_read(op, op->place.key, &op->record, &fd, log);
+
+    if (rc == NGX_ERROR) {
+        op->failed = 1;
+    }
+
+    if (rc != NGX_OK) {
+        return;
+    }
+
+    if (op->record.version != NGX_OCI_REFS_VERSION) {
+
+        /* of another build */
+
+        close(fd);
+        return;
+    }
+
+    if (ngx_oci_refs_valid(&op->record, op->place.key)) {
+
+        rc = ngx_oci_refs_epoch(op, &epoch, 0, log);
+
+        if (rc != NGX_OK || op->record.epoch != epoch) {
+            op->failed = (rc == NGX_ERROR);
+            close(fd);
+            return;
+        }
+    }
+
+    op->rc = NGX_OK;
+    ngx_oci_refs_renew(op, fd);
 }
 
 
@@ -209,7 +294,7 @@ ngx_oci_refs_read_done(void *data)
     rc = op->rc;
 
     if (rc == NGX_OK) {
-        rc = ngx_oci_refs_decode(&op->record, op->key, &ref);
+        rc = ngx_oci_refs_decode(&op->record, op->place.key, &ref);
 
         if (rc != NGX_OK) {
             ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
@@ -225,21 +310,24 @@ ngx_oci_refs_read_done(void *data)
     ngx_oci_refs_lock(op->cache);
 
     /* what came meanwhile counts; a removal is older than the reading if it
-       isn't known any more */
+       isn't known any more, a purge is told by the mark */
 
-    node = ngx_oci_refs_find(op->cache, op->key);
+    node = ngx_oci_refs_find(op->cache, op->place.key);
 
-    if (node && node->type == NGX_OCI_REFS_REF) {
+    if (node && ngx_oci_refs_live(op->cache, &op->place, node)) {
         ngx_oci_refs_get(node, &ref);
         rc = NGX_OK;
 
     } else if (ngx_oci_refs_slow(op)
-               || (node && ngx_time() - node->checked < NGX_OCI_REFS_GONE))
+               || ngx_oci_refs_mark(op->cache, &op->place)->changes
+                  != op->place.seen.changes
+               || (node && node->type == NGX_OCI_REFS_REMOVED
+                   && ngx_time() - node->checked < NGX_OCI_REFS_GONE))
     {
         rc = NGX_DECLINED;
 
     } else if (rc == NGX_OK) {
-        (void) ngx_oci_refs_put_ref(op->cache, op->key, &ref, op->mtime);
+        (void) ngx_oci_refs_put_ref(op->cache, &op->place, &ref, op->mtime);
     }
 
     ngx_oci_refs_unlock(op->cache);
@@ -261,11 +349,60 @@ ngx_oci_refs_write_task(void *data, ngx_log_t *log)
 {
     ngx_oci_refs_op_t *op = data;
 
+    int64_t               epoch;
+    ngx_oci_refs_mark_t  *mark;
+
+    if (ngx_oci_refs_epoch(op, &epoch, 1, log) != NGX_OK) {
+        op->failed = 1;
+
+        /* an older record could be wrong by now */
+
+        ngx_oci_refs_unlink(op, op->place.key, log);
+        op->rc = NGX_DECLINED;
+        return;
+    }
+
+    /* of a repository that was purged since: its file was read or made after
+       that perhaps, and this is from before */
+
+    mark = ngx_oci_refs_mark(op->cache, &op->place);
+
+    if (__atomic_load_n(&mark->epoch, __ATOMIC_ACQUIRE)
+        != op->place.seen.epoch)
+    {
+        return;
+    }
+
+    op->record.epoch = epoch;
+    op->record.crc = ngx_oci_refs_record_crc(&op->record);
+
+    if (ngx_oci_refs_create(op, op->place.key, &op->record, 1, log)
+        != NGX_OK)
+    {
+        op->failed = 1;
+        ngx_oci_refs_unlink(op, op->place.key, log);
+        op->rc = NGX_DECLINED;
+        return;
+    }
+
+    op->rc = NGX_OK;
+}
+
+
+/*
+ * Writes a record by way of a temporary file.  NGX_OK; NGX_BUSY: not to be
+ * replaced, and it is there; NGX_ERROR: logged.
+ */
+
+static ngx_int_t
+ngx_oci_refs_create(ngx_oci_refs_op_t *op, u_char *key,
+    ngx_oci_refs_record_t *record, ngx_uint_t replace, ngx_log_t *log)
+{
     int        fd, dir;
     char       sub[3], name[NGX_OCI_REFS_NAME], tmp[NGX_OCI_REFS_TMP];
     ngx_err_t  err;
 
-    ngx_oci_refs_names(op->key, sub, name);
+    ngx_oci_refs_names(key, sub, name);
     (void) ngx_sprintf((u_char *) tmp, "%s.%P.%ui.tmp%Z", name, ngx_pid,
                        op->number);
 
@@ -277,7 +414,7 @@ ngx_oci_refs_write_task(void *data, ngx_log_t *log)
         err = ngx_errno;
 
     } else {
-        if (ngx_oci_store_write(fd, (u_char *) &op->record,
+        if (ngx_oci_store_write(fd, (u_char *) record,
                                 sizeof(ngx_oci_refs_record_t), 0)
             != NGX_OK)
         {
@@ -291,35 +428,116 @@ ngx_oci_refs_write_task(void *data, ngx_log_t *log)
 
     dir = ngx_oci_refs_sub(op->cache, sub);
 
-    if (err == 0
-        && (dir == -1 || renameat(dir, tmp, dir, name) == -1))
-    {
-        err = ngx_errno;
-    }
-
-    if (err) {
-        op->failed = 1;
-        ngx_log_error(NGX_LOG_CRIT, log, err,
-                      "writing \"%V/refs/%s/%s\" failed",
-                      &op->cache->path->name, sub, name);
-
-        /* an older record could be wrong by now */
-
-        if (dir != -1) {
-            if (fd != -1) {
-                (void) unlinkat(dir, tmp, 0);
-            }
-
-            (void) unlinkat(dir, name, 0);
-        }
+    if (dir == -1) {
+        err = err ? err : ngx_errno;
 
     } else {
-        op->rc = NGX_OK;
-    }
+        if (err == 0
+            && (replace ? renameat(dir, tmp, dir, name)
+                        : linkat(dir, tmp, dir, name, 0))
+               == -1)
+        {
+            err = ngx_errno;
+        }
 
-    if (dir != -1) {
+        if (fd != -1 && (err || !replace)) {
+            (void) unlinkat(dir, tmp, 0);
+        }
+
         close(dir);
     }
+
+    if (err == 0) {
+        return NGX_OK;
+    }
+
+    if (err == EEXIST && !replace) {
+        return NGX_BUSY;
+    }
+
+    ngx_log_error(NGX_LOG_CRIT, log, err, "writing \"%V/refs/%s/%s\" failed",
+                  &op->cache->path->name, sub, name);
+
+    return NGX_ERROR;
+}
+
+
+/*
+ * The number that the repository's file has, and all files of its references
+ * that are not void.  NGX_OK; NGX_DECLINED: it has none, and so no reference;
+ * NGX_ERROR: logged.
+ */
+
+static ngx_int_t
+ngx_oci_refs_epoch(ngx_oci_refs_op_t *op, int64_t *epoch, ngx_uint_t create,
+    ngx_log_t *log)
+{
+    int                    fd;
+    time_t                 mtime;
+    ngx_int_t              rc;
+    ngx_uint_t             tries;
+    ngx_oci_refs_record_t  record;
+
+    mtime = op->mtime;
+
+    for (tries = 0; tries < NGX_OCI_REFS_TRIES; tries++) {
+
+        rc = ngx_oci_refs_read(op, op->place.repo, &record, &fd, log);
+
+        if (rc == NGX_OK) {
+            ngx_oci_refs_renew(op, fd);
+        }
+
+        op->mtime = mtime;
+
+        if (rc == NGX_ERROR) {
+            return rc;
+        }
+
+        if (rc == NGX_OK && ngx_oci_refs_valid(&record, op->place.repo)) {
+            *epoch = record.epoch;
+            return NGX_OK;
+        }
+
+        if (!create) {
+            return NGX_DECLINED;
+        }
+
+        if (tries) {
+
+            /* damaged, or of another build */
+
+            ngx_oci_refs_unlink(op, op->place.repo, log);
+        }
+
+        if (ngx_oci_refs_epoch_create(op, log) == NGX_ERROR) {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_ERROR;
+}
+
+
+static ngx_int_t
+ngx_oci_refs_epoch_create(ngx_oci_refs_op_t *op, ngx_log_t *log)
+{
+    ngx_oci_refs_record_t  record;
+
+    ngx_memzero(&record, sizeof(ngx_oci_refs_record_t));
+
+    ngx_memcpy(record.magic, ngx_oci_refs_magic, 8);
+    record.version = NGX_OCI_REFS_VERSION;
+    ngx_memcpy(record.key, op->place.repo, NGX_OCI_REFS_KEY);
+
+    if (RAND_bytes((u_char *) &record.epoch, sizeof(record.epoch)) != 1) {
+        ngx_log_error(NGX_LOG_ALERT, log, 0, "RAND_bytes() failed");
+        return NGX_ERROR;
+    }
+
+    record.crc = ngx_oci_refs_record_crc(&record);
+
+    return ngx_oci_refs_create(op, op->place.repo, &record, 0, log);
 }
 
 
@@ -328,11 +546,20 @@ ngx_oci_refs_unlink_task(void *data, ngx_log_t *log)
 {
     ngx_oci_refs_op_t *op = data;
 
+    ngx_oci_refs_unlink(op, op->place.key, log);
+}
+
+
+/* op->rc: NGX_OK: it is not there any more */
+
+static void
+ngx_oci_refs_unlink(ngx_oci_refs_op_t *op, u_char *key, ngx_log_t *log)
+{
     int        dir;
     char       sub[3], name[NGX_OCI_REFS_NAME];
     ngx_err_t  err;
 
-    ngx_oci_refs_names(op->key, sub, name);
+    ngx_oci_refs_names(key, sub, name);
 
     err = 0;
     dir = ngx_oci_refs_sub(op->cache, sub);
@@ -347,6 +574,7 @@ ngx_oci_refs_unlink_task(void *data, ngx_log_t *log)
 
     if (err && err != ENOENT) {
         op->failed = 1;
+        op->rc = NGX_ERROR;
         ngx_log_error(NGX_LOG_CRIT, log, err,
                       "unlinkat() \"%V/refs/%s/%s\" failed",
                       &op->cache->path->name, sub, name);
@@ -354,6 +582,39 @@ ngx_oci_refs_unlink_task(void *data, ngx_log_t *log)
     }
 
     op->rc = NGX_OK;
+}
+
+
+/* op->found: there was something */
+
+static void
+ngx_oci_refs_purge_task(void *data, ngx_log_t *log)
+{
+    ngx_oci_refs_op_t *op = data;
+
+    u_char   *key;
+    int64_t   epoch;
+
+    if (op->kind == NGX_OCI_REFS_VOID) {
+        op->found = (ngx_oci_refs_epoch(op, &epoch, 0, log) == NGX_OK);
+        key = op->place.repo;
+
+    } else {
+        op->found = (op->rc == NGX_OK);
+        op->rc = NGX_DECLINED;
+
+        ngx_oci_refs_read_task(op, log);
+
+        if (op->rc == NGX_OK
+            && ngx_oci_refs_valid(&op->record, op->place.key))
+        {
+            op->found = 1;
+        }
+
+        key = op->place.key;
+    }
+
+    ngx_oci_refs_unlink(op, key, log);
 }
 
 
@@ -369,6 +630,7 @@ ngx_oci_refs_settle(void *data)
 
     ngx_uint_t            next;
     ngx_oci_ref_t         ref;
+    ngx_oci_refs_mark_t  *mark;
     ngx_oci_refs_node_t  *node;
 
     next = 0;
@@ -379,9 +641,25 @@ ngx_oci_refs_settle(void *data)
 
     ngx_oci_refs_lock(op->cache);
 
-    node = ngx_oci_refs_find(op->cache, op->key);
+    mark = ngx_oci_refs_mark(op->cache, &op->place);
 
-    if (op->rc != NGX_OK) {
+    /* who read the file before it went learned what is void */
+
+    if (op->kind == NGX_OCI_REFS_PURGE || op->kind == NGX_OCI_REFS_VOID) {
+        mark->changes++;
+    }
+
+    if (op->kind == NGX_OCI_REFS_VOID) {
+        mark->epoch++;
+    }
+
+    node = ngx_oci_refs_find(op->cache, op->place.key);
+
+    if (op->kind == NGX_OCI_REFS_VOID) {
+
+        /* (nothing is kept in memory of a repository itself) */
+
+    } else if (op->rc != NGX_OK) {
 
         /* not tried again by itself: the disk may be full */
 
@@ -389,10 +667,10 @@ ngx_oci_refs_settle(void *data)
             node->stored = 0;
         }
 
-    } else if (node && node->type == NGX_OCI_REFS_REF) {
+    } else if (node && ngx_oci_refs_live(op->cache, &op->place, node)) {
 
-        if (op->kind == NGX_OCI_REFS_UNLINK
-            || ngx_oci_refs_decode(&op->record, op->key, &ref) != NGX_OK
+        if (op->kind != NGX_OCI_REFS_WRITE
+            || ngx_oci_refs_decode(&op->record, op->place.key, &ref) != NGX_OK
             || !ngx_oci_refs_equal(node, &ref))
         {
             ngx_oci_refs_get(node, &ref);
@@ -401,20 +679,29 @@ ngx_oci_refs_settle(void *data)
         }
 
     } else if (op->kind == NGX_OCI_REFS_WRITE
-               && (node || ngx_oci_refs_slow(op)))
+               && (node || ngx_oci_refs_slow(op)
+                   || mark->changes != op->place.seen.changes))
     {
         next = NGX_OCI_REFS_UNLINK;
     }
 
+    op->place.seen = *mark;
+
     ngx_oci_refs_unlock(op->cache);
 
     if (next
-        && ngx_oci_refs_post(op->cache, op->key, next, &ref, NULL, NULL)
+        && ngx_oci_refs_post(op->cache, &op->place, next, &ref, NGX_DECLINED,
+                             NULL, NULL)
            != NGX_OK)
     {
         ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
                       "the file of a reference in \"%V\" is out of date",
                       &op->cache->path->name);
+    }
+
+    if (op->handler) {
+        op->handler(op->data, (op->rc != NGX_OK) ? NGX_ERROR
+                              : op->found ? NGX_OK : NGX_DECLINED);
     }
 
     ngx_free(op);
@@ -456,10 +743,7 @@ static ngx_int_t
 ngx_oci_refs_decode(ngx_oci_refs_record_t *record, u_char *key,
     ngx_oci_ref_t *ref)
 {
-    if (ngx_memcmp(record->magic, ngx_oci_refs_magic, 8) != 0
-        || record->version != NGX_OCI_REFS_VERSION
-        || record->crc != ngx_oci_refs_record_crc(record)
-        || ngx_memcmp(record->key, key, NGX_OCI_REFS_KEY) != 0
+    if (!ngx_oci_refs_valid(record, key)
         || (record->alg != NGX_OCI_SHA256 && record->alg != NGX_OCI_SHA512)
         || record->size < -1
         || record->media_type_len > sizeof(ref->media_type))
@@ -479,6 +763,16 @@ ngx_oci_refs_decode(ngx_oci_refs_record_t *record, u_char *key,
     ngx_memcpy(ref->media_type, record->media_type, ref->media_type_len);
 
     return NGX_OK;
+}
+
+
+static ngx_uint_t
+ngx_oci_refs_valid(ngx_oci_refs_record_t *record, u_char *key)
+{
+    return ngx_memcmp(record->magic, ngx_oci_refs_magic, 8) == 0
+           && record->version == NGX_OCI_REFS_VERSION
+           && record->crc == ngx_oci_refs_record_crc(record)
+           && ngx_memcmp(record->key, key, NGX_OCI_REFS_KEY) == 0;
 }
 
 
@@ -513,163 +807,4 @@ ngx_oci_refs_sub(ngx_oci_cache_t *cache, char *sub)
 {
     return openat(cache->refs_dir, sub,
                   O_RDONLY|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC);
-}
-
-
-void
-ngx_oci_refs_expire(ngx_oci_cache_t *cache)
-{
-    time_t      now;
-    ngx_uint_t  due;
-
-    /* once an hour, whichever process manages the zone */
-
-    due = 0;
-    now = ngx_time();
-
-    ngx_oci_refs_lock(cache);
-
-    if (now - cache->refs->expired >= NGX_OCI_REFS_HOUR
-        || now < cache->refs->expired)
-    {
-        cache->refs->expired = now;
-        due = 1;
-    }
-
-    ngx_oci_refs_unlock(cache);
-
-    if (due) {
-        ngx_oci_refs_expire_dir(cache, cache->refs_dir, "refs");
-        ngx_oci_refs_expire_dir(cache, cache->manifests, "manifests");
-    }
-}
-
-
-static void
-ngx_oci_refs_expire_dir(ngx_oci_cache_t *cache, int dir, const char *what)
-{
-    int             fd, sub;
-    DIR            *d;
-    struct dirent  *de;
-
-    /* a descriptor with a place of its own */
-
-    fd = openat(dir, ".", O_RDONLY|O_DIRECTORY|O_CLOEXEC);
-    d = (fd == -1) ? NULL : fdopendir(fd);
-
-    if (d == NULL) {
-        ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, ngx_errno,
-                      "opening the directory \"%V/%s\" failed",
-                      &cache->path->name, what);
-
-        if (fd != -1) {
-            close(fd);
-        }
-
-        return;
-    }
-
-    for ( ;; ) {
-        de = readdir(d);
-
-        if (de == NULL || ngx_quit || ngx_terminate) {
-            break;
-        }
-
-        if (ngx_strlen(de->d_name) != 2
-            || ngx_hextoi((u_char *) de->d_name, 2) == NGX_ERROR)
-        {
-            continue;
-        }
-
-        sub = openat(fd, de->d_name,
-                     O_RDONLY|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC);
-
-        if (sub != -1) {
-            ngx_oci_refs_expire_sub(cache, sub);
-            ngx_msleep(NGX_OCI_REFS_PAUSE);
-        }
-    }
-
-    closedir(d);
-    ngx_time_update();
-}
-
-
-/* closes fd */
-
-static void
-ngx_oci_refs_expire_sub(ngx_oci_cache_t *cache, int fd)
-{
-    DIR            *d;
-    time_t          now, used;
-    ngx_uint_t      tmp;
-    struct stat     sb;
-    struct dirent  *de;
-
-    d = fdopendir(fd);
-    if (d == NULL) {
-        close(fd);
-        return;
-    }
-
-    now = ngx_time();
-
-    for ( ;; ) {
-        de = readdir(d);
-
-        if (de == NULL || ngx_quit || ngx_terminate) {
-            break;
-        }
-
-        if (!ngx_oci_refs_expirable(de->d_name, &tmp)
-            || fstatat(fd, de->d_name, &sb, AT_SYMLINK_NOFOLLOW) == -1
-            || !S_ISREG(sb.st_mode))
-        {
-            continue;
-        }
-
-        used = ngx_max(sb.st_atime, sb.st_mtime);
-
-        if (now - used <= (tmp ? NGX_OCI_REFS_HOUR : cache->inactive)) {
-            continue;
-        }
-
-        if (unlinkat(fd, de->d_name, 0) == -1 && ngx_errno != ENOENT) {
-            ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, ngx_errno,
-                          "unlinkat() \"%V/.../%s\" failed",
-                          &cache->path->name, de->d_name);
-            break;
-        }
-    }
-
-    closedir(d);
-}
-
-
-/* hex digits of a digest, alone or before a "."; *tmp: a leftover's name */
-
-static ngx_uint_t
-ngx_oci_refs_expirable(const char *name, ngx_uint_t *tmp)
-{
-    size_t  n, len;
-
-    for (n = 0; name[n]; n++) {
-        if (!((name[n] >= '0' && name[n] <= '9')
-              || (name[n] >= 'a' && name[n] <= 'f')))
-        {
-            break;
-        }
-    }
-
-    if ((n != 64 && n != 128) || (name[n] != '\0' && name[n] != '.')) {
-        return 0;
-    }
-
-    len = ngx_strlen(name);
-
-    *tmp = len - n >= sizeof(".tmp") - 1
-           && ngx_strcmp(name + len - (sizeof(".tmp") - 1), ".tmp") == 0;
-
-    return 1;
 }

@@ -15,6 +15,9 @@
 typedef struct {
     ngx_queue_t               queue;        /* of all of the worker */
     ngx_queue_t               waiters;
+    ngx_oci_cache_t          *cache;
+    uint32_t                  since;        /* the repository's changes when
+                                               it was asked */
     ngx_oci_registry_t       *registry;
     ngx_str_t                 repository;
     ngx_str_t                 reference;
@@ -81,11 +84,16 @@ ngx_oci_resolve_leave(ngx_oci_resolve_waiter_t *waiter)
 static ngx_oci_resolve_t *
 ngx_oci_resolve_find(ngx_oci_manifest_t *mf)
 {
+    uint32_t            since;
     ngx_queue_t        *q;
     ngx_oci_ctx_t      *ctx;
     ngx_oci_resolve_t  *rs;
 
     ctx = mf->ctx;
+
+    /* one that began before a push or a purge may bring what was before */
+
+    since = ngx_oci_refs_changes(mf->cache, ctx->registry, &ctx->repository);
 
     for (q = ngx_queue_head(&ngx_oci_resolves);
          q != ngx_queue_sentinel(&ngx_oci_resolves);
@@ -93,7 +101,9 @@ ngx_oci_resolve_find(ngx_oci_manifest_t *mf)
     {
         rs = ngx_queue_data(q, ngx_oci_resolve_t, queue);
 
-        if (rs->registry == ctx->registry
+        if (rs->cache == mf->cache
+            && rs->since == since
+            && rs->registry == ctx->registry
             && ngx_oci_resolve_same(&rs->reference, &ctx->route.reference)
             && ngx_oci_resolve_same(&rs->repository, &ctx->repository)
             && ngx_oci_resolve_same(&rs->accept, &mf->accept)
@@ -127,6 +137,9 @@ ngx_oci_resolve_create(ngx_oci_manifest_t *mf)
     }
 
     ngx_queue_init(&rs->waiters);
+    rs->cache = mf->cache;
+    rs->since = ngx_oci_refs_changes(mf->cache, ctx->registry,
+                                     &ctx->repository);
     rs->registry = ctx->registry;
     rs->ex = ex;
 

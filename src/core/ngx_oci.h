@@ -311,6 +311,14 @@ typedef ngx_int_t (*ngx_oci_content_pt)(ngx_http_request_t *r,
     ngx_oci_ctx_t *ctx);
 
 
+/*
+ * The cache module's hook: a registry answered 2xx to PUT or DELETE of a
+ * manifest, or to DELETE of a blob, that was passed on; called before the
+ * client sees the answer.
+ */
+typedef void (*ngx_oci_changed_pt)(ngx_http_request_t *r, ngx_oci_ctx_t *ctx);
+
+
 /* a cache zone, for oci_status */
 
 typedef struct {
@@ -330,6 +338,7 @@ typedef struct {
     ngx_array_t                     registries; /* of ngx_oci_registry_t * */
     ngx_oci_content_pt              content;    /* set by the cache module in
                                                    its postconfiguration */
+    ngx_oci_changed_pt              changed;    /* likewise */
     ngx_oci_zone_info_pt            zone_info;  /* likewise */
     ngx_shm_zone_t                 *stats_zone;
     ngx_shm_zone_t                 *health_zone;

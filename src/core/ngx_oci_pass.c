@@ -30,6 +30,7 @@ static void ngx_oci_pass_authorized(ngx_http_request_t *r, ngx_int_t rc);
 static ngx_int_t ngx_oci_pass_limited(ngx_http_request_t *r);
 static void ngx_oci_pass_answer(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
     ngx_str_t *retry_after);
+static void ngx_oci_pass_changed(ngx_http_request_t *r, ngx_oci_ctx_t *ctx);
 static ngx_int_t ngx_oci_pass_header_filter(ngx_http_request_t *r);
 static ngx_int_t ngx_oci_pass_rewrite(ngx_http_request_t *r,
     ngx_oci_ctx_t *ctx, ngx_str_t *value);
@@ -634,6 +635,37 @@ ngx_oci_pass_init_filter(void)
 }
 
 
+/* what the registry accepted is news for a cache before it is for a client */
+
+static void
+ngx_oci_pass_changed(ngx_http_request_t *r, ngx_oci_ctx_t *ctx)
+{
+    ngx_oci_main_conf_t  *omcf;
+
+    if (!(r->method & (NGX_HTTP_PUT|NGX_HTTP_DELETE))
+        || r->headers_out.status < NGX_HTTP_OK
+        || r->headers_out.status >= NGX_HTTP_SPECIAL_RESPONSE)
+    {
+        return;
+    }
+
+    omcf = ngx_http_get_module_main_conf(r, ngx_http_oci_module);
+
+    if (omcf->changed == NULL) {
+        return;
+    }
+
+    switch (ctx->route.route) {
+
+    case NGX_OCI_ROUTE_BLOB:
+    case NGX_OCI_ROUTE_MANIFEST:
+    case NGX_OCI_ROUTE_TAG:
+        omcf->changed(r, ctx);
+        break;
+    }
+}
+
+
 static ngx_int_t
 ngx_oci_pass_header_filter(ngx_http_request_t *r)
 {
@@ -652,6 +684,7 @@ ngx_oci_pass_header_filter(ngx_http_request_t *r)
     }
 
     ngx_str_null(&retry_after);
+    ngx_oci_pass_changed(r, ctx);
 
     part = &r->headers_out.headers.part;
     h = part->elts;
