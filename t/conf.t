@@ -2,8 +2,8 @@
 
 # nginx -t refuses every semantic error of every directive, with file and
 # line.  A row: what is wrong, the text that is in the place, the message,
-# and whether the place is http (h), a registry (r), a location (l), the
-# arguments of oci_cache_path (c).
+# and whether the place is http (h), a server (s), a registry (r), a location
+# (l), the arguments of oci_cache_path (c).
 
 use warnings;
 use strict;
@@ -162,12 +162,32 @@ my @rows = (
     [ l => 'oci_fill_abandoned finish after=1s;', 'invalid parameter' ],
     [ l => 'oci_fill_abandoned stop; oci_fill_abandoned stop;',
         'is duplicate' ],
+    [ l => 'oci_cache_purge;', 'invalid number of arguments' ],
+    [ l => 'oci_cache models; oci_cache_purge nobody;',
+        'unknown oci_registry "nobody"' ],
+    [ l => 'oci_cache models; oci_cache_purge demo; oci_cache_purge demo;',
+        'is duplicate' ],
+    [ l => 'oci_cache_purge demo;', '"oci_cache_purge" needs "oci_cache"' ],
+    [ l => 'oci_cache off; oci_cache_purge demo;',
+        '"oci_cache_purge" needs "oci_cache"' ],
+    [ l => 'oci_pass demo; oci_cache models; oci_cache_purge demo;',
+        'conflicts with another handler' ],
+    [ l => 'oci_cache models; oci_cache_purge demo; oci_pass demo;',
+        'conflicts with another handler' ],
+    [ s => 'location = /p { oci_cache models; oci_cache_purge demo; }',
+        'needs a location of a prefix' ],
+    [ s => 'location ~ ^/p { oci_cache models; oci_cache_purge demo; }',
+        'needs a location of a prefix' ],
+    [ s => 'location @p { oci_cache models; oci_cache_purge demo; }',
+        'needs a location of a prefix' ],
+    [ s => 'oci_cache_purge demo;', 'is not allowed here' ],
 );
 
 sub conf {
     my ($place, $text) = @_;
     my %in = ($place => $text);
     my $location = $in{l} // '';
+    my $server = $in{s} // '';
     my $extra = $place eq 'r' ? "oci_registry tried { $text }"
         : $place eq 'c' ? "oci_cache_path $d/tried $text;"
         : $in{h} // '';
@@ -187,6 +207,7 @@ http {
     $extra
     server {
         listen 127.0.0.1:1;
+        $server
         location /v2/ {
             $location
         }
@@ -224,6 +245,8 @@ my @good = (
     [ l => 'client_max_body_size 1m; aio off; oci_pass demo; oci_cache off;' ],
     [ l => 'oci_pass stored; oci_access open;' ],
     [ l => 'resolver 127.0.0.1; oci_pass named;' ],
+    [ l => 'oci_cache_purge demo; oci_cache models; allow 127.0.0.1;' ],
+    [ s => 'location /p/ { oci_cache models; oci_cache_purge $arg_r; }' ],
     [ r => 'url http://127.0.0.1:1; proxy_read_timeout 5s;'
         . ' proxy_set_header X-From edge; path a ""; path "" b;'
         . ' realm_allow a.example:443 b.example; public_url https://x;'

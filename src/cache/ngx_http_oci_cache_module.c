@@ -12,6 +12,7 @@
 #include "ngx_oci_probe.h"
 #include "ngx_oci_manifest.h"
 #include "ngx_oci_prove.h"
+#include "ngx_oci_purge.h"
 
 
 static ngx_int_t ngx_oci_cache_content(ngx_http_request_t *r,
@@ -108,6 +109,13 @@ static ngx_command_t  ngx_oci_cache_commands[] = {
     { ngx_string("oci_fill_abandoned"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
       ngx_oci_cache_abandoned,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("oci_cache_purge"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_oci_purge_directive,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
@@ -264,6 +272,13 @@ ngx_oci_cache_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
                           &conf->zone->shm.name, conf->file, conf->line);
             return NGX_CONF_ERROR;
         }
+    }
+
+    if (conf->purge && conf->cache == NULL) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"oci_cache_purge\" needs \"oci_cache\" in %s:%ui",
+                      conf->purge->file, conf->purge->line);
+        return NGX_CONF_ERROR;
     }
 
     ngx_conf_merge_sec_value(conf->valid_tag, prev->valid_tag, 0);

@@ -85,8 +85,16 @@ ngx_oci_blob_find(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
             continue;
         }
 
-        if (blob->ready && blob->generation != blob->entry->generation) {
+        if (blob->ready && (blob->generation != blob->entry->generation
+                            || blob->entry->orphan))
+        {
             blob->stale = 1;
+            continue;
+        }
+
+        /* purged, and still being filled for those who have it */
+
+        if (blob->ready && blob->entry->doomed) {
             continue;
         }
 
@@ -128,6 +136,10 @@ ngx_oci_blob_open(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     }
 
     if (blob == NULL) {
+
+        if (ngx_oci_index_is_doomed(cache, digest)) {
+            return NGX_ERROR;
+        }
 
         blob = ngx_calloc(sizeof(ngx_oci_blob_t), ngx_cycle->log);
         if (blob == NULL) {

@@ -31,6 +31,7 @@
 typedef struct ngx_oci_index_sh_s  ngx_oci_index_sh_t;
 typedef struct ngx_oci_refs_sh_s   ngx_oci_refs_sh_t;
 typedef struct ngx_oci_doorbell_sh_s  ngx_oci_doorbell_sh_t;
+typedef struct ngx_oci_purge_conf_s  ngx_oci_purge_conf_t;
 
 
 /* one oci_cache_path; per cycle, shm_zone->data */
@@ -92,6 +93,8 @@ typedef struct {
     off_t                           fill_ahead;
     ngx_uint_t                      abandoned_finish;
     ngx_msec_t                      abandoned_after;
+    ngx_oci_purge_conf_t           *purge;      /* NULL: no oci_cache_purge
+                                                   here */
 } ngx_oci_cache_loc_conf_t;
 
 

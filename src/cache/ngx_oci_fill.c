@@ -5,6 +5,7 @@
 
 
 #include "ngx_oci_fill.h"
+#include "ngx_oci_purge.h"
 
 
 #define NGX_OCI_FILL_RETRY_DELAY   100      /* ms, doubled each time */
@@ -289,6 +290,13 @@ ngx_oci_fill_plan(ngx_oci_fill_t *fill)
 
     fill->planning = 1;
 
+    if (blob->entry->doomed) {
+
+        /* nothing is fetched but for its readers */
+
+        fill->finish = 0;
+    }
+
     if (!fill->failed && !fill->mismatch) {
 
         if (fill->finish || ngx_oci_index_wanted(blob->cache, blob->entry)) {
@@ -528,7 +536,8 @@ ngx_oci_fill_abandon(ngx_oci_fill_t *fill)
     }
 
     passed = now - fill->abandoned;
-    after = ngx_exiting ? 0 : fill->abandoned_after;
+    after = (ngx_exiting || fill->blob->entry->doomed)
+            ? 0 : fill->abandoned_after;
 
     if (passed < after) {
         if (!fill->timer.timer_set) {
@@ -902,6 +911,10 @@ ngx_oci_fill_try_end(ngx_oci_fill_t *fill)
     blob->fill = NULL;
     ngx_oci_store_unlock(blob->store.map);
     ngx_oci_index_disown(blob->cache, blob->entry, failed, fill->disk);
+
+    if (blob->entry->doomed) {
+        ngx_oci_purge_doomed(blob->cache, &blob->digest);
+    }
 
     ngx_free(fill);
 

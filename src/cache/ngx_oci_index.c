@@ -410,7 +410,9 @@ ngx_oci_index_alloc(ngx_oci_cache_t *cache, size_t size, ngx_uint_t forget)
         {
             entry = ngx_queue_data(q, ngx_oci_entry_t, queue);
 
-            if (ngx_oci_index_idle(entry) && !entry->evicting) {
+            if (ngx_oci_index_idle(entry)
+                && !entry->evicting && !entry->doomed)
+            {
                 break;
             }
         }
@@ -431,7 +433,12 @@ void
 ngx_oci_index_delete(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
 {
     ngx_queue_remove(&entry->queue);
-    ngx_rbtree_delete(&cache->index->rbtree, &entry->node);
+
+    if (!entry->orphan) {
+        ngx_rbtree_delete(&cache->index->rbtree, &entry->node);
+    }
+
+    ngx_oci_index_spare(cache, entry);
 
     cache->index->bytes -= entry->bytes;
     cache->index->count--;
@@ -503,6 +510,12 @@ ngx_oci_index_release(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
 
     ngx_oci_index_lock(cache);
     entry->users &= ~((uint64_t) 1 << slot);
+
+    if (ngx_oci_index_idle(entry) && entry->orphan) {
+        ngx_oci_index_delete(cache, entry);
+        ngx_oci_index_unlock(cache);
+        return;
+    }
 
     if (ngx_oci_index_idle(entry)) {
         ngx_oci_index_source_free(cache, entry);
@@ -619,7 +632,7 @@ void
 ngx_oci_index_sweep(ngx_oci_cache_t *cache, ngx_int_t slot)
 {
     uint64_t          bit, waiters;
-    ngx_queue_t      *q, *w, *next;
+    ngx_queue_t      *q, *w, *next, *after;
     ngx_oci_want_t   *want;
     ngx_oci_entry_t  *entry;
 
@@ -630,8 +643,9 @@ ngx_oci_index_sweep(ngx_oci_cache_t *cache, ngx_int_t slot)
 
     for (q = ngx_queue_head(&cache->index->queue);
          q != ngx_queue_sentinel(&cache->index->queue);
-         q = ngx_queue_next(q))
+         q = after)
     {
+        after = ngx_queue_next(q);
         entry = ngx_queue_data(q, ngx_oci_entry_t, queue);
 
         if (!(entry->users & bit)) {
@@ -664,6 +678,10 @@ ngx_oci_index_sweep(ngx_oci_cache_t *cache, ngx_int_t slot)
 
         if (ngx_oci_index_unneeded(entry)) {
             ngx_oci_index_source_free(cache, entry);
+        }
+
+        if (entry->orphan && ngx_oci_index_idle(entry)) {
+            ngx_oci_index_delete(cache, entry);
         }
     }
 

@@ -87,8 +87,13 @@ typedef struct {
     unsigned                  disk:1;       /* it was the disk's fault that the
                                                last one did */
     unsigned                  loaded:1;     /* map tells what the disk has */
-    unsigned                  evicting:1;   /* the manager is about to unlink
-                                               the files */
+    unsigned                  evicting:1;   /* somebody is about to unlink the
+                                               files */
+    unsigned                  doomed:1;     /* they will be when nobody fills
+                                               them: nobody else gets it */
+    unsigned                  orphan:1;     /* they were: no digest leads here
+                                               any more, its users are the last
+                                               ones */
     ngx_oci_index_run_t       runs[NGX_OCI_INDEX_RUNS];
     uint64_t                  kept[NGX_OCI_INDEX_KEPT];
                                             /* marks of runs that ended in the
@@ -133,6 +138,7 @@ struct ngx_oci_index_sh_s {
                                                again */
     uint64_t                  count;
     uint64_t                  fills;        /* entries with an owner */
+    uint64_t                  doomed;       /* entries that are */
     time_t                    bypass;       /* no new fills before: the disk
                                                failed */
     int64_t                   free;         /* bytes on the file system, as
@@ -328,6 +334,24 @@ void ngx_oci_index_evicted(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 /* the same after unlinking to make the files anew: the entry and what it
    remembers of mismatches stays */
 void ngx_oci_index_emptied(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest);
+
+/*
+ * For a purge, with the sidecar's lock.  NGX_OK: as ngx_oci_index_evict() had
+ * marked it, but it may be used, by those who need no more than is there;
+ * NGX_DECLINED: there is no entry; NGX_BUSY: somebody needs a fill: the entry
+ * is doomed.  ngx_oci_index_evicted() follows on NGX_OK: an entry that is
+ * used goes with its last user, who reads on from unlinked files.
+ */
+ngx_int_t ngx_oci_index_purge(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest);
+/* without the lock: whoever fills it has that.  NGX_OK or NGX_DECLINED */
+ngx_int_t ngx_oci_index_doom(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest);
+ngx_uint_t ngx_oci_index_is_doomed(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest);
+/* the n-th of the doomed entries; NGX_OK or NGX_DECLINED */
+ngx_int_t ngx_oci_index_doomed(ngx_oci_cache_t *cache, ngx_uint_t n,
+    ngx_oci_digest_t *digest);
 
 /*
  * Makes an entry that is not loaded, for the loader.  found: for the manager,

@@ -904,6 +904,8 @@ ngx_oci_index_set_verified(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
 void
 ngx_oci_index_clear(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
 {
+    ngx_oci_index_spare(cache, entry);
+
     entry->generation++;
     entry->verified = 0;
     entry->proven.n = 0;

@@ -10,6 +10,10 @@
 #include "ngx_oci_index_sh.h"
 
 
+static void ngx_oci_index_set_doomed(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry);
+
+
 ngx_int_t
 ngx_oci_index_oldest(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     uint64_t *bytes, time_t *accessed)
@@ -28,7 +32,7 @@ ngx_oci_index_oldest(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     {
         entry = ngx_queue_data(q, ngx_oci_entry_t, queue);
 
-        if (ngx_oci_index_idle(entry)) {
+        if (ngx_oci_index_idle(entry) && !entry->orphan) {
             *digest = entry->digest;
             *bytes = entry->bytes;
             *accessed = entry->accessed;
@@ -84,8 +88,15 @@ ngx_oci_index_evicted(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 
         /* another one if it is not marked */
 
-        if (entry->evicting) {
+        if (entry->evicting && ngx_oci_index_idle(entry)) {
             ngx_oci_index_delete(cache, entry);
+
+        } else if (entry->evicting) {
+            ngx_oci_index_spare(cache, entry);
+
+            entry->evicting = 0;
+            entry->orphan = 1;
+            ngx_rbtree_delete(&cache->index->rbtree, &entry->node);
         }
 
     } else if (entry) {
@@ -112,6 +123,151 @@ ngx_oci_index_emptied(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
     }
 
     ngx_oci_index_unlock(cache);
+}
+
+
+ngx_int_t
+ngx_oci_index_purge(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
+{
+    ngx_int_t         rc;
+    ngx_oci_entry_t  *entry;
+
+    ngx_oci_index_lock(cache);
+
+    entry = ngx_oci_index_find(cache, digest);
+
+    if (entry == NULL) {
+        rc = NGX_DECLINED;
+
+    } else if (entry->evicting) {
+
+        /* the lock is the caller's: whoever marked it died */
+
+        rc = NGX_OK;
+
+    } else if (ngx_oci_index_idle(entry)
+               || (entry->owner == -1
+                   && (ngx_queue_empty(&entry->wants)
+                       || (entry->loaded && entry->verified
+                           && entry->have == entry->slices))))
+    {
+        entry->evicting = 1;
+        rc = NGX_OK;
+
+    } else {
+        ngx_oci_index_set_doomed(cache, entry);
+        rc = NGX_BUSY;
+    }
+
+    ngx_oci_index_unlock(cache);
+
+    return rc;
+}
+
+
+static void
+ngx_oci_index_set_doomed(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
+{
+    if (!entry->doomed) {
+        entry->doomed = 1;
+        cache->index->doomed++;
+    }
+}
+
+
+void
+ngx_oci_index_spare(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
+{
+    if (entry->doomed) {
+        entry->doomed = 0;
+        cache->index->doomed--;
+    }
+}
+
+
+ngx_int_t
+ngx_oci_index_doom(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
+{
+    uint64_t          owner;
+    ngx_oci_entry_t  *entry;
+
+    owner = 0;
+
+    ngx_oci_index_lock(cache);
+
+    entry = ngx_oci_index_find(cache, digest);
+
+    if (entry) {
+        ngx_oci_index_set_doomed(cache, entry);
+
+        if (entry->owner != -1) {
+            owner = (uint64_t) 1 << entry->owner;
+        }
+    }
+
+    ngx_oci_index_unlock(cache);
+
+    /* it may be filling for nobody */
+
+    ngx_oci_doorbell_ring(cache, owner);
+
+    return entry ? NGX_OK : NGX_DECLINED;
+}
+
+
+ngx_uint_t
+ngx_oci_index_is_doomed(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
+{
+    ngx_uint_t        doomed;
+    ngx_oci_entry_t  *entry;
+
+    if (__atomic_load_n(&cache->index->doomed, __ATOMIC_RELAXED) == 0) {
+        return 0;
+    }
+
+    ngx_oci_index_lock(cache);
+
+    entry = ngx_oci_index_find(cache, digest);
+    doomed = (entry && entry->doomed);
+
+    ngx_oci_index_unlock(cache);
+
+    return doomed;
+}
+
+
+ngx_int_t
+ngx_oci_index_doomed(ngx_oci_cache_t *cache, ngx_uint_t n,
+    ngx_oci_digest_t *digest)
+{
+    ngx_int_t         rc;
+    ngx_queue_t      *q;
+    ngx_oci_entry_t  *entry;
+
+    if (__atomic_load_n(&cache->index->doomed, __ATOMIC_RELAXED) <= n) {
+        return NGX_DECLINED;
+    }
+
+    rc = NGX_DECLINED;
+
+    ngx_oci_index_lock(cache);
+
+    for (q = ngx_queue_head(&cache->index->queue);
+         q != ngx_queue_sentinel(&cache->index->queue);
+         q = ngx_queue_next(q))
+    {
+        entry = ngx_queue_data(q, ngx_oci_entry_t, queue);
+
+        if (entry->doomed && n-- == 0) {
+            *digest = entry->digest;
+            rc = NGX_OK;
+            break;
+        }
+    }
+
+    ngx_oci_index_unlock(cache);
+
+    return rc;
 }
 
 

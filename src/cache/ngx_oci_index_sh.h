@@ -58,6 +58,9 @@ void ngx_oci_index_runs_end(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
 /* under the mutex: nothing is stored of it any more */
 void ngx_oci_index_clear(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
 
+/* under the mutex: it is not doomed any more */
+void ngx_oci_index_spare(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
+
 /* under the mutex: wipes the source, it has a caller's credentials */
 void ngx_oci_index_source_free(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry);

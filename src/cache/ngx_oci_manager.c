@@ -8,11 +8,13 @@
 
 
 #include "ngx_oci_index.h"
+#include "ngx_oci_purge.h"
 
 
 #define NGX_OCI_MANAGER_IDLE      10000     /* ms */
 #define NGX_OCI_MANAGER_BUSY      1000      /* ms, too full, all in use */
 #define NGX_OCI_MANAGER_FAILURES  16        /* entries of one round */
+#define NGX_OCI_MANAGER_DOOMED    16        /* likewise */
 #define NGX_OCI_MANAGER_WARN      60        /* s between equal warnings */
 
 #define NGX_OCI_MANAGER_WALK      3600      /* s between walks */
@@ -31,6 +33,7 @@ typedef struct {
 } ngx_oci_loader_t;
 
 
+static ngx_uint_t ngx_oci_manager_doomed(ngx_oci_cache_t *cache);
 static ngx_uint_t ngx_oci_manager_over(ngx_oci_cache_t *cache, off_t free);
 static ngx_uint_t ngx_oci_manager_walks(ngx_oci_cache_t *cache,
     ngx_uint_t over);
@@ -145,6 +148,10 @@ ngx_oci_manager(void *data)
         }
     }
 
+    if (ngx_oci_manager_doomed(cache)) {
+        next = ngx_min(next, NGX_OCI_MANAGER_BUSY);
+    }
+
     if (files) {
         (void) ngx_oci_manager_free(cache);
     }
@@ -157,6 +164,33 @@ ngx_oci_manager(void *data)
     }
 
     return next;
+}
+
+
+/* purges that waited for a fill, whose worker may have died; 1: some still
+   do */
+
+static ngx_uint_t
+ngx_oci_manager_doomed(ngx_oci_cache_t *cache)
+{
+    uint64_t          bytes;
+    ngx_uint_t        n, i;
+    ngx_oci_digest_t  digest;
+
+    for (n = 0, i = 0; i < NGX_OCI_MANAGER_DOOMED; i++) {
+
+        if (ngx_oci_index_doomed(cache, n, &digest) != NGX_OK) {
+            break;
+        }
+
+        if (ngx_oci_purge_blob(cache, &digest, 0, 1, &bytes, ngx_cycle->log)
+            != NGX_OK)
+        {
+            n++;
+        }
+    }
+
+    return n != 0;
 }
 
 

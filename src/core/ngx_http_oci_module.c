@@ -13,6 +13,8 @@ static ngx_int_t ngx_http_oci_map(ngx_http_request_t *r, ngx_oci_ctx_t *ctx);
 static ngx_oci_path_map_t *ngx_http_oci_map_find(
     ngx_oci_registry_t *registry, ngx_str_t *name);
 static ngx_oci_registry_t *ngx_http_oci_registry(ngx_str_t *name);
+static ngx_int_t ngx_http_oci_map_name(ngx_oci_registry_t *registry,
+    ngx_pool_t *pool, ngx_str_t *name, ngx_str_t *mapped);
 
 static ngx_int_t ngx_http_oci_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
@@ -124,6 +126,7 @@ ngx_oci_core_t  ngx_oci_core = {
     ngx_oci_health_place,
     ngx_oci_health_place_free,
     ngx_oci_health_place_leave,
+    ngx_http_oci_map_name,
     ngx_oci_stats,
     ngx_oci_code_name,
     ngx_oci_route_name,
@@ -394,6 +397,33 @@ ngx_http_oci_map_find(ngx_oci_registry_t *registry, ngx_str_t *name)
     }
 
     return NULL;
+}
+
+
+static ngx_int_t
+ngx_http_oci_map_name(ngx_oci_registry_t *registry, ngx_pool_t *pool,
+    ngx_str_t *name, ngx_str_t *mapped)
+{
+    u_char              *p;
+    ngx_oci_path_map_t  *map;
+
+    *mapped = *name;
+
+    map = registry->paths ? ngx_http_oci_map_find(registry, name) : NULL;
+
+    if (map == NULL) {
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(pool, name->len + map->to.len + 1);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    mapped->data = p;
+    mapped->len = ngx_oci_path_replace(p, name, &map->from, &map->to) - p;
+
+    return NGX_OK;
 }
 
 

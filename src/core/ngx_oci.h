@@ -22,7 +22,7 @@
 
 
 #define NGX_OCI_VERSION             "0.1.0"
-#define NGX_OCI_ABI                 2
+#define NGX_OCI_ABI                 3
 #define NGX_OCI_BUILD               "nginx-oci/" NGX_OCI_VERSION " for "      \
                                     NGINX_VER
 
@@ -400,6 +400,12 @@ typedef struct {
     void                          (*place_free)(ngx_oci_registry_t *registry);
     void                          (*place_leave)(ngx_oci_registry_t *registry,
                                       uint64_t *ticket);
+
+    /* a repository's name at the registry: *mapped is name, or in pool.
+       NGX_OK or NGX_ERROR */
+    ngx_int_t                     (*map)(ngx_oci_registry_t *registry,
+                                      ngx_pool_t *pool, ngx_str_t *name,
+                                      ngx_str_t *mapped);
 
     /* NULL before the zone is there */
     ngx_oci_stats_t              *(*stats)(void);
