@@ -18,6 +18,7 @@
 
 #define NGX_OCI_HOP_POOL  4096
 #define NGX_OCI_HOP_TURN  (512 * 1024)          /* bytes of one event */
+#define NGX_OCI_HOP_ROOM  256
 
 
 static ngx_int_t ngx_oci_hop_request(ngx_oci_hop_t *hop);
@@ -25,6 +26,7 @@ static void ngx_oci_hop_connection(ngx_oci_hop_t *hop);
 static ngx_chain_t *ngx_oci_hop_text(ngx_oci_hop_t *hop);
 static void ngx_oci_hop_wipe(void *data);
 static ngx_int_t ngx_oci_hop_upstream(ngx_oci_hop_t *hop);
+static ngx_int_t ngx_oci_hop_room(ngx_pool_t *pool);
 static void ngx_oci_hop_resolved(ngx_oci_hop_t *hop, ngx_int_t rc);
 static void ngx_oci_hop_init(ngx_oci_hop_t *hop);
 static ngx_int_t ngx_oci_hop_create_request(ngx_http_request_t *r);
@@ -144,12 +146,30 @@ ngx_oci_hop_resolved(ngx_oci_hop_t *hop, ngx_int_t rc)
 }
 
 
+/*
+ * Without memory for the upstream's cleanup the core answers the request by
+ * itself and tells nobody.  It is not to come to that, see
+ * ngx_oci_hop_room(), but an exchange that never ends would keep a fill.
+ */
+
 static void
 ngx_oci_hop_init(ngx_oci_hop_t *hop)
 {
     hop->started = 1;
 
     ngx_http_upstream_init(hop->request);
+
+    if (hop->ended || hop->request->upstream->cleanup) {
+        return;
+    }
+
+    if (hop->write.timer_set) {
+        ngx_del_timer(&hop->write);
+    }
+
+    hop->ended = 1;
+
+    ngx_oci_hop_end(hop, NGX_ERROR);
 }
 
 
@@ -403,8 +423,30 @@ ngx_oci_hop_upstream(ngx_oci_hop_t *hop)
 
     r->upstream_states = ngx_array_create(hop->pool, NGX_OCI_HOP_TRIES + 1,
                                           sizeof(ngx_http_upstream_state_t));
+    if (r->upstream_states == NULL) {
+        return NGX_ERROR;
+    }
 
-    return r->upstream_states ? NGX_OK : NGX_ERROR;
+    return ngx_oci_hop_room(hop->pool);
+}
+
+
+/* the next small allocation does not need memory from the system */
+
+static ngx_int_t
+ngx_oci_hop_room(ngx_pool_t *pool)
+{
+    ngx_pool_t  *p;
+
+    for (p = pool->current; p; p = p->d.next) {
+        if (p->d.end - p->d.last >= NGX_OCI_HOP_ROOM) {
+            return NGX_OK;
+        }
+    }
+
+    /* what does not fit begins a block, which has more */
+
+    return ngx_palloc(pool, NGX_OCI_HOP_ROOM) ? NGX_OK : NGX_ERROR;
 }
 
 
