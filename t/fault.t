@@ -8,7 +8,8 @@
 # everything that lies in the cache.  What fails on the disk no client sees.
 #
 # FAULTS=all tries every n ("make faults"); FAULTS=name only those of a case,
-# FAULTS=name:n only that one.  The number of calls of each is printed.
+# FAULTS=name:n or name:n-m only those.  The number of calls of each is
+# printed; with FAULT_TRACE also where a call came from that led to trouble.
 
 use warnings;
 use strict;
@@ -174,7 +175,7 @@ sub later {
 }
 
 my @workers = $t->workers();
-my $offset = 0;
+my ($offset, @trace) = (0);
 
 sub until_true {
     my ($seconds, $code) = @_;
@@ -261,7 +262,9 @@ sub alerts {
     open my $f, '<', "$d/error.log" or die;
     seek $f, $offset, 0;
     my @bad;
+    @trace = ();
     while (<$f>) {
+        push @trace, $_ if /\[0x[0-9a-f]+\]$/;
         next unless /\[(alert|emerg|crit)\]/;
         chomp;
         if ($case && (/$own/ || ($case->{log} && /$case->{log}/))) {
@@ -350,6 +353,7 @@ sub try {
     push @wrong, "workers @w, were @workers" if "@w" ne "@workers";
     @workers = @w;
     push @wrong, alerts($failed ? $case : undef);
+    my @from = @trace;
 
     # when the disk is believed again, all is well
 
@@ -367,6 +371,8 @@ sub try {
         if ($r->{h}{'cache-status'} // '') !~ /hit/;
 
     push @wrong, map { "then $_" } alerts();
+
+    diag($n, ' ', @from) if @wrong && @from;
 
     return ($calls, $failed, @wrong);
 }
@@ -395,6 +401,7 @@ sub some {
 
 my ($wanted, $only) = split /:/, $ENV{FAULTS} // '';
 my $all = $wanted && !$only;
+my @only = ($only // '') =~ /^(\d+)-(\d+)$/ ? $1 .. $2 : $only || ();
 
 for my $case (@cases) {
     next if $wanted && $wanted ne 'all' && $wanted ne $case->{name};
@@ -405,7 +412,7 @@ for my $case (@cases) {
     my @failures = map { "nothing failed: $_" } @wrong;
     my ($tried, $missed) = (0, 0);
 
-    my @some = $only || some($case, $calls);
+    my @some = @only ? @only : some($case, $calls);
 
     for (my $i = 1; $all || @some; $i++) {
         my $n = $all ? $i : shift @some;
