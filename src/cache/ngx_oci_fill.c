@@ -849,6 +849,7 @@ ngx_oci_fill_verified(ngx_oci_fill_t *fill, ngx_int_t rc)
                       "reading blob \"%V\" back failed", &digest);
 
         ngx_oci_stat_add(NGX_OCI_STAT_DISK_ERRORS, 1);
+        ngx_oci_index_bypass(blob->cache, NGX_OCI_RUN_BYPASS);
         fill->disk = 1;
         fill->failed = 1;
     }

@@ -167,7 +167,7 @@ off_t ngx_oci_index_size(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 
 /* can a blob of this size be cached at all?  A registry may say anything */
 ngx_uint_t ngx_oci_index_fits(ngx_oci_cache_t *cache, uint64_t size);
-/* writing failed: new fills are refused for a while (s) */
+/* writing failed, or reading back: new fills are refused for a while (s) */
 void ngx_oci_index_bypass(ngx_oci_cache_t *cache, time_t time);
 
 /* did a process die in the middle of a change, so that nothing here can be

@@ -401,13 +401,15 @@ ngx_oci_index_admit(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
         return NGX_OK;
     }
 
-    /* what is stored needs no room */
+    /* what is stored needs no room; if it could be read, to be verified */
 
     ngx_oci_index_lock(cache);
 
     entry = ngx_oci_index_find(cache, digest);
 
-    if (entry && entry->loaded && entry->have == entry->slices) {
+    if (entry && entry->loaded && entry->have == entry->slices
+        && (entry->verified || !entry->disk))
+    {
         rc = NGX_OK;
     }
 
