@@ -79,6 +79,7 @@ typedef struct {
     uint32_t  skew;         /* s */
     uint32_t  count;        /* calls since it was armed */
     uint32_t  fired;
+    uint32_t  cold;         /* no file is in memory, as preadv2() tells */
 } fault_t;
 
 
@@ -509,6 +510,11 @@ fault_preadv2(int fd, const struct iovec *iov, int n, off_t offset,
 {
     if (fault_fd(FAULT_PROBE, fd)) {
         return (errno == FAULT_SHORT) ? 0 : -1;
+    }
+
+    if (fault && fault->armed && fault->cold && (flags & RWF_NOWAIT)) {
+        errno = EAGAIN;
+        return -1;
     }
 
     return syscall(SYS_preadv2, fd, iov, n, offset, 0, flags);
