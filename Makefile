@@ -7,6 +7,8 @@
 #   make run                an edge to try, see README.md
 #   make test               the test suite
 #   make test-asan          the same with sanitizers
+#   make crash              all states that a crash can leave of the cache
+#   make soak               random operations, for SOAK seconds
 #   make fuzz               fuzzes the parsers, FUZZ_SECONDS for each
 #   make faults             fails every call of every function, one by one
 #   make bench              benchmarks
@@ -27,10 +29,11 @@ SANITIZE    = -g -O1 -fsanitize=address,undefined -fno-omit-frame-pointer \
 
 PURE        = src/core/ngx_oci_route.c src/core/ngx_oci_header.c \
               src/core/ngx_oci_crc32c.c src/cache/ngx_oci_pace.c
+PRELOADS    = $(patsubst t/faults/%.c,$(BUILD)/faults/%.so,$(wildcard t/faults/*.c))
 UNITS       = $(patsubst t/unit/%.c,$(BUILD)/unit/%,$(wildcard t/unit/*.c))
 FUZZERS     = $(patsubst t/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard t/fuzz/*.c))
 FUZZ_SECONDS ?= 30
-FAULT       = $(BUILD)/t/fault.so
+SOAK        ?= 600
 
 # what units and fuzzers are compiled with, and the nginx that is tested
 
@@ -56,9 +59,10 @@ TEST_ENV    = TEST_NGINX_BINARY=$${TEST_NGINX_BINARY:-$(NGINX)} \
 TESTS      ?= t
 
 
-.PHONY: all modules deps need run test test-asan fuzz faults bench clean unit
+.PHONY: all modules deps need run test test-asan fuzz faults crash soak bench \
+        clean unit preloads
 
-all: modules
+all: modules preloads
 
 ifdef NGINX_SRC
 
@@ -124,29 +128,38 @@ run: need
 	@tools/run.sh
 
 
-unit: $(UNITS) $(FAULT)
+unit: $(UNITS)
 
 $(BUILD)/unit/%: t/unit/%.c $(wildcard t/unit/*.h) $(PURE) $(SOURCES) $(HEADERS_DEP)
 	@mkdir -p $(BUILD)/unit
 	$(CC) -g -O1 -Wall -Wextra -Wno-unused-parameter $(NGINX_INCS) \
 	    -o $@ $< $(PURE)
 
-# what nginx is preloaded with to make calls fail
+# libraries to preload
 
-$(FAULT): t/faults/fault.c
-	@mkdir -p $(dir $@)
-	$(CC) -g -O1 -Wall -Wextra -Wno-unused-parameter -fPIC \
-	    -shared -o $@ $< -ldl
+preloads: $(PRELOADS)
+
+$(BUILD)/faults/%.so: t/faults/%.c
+	@mkdir -p $(BUILD)/faults
+	$(CC) -g -O1 -Wall -Wextra -fPIC -shared -o $@ $< -ldl -lpthread
 
 test: need
-	@$(MAKE) --no-print-directory modules unit
+	@$(MAKE) --no-print-directory modules unit preloads
 	$(TEST_ENV) prove --timer $(TESTS)
+
+crash: need
+	@$(MAKE) --no-print-directory modules preloads
+	CRASH=full $(TEST_ENV) prove --timer t/crash.t
+
+soak: need
+	@$(MAKE) --no-print-directory modules
+	SOAK=$(SOAK) $(TEST_ENV) prove --timer --verbose t/model.t
 
 
 # nginx itself too is built with the sanitizers: the packages' source, which
 # nginx-dev has no C files of
 
-test-asan: need $(BUILD)/asan/stamp
+test-asan: need $(BUILD)/asan/stamp preloads
 	TEST_NGINX_BINARY=$(BUILD)/asan/nginx/objs/nginx \
 	TEST_NGINX_MODULES=$(BUILD)/asan/nginx/objs \
 	TEST_NGINX_ASAN=1 prove --timer $(TESTS)
@@ -179,7 +192,7 @@ fuzz: $(FUZZERS)
 
 
 faults: need
-	@$(MAKE) --no-print-directory modules unit
+	@$(MAKE) --no-print-directory modules preloads
 	$(TEST_ENV) FAULTS=$${FAULTS:-all} prove --timer -v t/fault.t
 
 

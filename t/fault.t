@@ -27,7 +27,7 @@ use Time::HiRes qw/ sleep time /;
 use lib dirname(__FILE__) . '/lib';
 use OCI;
 
-my $library = abs_path(dirname(__FILE__) . '/../build/t/fault.so');
+my $library = abs_path(dirname(__FILE__) . '/../build/faults/fault.so');
 
 plan(skip_all => 'not built, see "make unit"')
     unless $library && -e $library;

@@ -174,7 +174,8 @@ sub spawn {
         open STDOUT, '>>', "$self->{dir}/$name.log";
         open STDERR, '>>', "$self->{dir}/$name.log";
         $ENV{ASAN_OPTIONS} = 'detect_leaks=1:abort_on_error=0'
-            . ($self->{unwind} ? ':fast_unwind_on_malloc=0' : '');
+            . ($self->{unwind} ? ':fast_unwind_on_malloc=0' : '')
+            . ($ENV{LD_PRELOAD} ? ':verify_asan_link_order=0' : '');
         $ENV{LSAN_OPTIONS} = 'print_suppressions=0:suppressions='
             . dirname(abs_path(__FILE__)) . '/../lsan.supp';
         $ENV{UBSAN_OPTIONS} = 'print_stacktrace=0';
