@@ -118,6 +118,9 @@ ngx_oci_send_prepare(ngx_oci_reader_t *rd)
     {
         /* what was there went; strict has sent nothing yet */
 
+        ngx_oci_blob_forget_size(blob, rd->ctx->registry,
+                                 &rd->ctx->repository);
+
         return rd->ranges.parts ? NGX_BUSY : NGX_DECLINED;
     }
 
@@ -616,6 +619,11 @@ ngx_oci_send_piece(ngx_oci_reader_t *rd)
 
     if (blob->generation != blob->entry->generation) {
         rd->ctx->verify_status = NGX_OCI_VERIFY_MISMATCH;
+
+        /* its size was as wrong as the bytes, maybe */
+
+        ngx_oci_blob_forget_size(blob, rd->ctx->registry,
+                                 &rd->ctx->repository);
         ngx_oci_reader_cut(rd, "the blob did not match its digest");
         return NGX_ABORT;
     }

@@ -27,6 +27,7 @@ our $BINARY = $ENV{TEST_NGINX_BINARY} || '/usr/sbin/nginx';
 our $MODULES = $ENV{TEST_NGINX_MODULES}
     || abs_path(dirname(__FILE__) . '/../../build/modules');
 our $ASAN = $ENV{TEST_NGINX_ASAN};
+our $FULL = ($ENV{ATTACK} // '') eq 'full';
 
 our %TYPE = (
     manifest => 'application/vnd.oci.image.manifest.v1+json',
@@ -52,6 +53,11 @@ sub new {
 
     return $self;
 }
+
+
+# how large a test of an attack is: by itself, and with ATTACK=full
+
+sub times { return $FULL ? $_[2] : $_[1] }
 
 
 sub skip_all_unless {
@@ -433,6 +439,7 @@ sub read_body {
     $r->{timeout} = 1 if $@;
     if ($chunked) {
         my $out = '';
+        $r->{cut} = 1 if $body !~ /(^|\r\n)0\r\n\r\n$/;
         while ($body =~ s/^([0-9a-fA-F]+)[^\r\n]*\r\n//) {
             my $n = hex $1;
             last if $n == 0;
@@ -441,7 +448,7 @@ sub read_body {
         }
         $body = $out;
     }
-    $r->{cut} = 1 if defined $len && length $body < $len;
+    $r->{cut} = 1 if !$chunked && defined $len && length $body < $len;
     $r->{body} = $body;
     return $r;
 }
@@ -467,6 +474,25 @@ sub get {
 sub head {
     my ($self, $uri, $h) = @_;
     return $self->http($self->{edge}, 'HEAD', $uri, $h);
+}
+
+
+# sends a text as it is, returns all that comes until the end, or for so long
+
+sub raw {
+    my ($self, $text, $timeout, $port) = @_;
+    my $s = $self->connect($port);
+    my $out = '';
+    eval {
+        local $SIG{ALRM} = sub { die "timeout\n" };
+        alarm($timeout || 5);
+        print $s $text;
+        while (sysread $s, $out, 65536, length $out) { }
+        alarm 0;
+    };
+    alarm 0;
+    close $s;
+    return $out;
 }
 
 
