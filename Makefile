@@ -141,7 +141,7 @@ preloads: $(PRELOADS)
 
 $(BUILD)/faults/%.so: t/faults/%.c
 	@mkdir -p $(BUILD)/faults
-	$(CC) -g -O1 -Wall -Wextra -fPIC -shared -o $@ $< -ldl -lpthread
+	$(CC) -g -O1 -Wall -Wextra -Wno-unused-parameter -fPIC -shared -o $@ $< -ldl -lpthread
 
 test: need
 	@$(MAKE) --no-print-directory modules unit preloads

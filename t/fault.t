@@ -29,7 +29,7 @@ use OCI;
 
 my $library = abs_path(dirname(__FILE__) . '/../build/faults/fault.so');
 
-plan(skip_all => 'not built, see "make unit"')
+plan(skip_all => 'not built, see "make preloads"')
     unless $library && -e $library;
 
 my $SHORT = 0;
