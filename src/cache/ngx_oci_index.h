@@ -302,6 +302,8 @@ ngx_int_t ngx_oci_index_own(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
 /* gives it back; failed: the fill gave up; disk: because of the disk */
 void ngx_oci_index_disown(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     ngx_uint_t failed, ngx_uint_t disk);
+/* was it the disk that the last fill gave up for? */
+ngx_uint_t ngx_oci_index_disk(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
 /* rings whoever waits */
 void ngx_oci_index_ring(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
 /* rings the owner, if it is another worker; NGX_DECLINED: there is none */

@@ -843,6 +843,21 @@ ngx_oci_index_disown(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 }
 
 
+/* locked: another worker may just be telling */
+
+ngx_uint_t
+ngx_oci_index_disk(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
+{
+    ngx_uint_t  disk;
+
+    ngx_oci_index_lock(cache);
+    disk = entry->disk;
+    ngx_oci_index_unlock(cache);
+
+    return disk;
+}
+
+
 void
 ngx_oci_index_ring(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
 {

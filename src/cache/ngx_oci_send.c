@@ -730,10 +730,12 @@ ngx_oci_send_missing(ngx_oci_reader_t *rd, ngx_oci_part_t *part,
 
         /* the registry was asked often enough, but the disk is not needed */
 
-        return entry->disk ? ngx_oci_send_tail(rd, part->end,
-                                               "the blob can't be stored")
-                           : ngx_oci_send_cut(rd,
-                                           "the blob could not be fetched");
+        if (ngx_oci_index_disk(rd->cache, entry)) {
+            return ngx_oci_send_tail(rd, part->end,
+                                     "the blob can't be stored");
+        }
+
+        return ngx_oci_send_cut(rd, "the blob could not be fetched");
     }
 
     if (rd->want == NULL) {
