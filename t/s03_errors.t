@@ -66,6 +66,13 @@ my $port = $t->upstream(sub {
         or return $t->reply($c, $q, 404, {}, '');
     my $body = $truth{"$name $kind"};
 
+    if ($name =~ /^(?:get|coded)/) {
+        return $t->reply($c, $q, 503, {}, 'busy') if $name eq 'get'
+            && $q->{method} eq 'GET';
+        return $t->reply($c, $q, 200, { 'Content-Type' => $OCI::TYPE{manifest},
+            $name eq 'coded' ? ('Content-Encoding' => 'gzip') : (),
+            'Docker-Content-Digest' => $t->digest("$name it") }, "$name it");
+    }
     if (!-e "$t->{dir}/healed") {
         return $answer{$name}->(sub { $t->reply($c, $q, @_) }, $body);
     }
@@ -123,6 +130,18 @@ for my $name (@names) {
         ok($r->{body} eq $truth{$u->[1]}, "healed, $name: again");
         like($r->{h}{'cache-status'} // 'none', qr/hit/,
             "healed, $name: a hit");
+    }
+}
+
+# HEAD confirms what GET never sends: each pull asks a few times, and ends
+
+for my $name (qw/ get coded /) {
+    for my $ref ('v1', $t->digest("$name it"), 'v1') {
+        $t->forget_requests();
+        my $r = $t->get("/v2/$name/manifests/$ref", undef, 10);
+        is($r->{status}, $name eq 'get' ? 503 : 200, "$name: an answer");
+        is($r->{h}{'cache-status'}, undef, "$name: the registry's own");
+        cmp_ok(scalar($t->requests()), '<', 8, "$name: after a few requests");
     }
 }
 

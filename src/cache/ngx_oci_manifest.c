@@ -764,7 +764,16 @@ ngx_oci_manifest_serve(ngx_oci_manifest_t *mf)
     }
 
     if (!ngx_oci_manifest_sent(mf)) {
-        ngx_oci_manifest_get(mf);
+
+        /* stale: GET has failed, or would; asking again would never end */
+
+        if (mf->ctx->cache_status == NGX_OCI_CACHE_STALE) {
+            ngx_oci_manifest_pass(mf);
+
+        } else {
+            ngx_oci_manifest_get(mf);
+        }
+
         return;
     }
 
