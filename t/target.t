@@ -57,7 +57,15 @@ $store = $t->upstream(sub {
         && $q->{n} > 2;
     return $t->reply($c, $q, $sig % 2 ? 403 : 410, {}, 'expired ' x 100)
         if $q->{n} > 5 && $kind ne 'callers';
-    sleep 0.05 if $kind eq 'callers';
+
+    if ($kind eq 'callers') {
+
+        # once, when the registry does not know alice any more
+
+        return $t->reply($c, $q, 403, {}, 'expired') if -e "$d/bob"
+            && $q->{to} > 1 && !-e "$d/once" && $t->write_file('once', '1');
+        sleep 0.05;
+    }
     return store($c, $q);
 });
 
@@ -78,6 +86,12 @@ my $port = $t->upstream(sub {
 
     return $t->reply($c, $q, 401, { 'WWW-Authenticate' => 'Basic realm="r"' },
         '{"errors":[]}') unless $q->{h}{authorization};
+
+    if ($kind{$digest} eq 'callers') {
+        $t->write_file('bob', '1') if $q->{h}{authorization} =~ /bob/;
+        return $t->reply($c, $q, 401, {}, '{"errors":[]}')
+            if $q->{h}{authorization} =~ /alice/ && -e "$d/bob";
+    }
 
     my $to = $kind{$digest} eq 'moves' && !-e "$d/moved" ? $closing : $store;
     return $t->reply($c, $q, 307, { Location => "http://127.0.0.1:$to/data/"
@@ -137,7 +151,8 @@ ok(-e "$d/moved", 'moves: it did');
 
 ok(pull('broken'), 'broken: all of it');
 
-# another caller's URL is his
+# another caller's URL is his: it is not used with the rights that a fill
+# goes on with
 
 my @ok = $t->parallel(2, sub {
     my ($i) = @_;

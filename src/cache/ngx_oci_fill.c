@@ -9,6 +9,7 @@
 
 
 #define NGX_OCI_FILL_RETRY_DELAY   100      /* ms, doubled each time */
+#define NGX_OCI_FILL_AWAIT         10000    /* ms for a reader's rights */
 #define NGX_OCI_FILL_GRACE         10000    /* ms for the end of a slice that
                                                nobody wants */
 #define NGX_OCI_FILL_BACKOFF       2        /* s, after a second mismatch */
@@ -24,7 +25,6 @@ static ngx_int_t ngx_oci_fill_adopt(ngx_oci_fill_t *fill,
     size_t slices);
 static void ngx_oci_fill_adopted(void *data);
 static void ngx_oci_fill_start_runs(ngx_oci_fill_t *fill);
-static ngx_uint_t ngx_oci_fill_await_source(ngx_oci_fill_t *fill);
 static ngx_uint_t ngx_oci_fill_exchanges(ngx_oci_fill_t *fill,
     ngx_uint_t *settled);
 static void ngx_oci_fill_verify(ngx_oci_fill_t *fill);
@@ -377,41 +377,13 @@ ngx_oci_fill_start_runs(ngx_oci_fill_t *fill)
         }
 
         if (ngx_oci_run_start(fill, &span, check) != NGX_OK) {
-            if (fill->nruns == 0 && !ngx_oci_fill_await_source(fill)) {
+            if (fill->nruns == 0) {
                 fill->failed = 1;
             }
 
             return;
         }
-
-        fill->sourceless = 0;
     }
-}
-
-
-/* nothing to fetch with: readers that wait are asked to offer their rights;
-   0: they did not, or it is not that */
-
-static ngx_uint_t
-ngx_oci_fill_await_source(ngx_oci_fill_t *fill)
-{
-    ngx_oci_blob_t  *blob;
-
-    blob = fill->blob;
-
-    if (blob->entry->source || fill->sourceless >= NGX_OCI_FILL_RETRIES) {
-        return 0;
-    }
-
-    fill->sourceless++;
-
-    ngx_oci_index_ring(blob->cache, blob->entry);
-
-    if (!fill->timer.timer_set) {
-        ngx_add_timer(&fill->timer, NGX_OCI_FILL_RETRY_DELAY);
-    }
-
-    return 1;
 }
 
 
@@ -655,6 +627,46 @@ ngx_oci_fill_retry(ngx_oci_fill_t *fill, ngx_oci_run_t *run, time_t after)
     }
 
     ngx_oci_fill_wake(fill, run, delay);
+
+    return NGX_OK;
+}
+
+
+/* refused, or nobody's rights are there: readers that wait are asked for
+   theirs, which is no try */
+
+ngx_int_t
+ngx_oci_fill_await(ngx_oci_fill_t *fill, ngx_oci_run_t *run)
+{
+    ngx_oci_blob_t  *blob;
+
+    if (fill->failed || fill->mismatch) {
+        return NGX_ERROR;
+    }
+
+    /* it would wait beside others, which do the same or do fetch */
+
+    if (!run->active && fill->nruns) {
+        return NGX_ERROR;
+    }
+
+    blob = fill->blob;
+
+    if (run->sourceless == 0) {
+        run->sourceless = ngx_current_msec ? ngx_current_msec : 1;
+
+    } else if (ngx_current_msec - run->sourceless > NGX_OCI_FILL_AWAIT) {
+        ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
+                      "a fill gives up at %uL: no reader has credentials "
+                      "that the registry takes", run->pos);
+        return NGX_ERROR;
+    }
+
+    if (blob->entry->source == NULL) {
+        ngx_oci_index_ring(blob->cache, blob->entry);
+    }
+
+    ngx_oci_fill_wake(fill, run, NGX_OCI_FILL_RETRY_DELAY);
 
     return NGX_OK;
 }

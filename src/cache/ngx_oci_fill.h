@@ -66,6 +66,8 @@ typedef struct {
     u_char                  source[NGX_OCI_TARGET_SOURCE];  /* of it */
     uint32_t                crc;        /* of the slice being written */
     ngx_msec_t              due;        /* with retry: when, ms */
+    ngx_msec_t              sourceless; /* without rights that are good since
+                                           (ms); 0: it is not */
     ngx_oci_registry_t     *registry;   /* whose place it waits for */
     uint64_t                ticket;     /* its turn; 0: has none */
 
@@ -105,7 +107,6 @@ struct ngx_oci_fill_s {
     ngx_uint_t              failures;   /* in a row */
     ngx_msec_t              down;       /* the registry is out of reach since
                                            (ms); 0: it is not */
-    ngx_uint_t              sourceless; /* tries without anybody's rights */
     ngx_event_t             timer;      /* retries, abandonment */
     ngx_connection_t        dummy;      /* for the timer's debug lines */
     ngx_oci_verify_t        verify;
@@ -143,6 +144,10 @@ void ngx_oci_fill_run_done(ngx_oci_fill_t *fill, ngx_oci_run_t *run,
 /* an exchange broke: NGX_OK if the timer will begin another one */
 ngx_int_t ngx_oci_fill_retry(ngx_oci_fill_t *fill, ngx_oci_run_t *run,
     time_t after);
+/* its exchange was refused, or there is nobody's rights for one: NGX_OK if
+   the timer will look whether a reader offers some.  NGX_ERROR: none did for
+   too long, or the run need not begin */
+ngx_int_t ngx_oci_fill_await(ngx_oci_fill_t *fill, ngx_oci_run_t *run);
 /* its exchange can't begin now: it looks again after delay (ms).  down: as
    the registry is out of reach; NGX_ERROR: for too long */
 ngx_int_t ngx_oci_fill_postpone(ngx_oci_fill_t *fill, ngx_oci_run_t *run,

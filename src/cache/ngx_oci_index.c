@@ -30,7 +30,8 @@ ngx_oci_index_init(ngx_oci_cache_t *cache, ngx_uint_t existing)
     uint32_t             layout;
     ngx_oci_index_sh_t  *sh;
 
-    layout = sizeof(ngx_oci_index_sh_t) * 65536 + sizeof(ngx_oci_entry_t);
+    layout = sizeof(ngx_oci_source_t) * 16777216
+             + sizeof(ngx_oci_index_sh_t) * 65536 + sizeof(ngx_oci_entry_t);
 
     if (existing) {
         if (cache->index->layout != layout) {

@@ -51,6 +51,8 @@ typedef struct {
     uint32_t                  registry;     /* crc32 of the name */
     uint16_t                  repository_len;
     uint16_t                  authorization_len;
+    uint32_t                  good;         /* bytes came with it */
+    time_t                    since;        /* when it was offered */
     u_char                    data[1];      /* both, one after the other */
 } ngx_oci_source_t;
 
@@ -251,12 +253,19 @@ void ngx_oci_index_doubt(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 void ngx_oci_index_showed(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     uint32_t origin);
 
-/* remembers the newest source; failures are harmless.  Another registry's is
-   refused until the blob is verified.  It is wiped when the blob is, and when
-   nobody wants or fetches anything: then a want comes first */
-void ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+/*
+ * Offers a source.  NGX_OK: it is what is fetched with; NGX_DECLINED: another
+ * one is, with which bytes have come lately, or it can't be had, which is
+ * harmless.  Another registry's is refused until the blob is verified.  It is
+ * wiped when the blob is, and when nobody wants or fetches anything: then a
+ * want comes first.
+ */
+ngx_int_t ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     ngx_oci_registry_t *registry, ngx_str_t *repository,
     ngx_str_t *authorization);
+/* bytes came with it, if it is still this one */
+void ngx_oci_index_source_good(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry, ngx_str_t *repository, ngx_str_t *authorization);
 /* forgets it if it is still this one: the registry refused it */
 void ngx_oci_index_source_drop(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, ngx_str_t *repository, ngx_str_t *authorization);

@@ -59,6 +59,8 @@ typedef struct {
     uint64_t                    bytes;      /* entry's at the start */
     uint64_t                    kicked;     /* place of the last kick */
     ngx_msec_t                  deadline;   /* of strict's waiting */
+    ngx_msec_t                  yield;      /* until then others' rights come
+                                               first; 0: not set */
 
     ngx_oci_ranges_t            ranges;
     ngx_int_t                   rc;         /* of an answer to finalize */
@@ -82,6 +84,7 @@ typedef struct {
     unsigned                    sleeping:1; /* for bytes, or for the disk */
     unsigned                    warmed:1;   /* just now */
     unsigned                    joined:1;
+    unsigned                    offered:1;  /* a fill had its rights once */
     unsigned                    timer:1;    /* strict: c->write's */
 } ngx_oci_reader_t;
 

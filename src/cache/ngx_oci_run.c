@@ -8,6 +8,7 @@
 
 
 static ngx_int_t ngx_oci_run_header(ngx_oci_exchange_t *ex);
+static void ngx_oci_run_accepted(ngx_oci_run_t *run, ngx_oci_exchange_t *ex);
 static ngx_int_t ngx_oci_run_buffer(ngx_oci_exchange_t *ex, u_char **p,
     size_t *size);
 static ngx_int_t ngx_oci_run_received(ngx_oci_exchange_t *ex, size_t n,
@@ -105,7 +106,7 @@ ngx_oci_run_exchange(ngx_oci_run_t *run)
 
     rc = ngx_oci_fill_source(fill, &registry, &repository, &authorization);
     if (rc != NGX_OK) {
-        return NGX_ERROR;
+        return ngx_oci_fill_await(fill, run);
     }
 
     run->progress = run->pos;
@@ -254,6 +255,7 @@ ngx_oci_run_header(ngx_oci_exchange_t *ex)
         }
 
         ngx_oci_target_set(&fill->target, ex, run->source);
+        ngx_oci_run_accepted(run, ex);
 
         return NGX_OK;
     }
@@ -294,12 +296,28 @@ ngx_oci_run_header(ngx_oci_exchange_t *ex)
     }
 
     ngx_oci_target_set(&fill->target, ex, run->source);
+    ngx_oci_run_accepted(run, ex);
 
     run->skip = run->pos;
     run->end = ngx_oci_index_gap(fill->blob->cache, fill->blob->entry,
                                  run->end - 1);
 
     return NGX_OK;
+}
+
+
+/* bytes come with these rights: a reader who comes later does not replace
+   them at once */
+
+static void
+ngx_oci_run_accepted(ngx_oci_run_t *run, ngx_oci_exchange_t *ex)
+{
+    ngx_oci_blob_t  *blob;
+
+    blob = run->fill->blob;
+
+    ngx_oci_index_source_good(blob->cache, blob->entry, &ex->repository,
+                              &ex->authorization);
 }
 
 
@@ -386,6 +404,7 @@ ngx_oci_run_received(ngx_oci_exchange_t *ex, size_t n, ngx_uint_t idle)
         b->size += n;
         run->pos += n;
         run->fill->failures = 0;
+        run->sourceless = 0;
 
         if (b->size == NGX_OCI_RUN_BUFFER || run->pos % slice == 0
             || run->pos == run->end)
@@ -652,7 +671,7 @@ ngx_oci_run_exchange_done(ngx_oci_exchange_t *ex, ngx_int_t rc)
             ngx_oci_index_source_drop(fill->blob->cache, fill->blob->entry,
                                       &ex->repository, &ex->authorization);
 
-            if (ngx_oci_fill_retry(fill, run, 1) == NGX_OK) {
+            if (ngx_oci_fill_await(fill, run) == NGX_OK) {
                 return;
             }
         }

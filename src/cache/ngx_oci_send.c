@@ -12,12 +12,15 @@
 
 #define NGX_OCI_SEND_HOLD         (256 * 1024)  /* bytes held back */
 #define NGX_OCI_SEND_TURN         (512 * 1024)  /* bytes of one event */
+#define NGX_OCI_SEND_YIELD        1000          /* ms for others' rights */
 #define NGX_OCI_SEND_STRICT       20000         /* ms that strict waits */
 #define NGX_OCI_SEND_RETRY_AFTER  "10"
 
 
 static ngx_int_t ngx_oci_send_prepare(ngx_oci_reader_t *rd);
 static ngx_int_t ngx_oci_send_want(ngx_oci_reader_t *rd);
+static void ngx_oci_send_source(ngx_oci_reader_t *rd);
+static void ngx_oci_send_offer(ngx_oci_reader_t *rd);
 static ngx_int_t ngx_oci_send_claim(ngx_oci_reader_t *rd);
 static ngx_int_t ngx_oci_send_strict(ngx_oci_reader_t *rd);
 static void ngx_oci_send_strict_timer(ngx_http_request_t *r);
@@ -245,8 +248,7 @@ ngx_oci_send_want(ngx_oci_reader_t *rd)
         return NGX_DECLINED;
     }
 
-    ngx_oci_index_source(rd->cache, entry, rd->ctx->registry,
-                         &rd->ctx->repository, &rd->ctx->authorization);
+    ngx_oci_send_source(rd);
 
     rd->want = ngx_oci_index_want(rd->cache, entry, first, end,
                                   rd->ocf->verify
@@ -258,8 +260,7 @@ ngx_oci_send_want(ngx_oci_reader_t *rd)
     /* another's last want may have taken it along; from here on it stays */
 
     if (entry->source == NULL) {
-        ngx_oci_index_source(rd->cache, entry, rd->ctx->registry,
-                             &rd->ctx->repository, &rd->ctx->authorization);
+        ngx_oci_send_source(rd);
     }
 
     if (entry->source == NULL) {
@@ -278,6 +279,47 @@ ngx_oci_send_want(ngx_oci_reader_t *rd)
     }
 
     return (rc == NGX_OK) ? NGX_OK : NGX_DECLINED;
+}
+
+
+static void
+ngx_oci_send_source(ngx_oci_reader_t *rd)
+{
+    if (ngx_oci_index_source(rd->cache, rd->blob->entry, rd->ctx->registry,
+                             &rd->ctx->repository, &rd->ctx->authorization)
+        == NGX_OK)
+    {
+        rd->offered = 1;
+        rd->yield = 0;
+    }
+}
+
+
+/* a fill needs somebody's rights.  Who gave his before lets others come
+   first: they were refused, it seems */
+
+static void
+ngx_oci_send_offer(ngx_oci_reader_t *rd)
+{
+    if (rd->blob->entry->source) {
+        rd->yield = 0;
+        return;
+    }
+
+    if (rd->offered) {
+
+        if (rd->yield == 0) {
+            rd->yield = ngx_current_msec + NGX_OCI_SEND_YIELD;
+            rd->yield += (rd->yield == 0);
+            return;
+        }
+
+        if ((ngx_msec_int_t) (rd->yield - ngx_current_msec) > 0) {
+            return;
+        }
+    }
+
+    ngx_oci_send_source(rd);
 }
 
 
@@ -348,10 +390,7 @@ ngx_oci_send_strict(ngx_oci_reader_t *rd)
         return NGX_BUSY;
     }
 
-    if (rd->blob->entry->source == NULL) {
-        ngx_oci_index_source(rd->cache, rd->blob->entry, rd->ctx->registry,
-                             &rd->ctx->repository, &rd->ctx->authorization);
-    }
+    ngx_oci_send_offer(rd);
 
     if (rd->deadline == 0) {
         rd->deadline = ngx_current_msec + NGX_OCI_SEND_STRICT;
@@ -743,12 +782,8 @@ ngx_oci_send_missing(ngx_oci_reader_t *rd, ngx_oci_part_t *part,
                                       0);
     }
 
-    if (rd->want && entry->source == NULL) {
-        ngx_oci_index_source(rd->cache, entry, rd->ctx->registry,
-                             &rd->ctx->repository, &rd->ctx->authorization);
-    }
-
     if (rd->want) {
+        ngx_oci_send_offer(rd);
         ngx_oci_index_want_move(rd->cache, rd->want, rd->pos);
     }
 
