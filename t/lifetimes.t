@@ -251,7 +251,7 @@ diag("refused: @refused; first use: "
 # what nobody gets
 
 is(join(' ', events('leaked')), '', 'the store gets no credentials');
-is(join("\n", events('strange')), '', 'the registry gets what is meant for it');
+is(join("\n", events('strange')), '', 'the registry gets what is for it');
 unlike($t->read_file('error.log') . $t->read_file('access.log'),
     qr/sig=|Bearer|gives up/, 'nothing is logged of them');
 

@@ -32,6 +32,12 @@ my $port = $t->upstream(sub {
     }
     return $t->reply_blob($c, $q, $blob) if $to - $from < 2;
 
+    # "probes": nothing but the first byte
+
+    return $t->reply($c, $q, 401, { 'WWW-Authenticate' =>
+        'Bearer realm="http://127.0.0.1:1/t"' }, '')
+        if $who =~ /bob/ && -e "$t->{dir}/probes";
+
     print $c "HTTP/1.1 206 X\r\nContent-Length: " . ($to - $from)
         . "\r\nContent-Range: bytes $from-" . ($to - 1) . "/$size\r\n\r\n";
     for (my $i = $from; $i < $to; $i += 131072) {
@@ -52,6 +58,14 @@ $t->conf(http => "oci_registry demo { url http://127.0.0.1:$port; }",
     cache_args => 'slice=1m',
     location => <<EOL);
 location /v2/ {
+    oci_pass demo;
+    oci_cache models;
+    oci_fill_connections 2;
+    oci_fill_ahead 4m;
+}
+location /v2/slow/ {
+    limit_rate 4m;
+    limit_rate_after 1m;
     oci_pass demo;
     oci_cache models;
     oci_fill_connections 2;
@@ -99,6 +113,65 @@ $t->start();
     return ($r->{cut} ? 'cut' : 'whole') . (time() - $start < 40 ? '' : ' late');
 });
 is($out[0], 'cut', 'nobody left: cut short, soon');
+
+# who comes later with rights that are none does not disturb the others
+
+$t->stop();
+system("rm -rf $t->{dir}/cache");
+unlink "$t->{dir}/revoked";
+$t->write_file('probes', '1');
+$t->start();
+$t->forget_requests();
+
+@out = $t->parallel(2, sub {
+    my ($i) = @_;
+    for (my $end = time() + 20; $i && time() < $end; sleep 0.02) {
+        last if $t->requests() >= 2;
+    }
+    sleep 0.3 if $i;
+    my $r = $t->get("/v2/m/a/blobs/$digest", { Authorization =>
+        $i == 0 ? 'Bearer alice' : 'Bearer bob' }, 50);
+    return $r->{body} eq $blob ? 'right' : 'wrong ' . length $r->{body};
+});
+is("@out", 'right right', 'a later caller without rights: both have all');
+is((grep { $_->{h}{authorization} =~ /bob/ && $_->{h}{range} ne 'bytes=0-0' }
+    $t->requests()), 0, 'and his were not needed');
+unlink "$t->{dir}/probes";
+
+# A reader who is behind what is stored is not waiting when another one's
+# rights go, with him: the fill waits for him to come.
+
+$t->stop();
+system("rm -rf $t->{dir}/cache");
+$t->start();
+$t->forget_requests();
+
+@out = $t->parallel(2, sub {
+    my ($i) = @_;
+
+    if ($i == 0) {
+        my $s = $t->connect();
+        $t->send_request($s, 'GET', "/v2/m/a/blobs/$digest",
+            { Authorization => 'Bearer bob' });
+        my $n = 0;
+        while ($n < 14 * 1024 * 1024) {
+            $n += sysread($s, my $buf, 1 << 20) || last;
+        }
+        $t->write_file('revoked', 'bob');
+        close $s;
+        return '';
+    }
+
+    for (my $end = time() + 20; time() < $end; sleep 0.02) {
+        last if $t->requests() >= 2;
+    }
+    sleep 0.3;
+    my $r = $t->get("/v2/slow/a/blobs/$digest",
+        { Authorization => 'Bearer alice' }, 50);
+    return ($r->{cut} ? 'cut ' : '')
+        . ($r->{body} eq $blob ? 'right' : 'wrong ' . length $r->{body});
+});
+is($out[1], 'right', 'a reader behind goes on with his own');
 
 unlink "$t->{dir}/revoked";
 my $r = $t->get("/v2/m/a/blobs/$digest", { Authorization => 'Bearer alice' },
