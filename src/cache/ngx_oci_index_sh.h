@@ -4,6 +4,7 @@
  *
  * What the files of the index share: ngx_oci_index.c has the entries,
  * ngx_oci_index_fill.c what readers want and what a fill does,
+ * ngx_oci_index_source.c from where and with whose rights it fetches,
  * ngx_oci_index_lru.c what goes to make room.
  */
 

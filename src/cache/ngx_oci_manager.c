@@ -157,10 +157,7 @@ ngx_oci_manager(void *data)
     }
 
     if (!ngx_quit && !ngx_terminate) {
-
-        /* does something once an hour */
-
-        ngx_oci_refs_expire(cache);
+        ngx_oci_refs_expire(cache);     /* once an hour */
     }
 
     return next;

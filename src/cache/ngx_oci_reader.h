@@ -3,8 +3,9 @@
  * Copyright (C) The nginx-oci authors
  *
  * A client's request for a blob: ngx_oci_reader.c (who asks, may they, what
- * is there), ngx_oci_send.c (header, ranges, body), ngx_oci_warm.c (what
- * only the disk has) and ngx_oci_tail.c (what can't be stored) share it.
+ * is there), ngx_oci_want.c (what is missing), ngx_oci_send.c (header, ranges,
+ * body), ngx_oci_warm.c (what only the disk has) and ngx_oci_tail.c (what
+ * can't be stored) share it.
  */
 
 
@@ -88,6 +89,17 @@ typedef struct {
     unsigned                    timer:1;    /* strict: c->write's */
 } ngx_oci_reader_t;
 
+
+/* ngx_oci_want.c */
+
+/*
+ * Registers what is missing, if anything is.  NGX_OK; NGX_AGAIN: the registry
+ * is asked first to show that it has the blob; NGX_BUSY: a back-off is on;
+ * NGX_DECLINED: not from the cache.
+ */
+ngx_int_t ngx_oci_want(ngx_oci_reader_t *rd);
+/* a fill needs somebody's rights: offers the caller's */
+void ngx_oci_want_offer(ngx_oci_reader_t *rd);
 
 /* ngx_oci_send.c: all of these may finalize the request */
 
