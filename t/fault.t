@@ -139,7 +139,7 @@ my $port = $t->upstream(sub {
 $t->{edge} = OCI->port();
 
 $t->conf(listen => "listen 127.0.0.1:$t->{edge} reuseport;",
-    http => "oci_registry demo { url http://127.0.0.1:$port; }",
+    http => "oci_registry demo { url http://127.0.0.1:$port; breaker off; }",
     cache_args => 'slice=256k max_size=256m', location => <<EOL);
 location /v2/ { oci_pass demo; oci_cache models; }
 location = /pid { return 200 "\$pid"; }
