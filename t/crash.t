@@ -138,7 +138,8 @@ sub edge {
 
     $t->conf(cache => join("\n", @paths), http => <<EOC, location => '');
 oci_access open;
-oci_registry demo { url http://127.0.0.1:$port; credentials file $d/secret; }
+oci_registry demo { url http://127.0.0.1:$port; credentials file $d/secret;
+    breaker off; }
 @{[join "\n", @servers]}
 EOC
     $t->start();

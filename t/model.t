@@ -156,6 +156,7 @@ oci_registry demo {
     url http://127.0.0.1:$port;
     stall_timeout 1s;
     redirect_allow 127.0.0.1;
+    breaker off;
 }
 EOC
     location => <<EOL);
@@ -404,6 +405,10 @@ sub faulty {
 
     put('fault', {});
     settle();
+
+    # what Retry-After asked for holds for its second
+
+    sleep 1.2 if $fault eq '429';
     $fault = '';
     recover($digest) if $hurt{$digest};
 }

@@ -7,13 +7,15 @@
 #
 # 22 answers, each to a blob, a tag and a manifest by digest.  See also
 # portal.t (a page takes no rights), hostile.t (ranges of a fill), size.t (a
-# wrong size).
+# wrong size).  Each answer is sent to an account of its own, as Retry-After
+# holds for all that one asks for (wait.t).
 
 use warnings;
 use strict;
 
 use Test::More;
 use File::Basename qw/ dirname /;
+use MIME::Base64 qw/ encode_base64 /;
 use Time::HiRes qw/ sleep /;
 
 use lib dirname(__FILE__) . '/lib';
@@ -24,8 +26,8 @@ my $t = OCI->new(workers => 2);
 my %answer = (
     e404 => sub { $_[0]->(404, {}, '{"errors":[]}') },
     e500 => sub { $_[0]->(500, {}, 'broken') },
-    e503 => sub { $_[0]->(503, { 'Retry-After' => 100 }, 'busy') },
-    e429 => sub { $_[0]->(429, { 'Retry-After' => 100 }, 'busy') },
+    e503 => sub { $_[0]->(503, { 'Retry-After' => 1 }, 'busy') },
+    e429 => sub { $_[0]->(429, { 'Retry-After' => 1 }, 'busy') },
     e403 => sub { $_[0]->(403, {}, '{"errors":[]}') },
     e401 => sub { $_[0]->(401, {}, '{"errors":[]}') },
     e410 => sub { $_[0]->(410, { 'Cache-Control' => 'max-age=9999' }, 'x') },
@@ -93,11 +95,16 @@ sub uris {
         ["/v2/$name/manifests/v1", "$name manifests"]);
 }
 
+sub account {
+    my ($name) = @_;
+    return { Authorization => 'Basic ' . encode_base64("$name:secret", '') };
+}
+
 # a page is passed on as what it is; a tag is what the registry says it is
 
 for my $name (@names) {
     for my $u (uris($name)) {
-        my $r = $t->get($u->[0], undef, 10);
+        my $r = $t->get($u->[0], account($name), 10);
         my $ok = $r->{status} != 200 || $r->{cut}
             || $r->{body} eq $truth{$u->[1]}
             || ($r->{h}{'content-type'} // '') eq 'text/html'
@@ -113,9 +120,13 @@ is(join(' ', @kept), '', 'no manifest is kept');
 
 $t->write_file('healed', '');
 
+# until Retry-After is over
+
+sleep 2;
+
 for my $name (@names) {
     for my $u (uris($name)) {
-        my $r = $t->get($u->[0]);
+        my $r = $t->get($u->[0], account($name));
         is($r->{status}, 200, "healed, $name, $u->[0]: status");
         ok($r->{body} eq $truth{$u->[1]}, "healed, $name: the right bytes")
             or diag(length $r->{body});
@@ -123,7 +134,7 @@ for my $name (@names) {
         # a manifest may still be on its way to the disk
 
         for (1 .. 50) {
-            $r = $t->get($u->[0]);
+            $r = $t->get($u->[0], account($name));
             last if ($r->{h}{'cache-status'} // '') =~ /hit/;
             sleep 0.1;
         }

@@ -131,7 +131,11 @@ ngx_oci_refs_expire_sub(ngx_oci_cache_t *cache, int fd)
 
         used = ngx_max(sb.st_atime, sb.st_mtime);
 
-        if (now - used <= (tmp ? NGX_OCI_REFS_HOUR : cache->inactive)) {
+        /* of a leftover that got its name, too, the times are the file's */
+
+        if (!(tmp && sb.st_nlink > 1)
+            && now - used <= (tmp ? NGX_OCI_REFS_HOUR : cache->inactive))
+        {
             continue;
         }
 

@@ -103,6 +103,10 @@ sub apply {
             my $n = delete $names{$path};
             $names{$o->{other}} = $n if defined $n;
 
+        } elsif ($op eq 'link') {
+            $names{$o->{other}} = $names{$path}
+                if defined $names{$path} && $dirs{dirname($o->{other})};
+
         } elsif ($op eq 'unlink') {
             delete $names{$path};
 
@@ -218,13 +222,24 @@ sub states {
 sub write_state {
     my ($state, $dir, $ago) = @_;
     my $then = time() - $ago;
+    my %at;
 
     make_path($dir, { mode => 0700 });
     mkdir "$dir/$_", 0700 for sort keys %{$state->{dirs}};
 
     for my $path (keys %{$state->{names}}) {
+        my $file = $state->{names}{$path};
+
+        # one file may have two names, for a moment
+
+        if (defined $at{$file}) {
+            link "$dir/$at{$file}", "$dir/$path" or croak "$dir/$path: $!";
+            next;
+        }
+        $at{$file} = $path;
+
         open my $f, '>:raw', "$dir/$path" or croak "$dir/$path: $!";
-        print $f $state->{data}{$state->{names}{$path}};
+        print $f $state->{data}{$file};
         close $f or croak "$dir/$path: $!";
         chmod 0600, "$dir/$path";
         utime $then, $then, "$dir/$path";
