@@ -28,6 +28,7 @@ my $good = { Authorization => 'Basic Z29vZDpnb29k' };
 my $port = $t->upstream(sub {
     my ($c, $q) = @_;
     my ($repo, $d) = $q->{uri} =~ m!^/v2/(.+)/blobs/(.+)$!;
+    $repo //= '';
     if (($q->{h}{authorization} // '') ne $good->{Authorization}) {
         return $t->reply($c, $q, 401, { 'WWW-Authenticate' =>
             'Basic realm="r"' }, '{"errors":[{"code":"UNAUTHORIZED"}]}');

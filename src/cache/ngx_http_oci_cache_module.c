@@ -656,6 +656,10 @@ ngx_oci_cache_init_module(ngx_cycle_t *cycle)
         caches[i]->refs_dir = -1;
         caches[i]->manifests = -1;
 
+        /* what was made anew may be taken over by the next configuration */
+
+        caches[i]->zone->noreuse = 0;
+
         cln->handler = ngx_oci_cache_close_dirs;
         cln->data = caches[i];
 

@@ -6,7 +6,7 @@
  */
 
 
-#include "ngx_oci_cache.h"
+#include "ngx_oci_index.h"
 
 
 #define NGX_OCI_CACHE_SLICE_MIN   (64 * 1024)
@@ -21,6 +21,7 @@ static ngx_int_t ngx_oci_cache_path_size(ngx_str_t *value, const char *name,
     off_t *size);
 static ngx_int_t ngx_oci_cache_path_add(ngx_conf_t *cf,
     ngx_oci_cache_t *cache, ngx_str_t *name, ssize_t size);
+static void ngx_oci_cache_path_renew(ngx_conf_t *cf, ngx_shm_zone_t *zone);
 
 
 char *
@@ -138,7 +139,70 @@ ngx_oci_cache_path_add(ngx_conf_t *cf, ngx_oci_cache_t *cache,
     cache->zone->init = ngx_oci_cache_init_zone;
     cache->zone->data = cache;
 
+    ngx_oci_cache_path_renew(cf, cache->zone);
+
     return NGX_OK;
+}
+
+
+/*
+ * A zone that was left damaged is not taken over from the configuration before:
+ * its workers drain with what they have, the new ones get a zone of their own,
+ * and the index is made again from the sidecars.  Files that both come to are
+ * locked, as between two instances of nginx.
+ */
+
+static void
+ngx_oci_cache_path_renew(ngx_conf_t *cf, ngx_shm_zone_t *zone)
+{
+    ngx_uint_t        i;
+    ngx_shm_zone_t   *old;
+    ngx_list_part_t  *part;
+    ngx_oci_cache_t  *cache;
+
+    if (ngx_is_init_cycle(cf->cycle->old_cycle)) {
+        return;
+    }
+
+    part = &cf->cycle->old_cycle->shared_memory.part;
+    old = part->elts;
+
+    for (i = 0; /* void */ ; i++) {
+
+        if (i >= part->nelts) {
+            part = part->next;
+
+            if (part == NULL) {
+                return;
+            }
+
+            old = part->elts;
+            i = 0;
+        }
+
+        if (old[i].tag != zone->tag
+            || old[i].shm.name.len != zone->shm.name.len
+            || ngx_memcmp(old[i].shm.name.data, zone->shm.name.data,
+                          zone->shm.name.len) != 0)
+        {
+            continue;
+        }
+
+        cache = old[i].data;
+
+        if (cache && cache->index && cache->index->broken) {
+            ngx_log_error(NGX_LOG_NOTICE, cf->log, 0,
+                          "oci cache zone \"%V\" was left damaged, "
+                          "it is made anew", &zone->shm.name);
+
+            /* the old one is asked when it is to be freed */
+
+            zone->noreuse = 1;
+            old[i].noreuse = 1;
+        }
+
+        return;
+    }
 }
 
 

@@ -771,7 +771,7 @@ ngx_oci_index_broken(ngx_oci_cache_t *cache)
         ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0,
                       "oci cache zone \"%V\" was left damaged by a process "
                       "that died, requests are passed through until nginx is "
-                      "restarted", &cache->zone->shm.name);
+                      "reloaded", &cache->zone->shm.name);
     }
 
     return 1;

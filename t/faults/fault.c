@@ -2,7 +2,7 @@
 /*
  * Copyright (C) The nginx-oci authors
  *
- * A preload library for t/fault.t: the n-th call of a function in nginx's
+ * A preload library for t/fault.t and t/broken.t: the n-th call of a function in nginx's
  * workers fails, or is short.
  *
  * FAULT_FILE names a file that is mapped by all processes: the test writes
@@ -21,6 +21,7 @@
 #include <execinfo.h>
 #include <fcntl.h>
 #include <link.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -39,6 +40,7 @@
 #define FAULT_WORKER   3    /* NGX_PROCESS_WORKER */
 #define FAULT_OBJECTS  8
 #define FAULT_SHORT    0    /* fault_t.error: a short count, no error */
+#define FAULT_DEATH    4095 /* fault_t.error: the process dies there */
 
 #ifndef F_OFD_SETLK
 #define F_OFD_SETLK    37
@@ -172,6 +174,10 @@ fault_now(void)
     if (fault_trace) {
         len = backtrace(frames, 32);
         backtrace_symbols_fd(frames, len, STDERR_FILENO);
+    }
+
+    if (fault->error == FAULT_DEATH) {
+        syscall(SYS_kill, getpid(), SIGKILL);
     }
 
     errno = (int) fault->error;

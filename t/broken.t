@@ -1,0 +1,159 @@
+#!/usr/bin/perl
+
+# A worker dies while it holds the zone's mutex, in the middle of a change: what
+# lies in the zone can't be relied on any more.
+#
+# Nobody gets a wrong byte or an error, requests are passed through, and a
+# reload makes the zone anew: what lies on the disk is served from there again,
+# also while workers of the damaged zone still serve who is with them.
+
+use warnings;
+use strict;
+
+use Test::More;
+use Cwd qw/ abs_path /;
+use File::Basename qw/ dirname /;
+use Time::HiRes qw/ sleep time /;
+
+use lib dirname(__FILE__) . '/lib';
+use OCI;
+
+my $library = abs_path(dirname(__FILE__) . '/../build/faults/fault.so');
+
+plan(skip_all => 'not built, see "make preloads"')
+    unless $library && -e $library;
+
+my $DEATH = 4095;
+my $STAT = 10;
+
+my $t = OCI->new(workers => 2);
+my $d = $t->{dir};
+my $size = 3 * 65536 + 11;
+my $deaths = 30;
+my @blobs = map { $t->random_blob($size) } 1 .. 3 + $deaths;
+my %by = map { $t->digest($_) => $_ } @blobs;
+
+my $port = $t->upstream(sub {
+    my ($c, $q) = @_;
+    my ($digest) = $q->{uri} =~ m!/blobs/(.+)$!;
+    return $t->reply($c, $q, 404) if !$digest || !$by{$digest};
+
+    # slowly, for who is still there when nginx is reloaded
+
+    return $t->reply_blob($c, $q, $by{$digest})
+        if $q->{uri} !~ /slow/ || ($q->{h}{range} // '') eq 'bytes=0-0';
+    my ($from, $to) = ($q->{from} // 0, $q->{to} // $size);
+    print $c 'HTTP/1.1 ' . (defined $q->{from} ? 206 : 200)
+        . " X\r\nContent-Length: " . ($to - $from) . (defined $q->{from}
+            ? "\r\nContent-Range: bytes $from-" . ($to - 1) . "/$size" : '')
+        . "\r\n\r\n";
+    for (my $i = $from; $i < $to; $i += 4096) {
+        print $c substr $by{$digest}, $i, $to - $i < 4096 ? $to - $i : 4096;
+        sleep 0.1;
+    }
+    return 1;
+}, quiet => 1);
+
+$t->conf(http => "oci_registry demo { url http://127.0.0.1:$port; }",
+    cache_args => 'slice=64k');
+
+my $control = $t->write_file('fault', "\0" x 4096);
+
+sub control {
+    my ($offset, @values) = @_;
+    open my $f, '+<:raw', $control or die "$control: $!";
+    sysseek $f, 4 * $offset, 0;
+    syswrite $f, pack 'L*', @values;
+    close $f;
+}
+
+$t->allow(qr/exited on signal 9/, qr/was left damaged/,
+    qr/shared memory zone "models" was locked by/);
+
+{
+    local $ENV{FAULT_FILE} = $control;
+    local $ENV{FAULT_DIR} = "$d/cache";
+    local $ENV{LD_PRELOAD} = join ' ', $OCI::ASAN
+        ? (split ' ', `gcc -print-file-name=libasan.so`) : (), $library;
+    $t->start();
+}
+
+sub uri {
+    my ($i, $repo) = @_;
+    return '/v2/' . ($repo // 'a') . '/blobs/' . $t->digest($blobs[$i]);
+}
+
+sub status { return $_[0]{h}{'cache-status'} // 'none' }
+
+sub right {
+    my ($r, $i, $name) = @_;
+    ok($r->{status} == 200 && !$r->{cut} && $r->{body} eq $blobs[$i],
+        "$name: right");
+}
+
+right($t->get(uri(0)), 0, 'stored');
+like(status($t->get(uri(0))), qr/hit/, 'stored: a hit');
+
+# the n-th look at a file: some are under the mutex
+
+sub damaged { return $t->read_file('error.log') =~ /was left damaged/ }
+
+my $n = 0;
+
+while ($n < $deaths && !damaged()) {
+    control(7, 0, 0);
+    control(1, $STAT, ++$n, 0, $DEATH, 0);
+    control(0, 1);
+    $t->get(uri(2 + $n));
+    control(0, 0);
+
+    # who comes next finds what was left
+
+    my $end = time() + 5;
+    sleep 0.05 while time() < $end && $t->workers() < 2;
+    right($t->get(uri(0)), 0, "after death $n");
+}
+
+ok(damaged(), "the zone was left damaged, death $n");
+
+$t->get(uri(0));
+unlike(status($t->get(uri(0))), qr/hit/, 'it is passed through');
+right($t->get(uri(1)), 1, 'what is not stored');
+
+# one that goes on with an old worker
+
+my $s = $t->connect();
+$t->send_request($s, 'GET', uri(2, 'slow'));
+my $slow = $t->read_header($s);
+
+my %old = map { $_ => 1 } $t->workers();
+$t->signal('HUP');
+
+my $end = time() + 20;
+sleep 0.05 while time() < $end
+    && (grep { !$old{$_} } $t->workers()) < 2;
+
+like($t->read_file('error.log'), qr/was left damaged, it is made anew/,
+    'a zone of its own');
+
+my $r;
+for (1 .. 100) {
+    $r = $t->get(uri(0));
+    last if status($r) =~ /hit/;
+    sleep 0.1;
+}
+like(status($r), qr/hit/, 'after a reload: a hit');
+right($r, 0, 'after a reload');
+
+right($t->get(uri(2)), 2, 'what an old worker fetches');
+
+right($t->read_body($s, $slow, 'GET', 60), 2, 'with an old worker');
+
+$t->signal('HUP');
+sleep 1;
+like(status($t->get(uri(0))), qr/hit/, 'after another reload: a hit');
+right($t->get(uri(0)), 0, 'after another reload');
+my @anew = $t->read_file('error.log') =~ /it is made anew/g;
+is(scalar @anew, 1, 'made anew once');
+
+$t->done();
