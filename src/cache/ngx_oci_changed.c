@@ -9,6 +9,10 @@
 #include "ngx_oci_index.h"
 
 
+#define NGX_OCI_CHANGED_TAGS  10    /* of one push; the specification has a
+                                       registry take at least so many */
+
+
 static void ngx_oci_changed_tags(ngx_oci_cache_t *cache, ngx_oci_ctx_t *ctx,
     ngx_log_t *log);
 static void ngx_oci_changed_one(ngx_oci_cache_t *cache, ngx_oci_ctx_t *ctx,
@@ -52,15 +56,21 @@ ngx_oci_changed(ngx_http_request_t *r, ngx_oci_ctx_t *ctx)
 }
 
 
-/* "?tag=..." beside a digest names tags that are to lead to it */
+/*
+ * "?tag=..." beside a digest names tags that are to lead to it.  Of more than
+ * some, all of the repository is taken back: that costs the same for any
+ * number, while each reference costs a task for the disk.
+ */
 
 static void
 ngx_oci_changed_tags(ngx_oci_cache_t *cache, ngx_oci_ctx_t *ctx,
     ngx_log_t *log)
 {
-    u_char     *p, *last, *end;
-    ngx_str_t   tag;
+    u_char      *p, *last, *end;
+    ngx_str_t    tag;
+    ngx_uint_t   n;
 
+    n = 0;
     p = ctx->route.args.data;
     last = p + ctx->route.args.len;
 
@@ -78,9 +88,16 @@ ngx_oci_changed_tags(ngx_oci_cache_t *cache, ngx_oci_ctx_t *ctx,
         tag.data = p + 4;
         tag.len = end - tag.data;
 
-        if (ngx_oci_tag_valid(tag.data, tag.len) == NGX_OK) {
-            ngx_oci_changed_one(cache, ctx, NGX_OCI_REFS_MANIFEST, &tag, log);
+        if (ngx_oci_tag_valid(tag.data, tag.len) != NGX_OK) {
+            continue;
         }
+
+        if (n++ == NGX_OCI_CHANGED_TAGS) {
+            ngx_oci_changed_one(cache, ctx, NGX_OCI_REFS_MANIFEST, NULL, log);
+            return;
+        }
+
+        ngx_oci_changed_one(cache, ctx, NGX_OCI_REFS_MANIFEST, &tag, log);
     }
 }
 

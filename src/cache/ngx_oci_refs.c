@@ -42,8 +42,6 @@ static ngx_oci_refs_node_t *ngx_oci_refs_gone(ngx_oci_cache_t *cache,
     ngx_oci_refs_place_t *place);
 static void ngx_oci_refs_touch(ngx_oci_cache_t *cache,
     ngx_oci_refs_node_t *node);
-static void ngx_oci_refs_delete(ngx_oci_cache_t *cache,
-    ngx_oci_refs_node_t *node);
 
 
 #define ngx_oci_refs_node(n)                                                  \
@@ -176,6 +174,19 @@ ngx_oci_refs_unlock(ngx_oci_cache_t *cache)
 {
     cache->index->mutating = 0;
     ngx_shmtx_unlock(&cache->shpool->mutex);
+}
+
+
+ngx_oci_refs_mark_t *
+ngx_oci_refs_mark(ngx_oci_cache_t *cache, ngx_oci_refs_place_t *place)
+{
+    u_char  key[2 * NGX_OCI_REFS_KEY];
+
+    ngx_memcpy(key, cache->refs->salt, NGX_OCI_REFS_KEY);
+    ngx_memcpy(key + NGX_OCI_REFS_KEY, place->repo, NGX_OCI_REFS_KEY);
+
+    return &cache->refs->marks[ngx_murmur_hash2(key, sizeof(key))
+                               % NGX_OCI_REFS_MARKS];
 }
 
 
@@ -360,7 +371,7 @@ ngx_oci_refs_touch(ngx_oci_cache_t *cache, ngx_oci_refs_node_t *node)
 }
 
 
-static void
+void
 ngx_oci_refs_delete(ngx_oci_cache_t *cache, ngx_oci_refs_node_t *node)
 {
     ngx_queue_remove(&node->queue);

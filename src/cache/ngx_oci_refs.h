@@ -29,7 +29,7 @@
                                                    may precede a removal */
 #define NGX_OCI_REFS_EVICT      32              /* nodes for one */
 #define NGX_OCI_REFS_ROOM       128             /* bytes, smallest chunk */
-#define NGX_OCI_REFS_MARKS      128             /* repositories share them */
+#define NGX_OCI_REFS_MARKS      1024            /* repositories share them */
 
 #define NGX_OCI_REFS_HOUR       3600            /* s between expirations, and
                                                    the age of leftovers */
@@ -109,13 +109,11 @@ struct ngx_oci_refs_sh_s {
     uint64_t                  max;          /* the rest is the index's */
     time_t                    expired;      /* when files were last looked
                                                through */
-    u_char                    salt[NGX_OCI_REFS_KEY];   /* of rights' keys */
+    u_char                    salt[NGX_OCI_REFS_KEY];   /* of rights' keys, and
+                                               of marks */
     ngx_oci_refs_mark_t       marks[NGX_OCI_REFS_MARKS];
 };
 
-
-#define ngx_oci_refs_mark(cache, place)                                       \
-    (&(cache)->refs->marks[(place)->repo[0] % NGX_OCI_REFS_MARKS])
 
 /* is it a reference that was not voided with its repository? */
 
@@ -129,6 +127,10 @@ void ngx_oci_refs_lock(ngx_oci_cache_t *cache);
 void ngx_oci_refs_unlock(ngx_oci_cache_t *cache);
 ngx_oci_refs_node_t *ngx_oci_refs_find(ngx_oci_cache_t *cache,
     u_char *key);
+void ngx_oci_refs_delete(ngx_oci_cache_t *cache, ngx_oci_refs_node_t *node);
+/* the repository's mark: which others share it can't be told from outside */
+ngx_oci_refs_mark_t *ngx_oci_refs_mark(ngx_oci_cache_t *cache,
+    ngx_oci_refs_place_t *place);
 /* of this moment's epoch */
 ngx_oci_refs_node_t *ngx_oci_refs_put_ref(ngx_oci_cache_t *cache,
     ngx_oci_refs_place_t *place, ngx_oci_ref_t *ref, time_t stored);

@@ -667,6 +667,14 @@ ngx_oci_refs_settle(void *data)
             node->stored = 0;
         }
 
+    } else if (op->kind == NGX_OCI_REFS_PURGE && node
+               && node->type == NGX_OCI_REFS_REMOVED)
+    {
+        /* the file is gone, nothing else needs the disk not to be asked:
+           who pushes may name any number of references */
+
+        ngx_oci_refs_delete(op->cache, node);
+
     } else if (node && ngx_oci_refs_live(op->cache, &op->place, node)) {
 
         if (op->kind != NGX_OCI_REFS_WRITE
