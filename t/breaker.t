@@ -265,5 +265,51 @@ is($t->get('/v2/m/a/tags/list')->{status}, 401, 'demo answers');
 is(opened('gone'), 1, 'nothing opened anew');
 is(opened('off'), 0, 'nor that without a breaker');
 
+
+# those who saw that it is gone are gone themselves: when it is back, nobody
+# has to be refused to find that out
+
+@old = $t->workers();
+$t->signal('HUP');
+ok(wait_for(sub { my %w = map { $_ => 1 } $t->workers();
+    %w && !grep { $w{$_} } @old }), 'another reload');
+$t->upstream(\&answer, port => $nobody);
+sleep 12.5;
+is(scalar $t->requests(2), 0, 'nobody probes');
+is($t->get('/v2/gone/a/tags/list')->{status}, 401, 'the first one is asked');
+is(closed('gone'), 1, 'and it answers again');
+
+
+# where it is this nginx that lacks connections, the registry is not to blame
+
+$t->stop();
+conf(qw/ demo gone off /);
+my $conf = $t->read_file('nginx.conf');
+$conf =~ s/worker_processes 2/worker_processes 1/;
+$conf =~ s/worker_connections \d+/worker_connections 40/;
+$t->write_file('nginx.conf', $conf);
+$t->allow(qr/40 worker_connections are not enough/);
+$t->start();
+
+# (requests that come in one turn of the worker, with nothing between them)
+
+my @s;
+for my $i (0 .. 60) {
+    push @s, $t->connect();
+    syswrite $s[-1], 'GET /v2/m/n/blobs/' . $t->digest("none $i")
+        . " HTTP/1.1\r\nHost: x\r\n";
+    sleep 0.01;
+}
+my ($w) = $t->workers();
+kill 'STOP', $w;
+syswrite $_, "\r\n" for @s[0 .. 5];
+kill 'CONT', $w;
+ok(wait_for(sub {
+    $t->read_file('error.log') =~ /worker_connections are not enough/ }),
+    'no more connections');
+sleep 0.5;
+close $_ for @s;
+is(opened('demo'), 2, 'no breaker opened for that');
+
 $t->stop_one('upstream0');
 $t->done();

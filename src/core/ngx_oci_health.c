@@ -18,6 +18,8 @@
                                            they are not in a row */
 #define NGX_OCI_HEALTH_INTERVAL  1000   /* ms to the first probe, doubled */
 #define NGX_OCI_HEALTH_MAX       4000   /* to this */
+#define NGX_OCI_HEALTH_UNSEEN    (2 * NGX_OCI_HEALTH_MAX)   /* ms that a probe
+                                           is overdue */
 #define NGX_OCI_HEALTH_LOOK      500    /* ms: how often fills look, that the
                                            readers that they wait for are
                                            there, too */
@@ -27,6 +29,8 @@ static ngx_int_t ngx_oci_health_init_zone(ngx_shm_zone_t *zone, void *data);
 static void ngx_oci_health_assign(ngx_oci_health_zone_t *hz,
     ngx_oci_registry_t *registry, ngx_log_t *log);
 static ngx_slab_pool_t *ngx_oci_health_pool(void);
+static ngx_int_t ngx_oci_health_state(ngx_oci_registry_t *registry,
+    ngx_uint_t pass);
 
 
 ngx_int_t
@@ -238,6 +242,23 @@ ngx_oci_health_unlock(void)
 ngx_int_t
 ngx_oci_health_gate(ngx_oci_registry_t *registry)
 {
+    return ngx_oci_health_state(registry, 1);
+}
+
+
+ngx_uint_t
+ngx_oci_health_down(ngx_oci_registry_t *registry)
+{
+    return ngx_oci_health_state(registry, 0) != NGX_OK;
+}
+
+
+/* pass: the caller will ask the registry if he may */
+
+static ngx_int_t
+ngx_oci_health_state(ngx_oci_registry_t *registry, ngx_uint_t pass)
+{
+    uint32_t           open;
     ngx_int_t          rc;
     ngx_oci_health_t  *h;
 
@@ -252,22 +273,26 @@ ngx_oci_health_gate(ngx_oci_registry_t *registry)
         return NGX_OK;
     }
 
-    rc = !h->open ? NGX_OK : h->timedout ? NGX_BUSY : NGX_ERROR;
+    open = h->open;
+    rc = !open ? NGX_OK : h->timedout ? NGX_BUSY : NGX_ERROR;
+
+    /* who watched it is gone, as after a reload: it may be back since long */
+
+    if (open && pass
+        && ngx_oci_health_before(h->probe + NGX_OCI_HEALTH_UNSEEN,
+                                 ngx_current_msec))
+    {
+        h->probe = ngx_current_msec + h->interval;
+        rc = NGX_OK;
+    }
 
     ngx_oci_health_unlock();
 
-    if (rc != NGX_OK) {
+    if (open) {
         ngx_oci_health_watch(registry);
     }
 
     return rc;
-}
-
-
-ngx_uint_t
-ngx_oci_health_down(ngx_oci_registry_t *registry)
-{
-    return ngx_oci_health_gate(registry) != NGX_OK;
 }
 
 

@@ -93,7 +93,8 @@ ngx_int_t ngx_oci_health_add_zone(ngx_conf_t *cf, ngx_oci_main_conf_t *omcf);
 
 /*
  * May a request go to the registry?  NGX_OK, or how the last one failed while
- * the breaker is open: NGX_ERROR, or NGX_BUSY (timed out).
+ * the breaker is open: NGX_ERROR, or NGX_BUSY (timed out).  NGX_OK also while
+ * it is open and nobody has probed for a while: the request is the probe.
  */
 ngx_int_t ngx_oci_health_gate(ngx_oci_registry_t *registry);
 /* a header came, of whatever status */

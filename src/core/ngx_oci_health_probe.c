@@ -5,7 +5,8 @@
  * What exchanges tell of a registry's state, and probes: while a breaker is
  * open, GET /v2/ is asked for now and then, without credentials, by one
  * worker at a time, of those that have seen it open, and not by a client's
- * request, which would wait for it.  Any answer will do.
+ * request, which would wait for it (but for one that comes after nobody has
+ * looked for a while).  Any answer will do.
  */
 
 
@@ -75,7 +76,7 @@ ngx_oci_health_hop_header(ngx_oci_hop_t *hop)
 void
 ngx_oci_health_hop_done(ngx_oci_hop_t *hop)
 {
-    if (hop->url || !hop->started || hop->header_parsed
+    if (hop->url || !hop->unreached || hop->header_parsed
         || (hop->rc != NGX_ERROR && hop->rc != NGX_BUSY))
     {
         return;

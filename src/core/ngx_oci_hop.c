@@ -543,6 +543,9 @@ ngx_oci_hop_finalize_request(ngx_http_request_t *r, ngx_int_t rc)
     r->write_event_handler = NULL;
 
     if (!hop->ending) {
+        hop->unreached = (rc == NGX_HTTP_BAD_GATEWAY
+                          || rc == NGX_HTTP_GATEWAY_TIME_OUT);
+
         ngx_oci_hop_end(hop, rc == NGX_HTTP_GATEWAY_TIME_OUT ? NGX_BUSY
                                                              : NGX_ERROR);
     }

@@ -89,6 +89,9 @@ struct ngx_oci_hop_s {
     unsigned                        paused:1;
     unsigned                        ending:1;       /* rc is set */
     unsigned                        ended:1;        /* core is through */
+    unsigned                        unreached:1;    /* by the registry's doing,
+                                                       not for want of memory
+                                                       or descriptors here */
 };
 
 

@@ -497,7 +497,7 @@ ngx_oci_pass_request(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (ngx_oci_health_down(ctx->registry)) {
+    if (ngx_oci_health_gate(ctx->registry) != NGX_OK) {
         return ngx_oci_error_retry(r, NGX_HTTP_SERVICE_UNAVAILABLE,
                                    NGX_OCI_ERR_UNAVAILABLE,
                                    "the registry does not answer",
