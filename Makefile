@@ -9,6 +9,7 @@
 #   make test-asan          the same with sanitizers
 #   make crash              all states that a crash can leave of the cache
 #   make soak               random operations, for SOAK seconds
+#   make takeover           20 pulls of 1 GiB, the filling worker killed
 #   make fuzz               fuzzes the parsers, FUZZ_SECONDS for each
 #   make faults             fails every call of every function, one by one
 #   make bench              benchmarks
@@ -60,7 +61,7 @@ TESTS      ?= t
 
 
 .PHONY: all modules deps need run test test-asan fuzz faults crash soak bench \
-        clean unit preloads
+        takeover clean unit preloads
 
 all: modules preloads
 
@@ -154,6 +155,10 @@ crash: need
 soak: need
 	@$(MAKE) --no-print-directory modules
 	SOAK=$(SOAK) $(TEST_ENV) prove --timer --verbose t/model.t
+
+takeover: need
+	@$(MAKE) --no-print-directory modules
+	TAKEOVER=full $(TEST_ENV) prove --timer --verbose t/takeover.t
 
 
 # nginx itself too is built with the sanitizers: the packages' source, which
