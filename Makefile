@@ -10,6 +10,7 @@
 #   make crash              all states that a crash can leave of the cache
 #   make soak               random operations, for SOAK seconds
 #   make takeover           20 pulls of 1 GiB, the filling worker killed
+#   make reload             reloads and upgrades under load, for a minute
 #   make fuzz               fuzzes the parsers, FUZZ_SECONDS for each
 #   make faults             fails every call of every function, one by one
 #   make bench              benchmarks
@@ -61,7 +62,7 @@ TESTS      ?= t
 
 
 .PHONY: all modules deps need run test test-asan fuzz faults crash soak bench \
-        takeover clean unit preloads
+        takeover reload clean unit preloads
 
 all: modules preloads
 
@@ -159,6 +160,10 @@ soak: need
 takeover: need
 	@$(MAKE) --no-print-directory modules
 	TAKEOVER=full $(TEST_ENV) prove --timer --verbose t/takeover.t
+
+reload: need
+	@$(MAKE) --no-print-directory modules
+	RELOAD=full $(TEST_ENV) prove --timer --verbose t/reload.t
 
 
 # nginx itself too is built with the sanitizers: the packages' source, which

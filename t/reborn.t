@@ -30,35 +30,6 @@ $t->conf(http => "oci_registry demo { url http://127.0.0.1:$port; }",
 $t->allow(qr/exited on signal 9/);
 $t->start();
 
-# the worker that has our connection
-
-sub worker_of {
-    my ($s) = @_;
-    open my $f, '<', '/proc/net/tcp' or die;
-    my ($inode) = map { (split)[9] } grep { /^ *\d+: \w+:(\w+) \w+:(\w+) /
-        && hex $1 == $t->{edge} && hex $2 == $s->sockport() } <$f>;
-    for my $pid ($inode ? $t->workers() : ()) {
-        return $pid if grep { (readlink($_) // '') eq "socket:[$inode]" }
-            glob "/proc/$pid/fd/*";
-    }
-    return 0;
-}
-
-# connections to both workers
-
-sub both {
-    my %s;
-    my $end = time() + 20;
-    while (keys %s < 2 && time() < $end) {
-        my $s = $t->connect();
-        $t->send_request($s, 'GET', '/oci_status');
-        $t->read_body($s, $t->read_header($s), 'GET');
-        my $pid = worker_of($s) or next;
-        $s{$pid} = $s;
-    }
-    return %s;
-}
-
 sub pull {
     my ($s, $digest, $h) = @_;
     $t->send_request($s, 'GET', "/v2/m/a/blobs/$digest", $h);
@@ -70,7 +41,7 @@ my $master = $t->{pids}{nginx};
 for my $i (0 .. $#blobs) {
     my $digest = $t->digest($blobs[$i]);
     my $hex = substr $digest, 7;
-    my %s = both();
+    my %s = $t->to_workers();
 
     is(scalar keys %s, 2, "$i: two workers");
 

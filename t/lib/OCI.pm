@@ -104,7 +104,8 @@ sub read_file {
 
 
 # the configuration: main, http, server and location texts are added to the
-# usual ones; an http text is required to have the registries
+# usual ones; an http text is required to have the registries.  {daemon}: of a
+# master that is nobody's child
 
 sub conf {
     my ($self, %c) = @_;
@@ -116,19 +117,21 @@ sub conf {
         . ' ' . ($c{cache_args} // '') . ';';
     $c{location} //= 'location /v2/ { oci_pass demo; oci_cache models; }';
     $c{listen} //= "listen 127.0.0.1:$self->{edge};";
+    $c{shutdown_timeout} //= '10s';
     $c{$_} //= '' for qw/main events http server/;
 
     my $user = $> == 0 ? 'user root;' : '';
     my $modules = $self->modules();
+    my $daemon = $self->{daemon} ? 'on' : 'off';
 
     $self->write_file('nginx.conf', <<EOC);
 $modules
 $user
-daemon off;
+daemon $daemon;
 worker_processes $self->{workers};
 pid $d/nginx.pid;
 error_log $d/error.log info;
-worker_shutdown_timeout 10s;
+worker_shutdown_timeout $c{shutdown_timeout};
 $c{main}
 events { worker_connections 1024; $c{events} }
 http {
@@ -203,16 +206,44 @@ sub start {
     for (1 .. 200) {
         last if -s "$self->{dir}/nginx.pid";
         sleep 0.05;
-        if (waitpid($self->{pids}{nginx}, WNOHANG) > 0) {
+        if (waitpid($self->{pids}{nginx}, WNOHANG) > 0
+            && !($self->{daemon} && $? == 0))
+        {
             delete $self->{pids}{nginx};
             croak "nginx did not start:\n" . $self->read_file('nginx.log')
                 . $self->read_file('error.log');
         }
     }
 
+    if ($self->{daemon}) {
+        waitpid $self->{pids}{nginx}, 0;
+        chomp($self->{pids}{nginx} = $self->read_file('nginx.pid'));
+    }
+
     $self->wait_port($self->{edge});
 
     return $self;
+}
+
+
+# USR2: a new master beside the old one, whose pid is returned, to be ended by
+# the caller.  An nginx whose parent lives would ignore it: see {daemon}
+
+sub upgrade {
+    my ($self) = @_;
+    my $old = $self->{pids}{nginx};
+
+    kill 'USR2', $old;
+
+    for (1 .. 400) {
+        my ($pid) = $self->read_file('nginx.pid') =~ /^(\d+)\n/;
+        if ($pid && $pid != $old) {
+            $self->{pids}{nginx} = $pid;
+            return $old;
+        }
+        sleep 0.05;
+    }
+    croak "no new master:\n" . $self->read_file('error.log');
 }
 
 
@@ -233,6 +264,17 @@ sub signal {
 }
 
 
+# has a process ended, a child or another one?
+
+sub ended {
+    my ($self, $pid) = @_;
+    my $rc = waitpid $pid, WNOHANG;
+    return $rc > 0 if $rc != -1;
+    open my $f, '<', "/proc/$pid/stat" or return 1;
+    return (<$f> // ') Z') =~ /\) Z/;
+}
+
+
 # true if it ended in time
 
 sub stop_one {
@@ -246,7 +288,7 @@ sub stop_one {
         kill $s->[0], ($name =~ /^upstream/ ? -$pid : $pid);
         my $end = time() + $s->[1];
         while (time() < $end) {
-            return $s->[0] ne 'KILL' if waitpid($pid, WNOHANG) != 0;
+            return $s->[0] ne 'KILL' if $self->ended($pid);
             sleep 0.02;
         }
     }
@@ -265,6 +307,54 @@ sub workers {
     my @w = map { /^(\d+)$/ ? $1 : () }
         split /\n/, `pgrep -P $self->{pids}{nginx}`;
     return grep { `cat /proc/$_/cmdline 2>/dev/null` =~ /worker process/ } @w;
+}
+
+
+# the worker that has a connection of ours; 0: nobody yet
+
+sub worker_of {
+    my ($self, $s) = @_;
+    open my $f, '<', '/proc/net/tcp' or croak $!;
+    my ($inode) = map { (split)[9] } grep { /^ *\d+: \w+:(\w+) \w+:(\w+) /
+        && hex $1 == $self->{edge} && hex $2 == $s->sockport() } <$f>;
+    for my $pid ($inode ? $self->workers() : ()) {
+        return $pid if grep { (readlink($_) // '') eq "socket:[$inode]" }
+            glob "/proc/$pid/fd/*";
+    }
+    return 0;
+}
+
+
+# a connection to each worker, by pid
+
+sub to_workers {
+    my ($self) = @_;
+    my %s;
+    my $end = time() + 20;
+    while (keys %s < $self->{workers} && time() < $end) {
+        my $s = $self->connect();
+        $self->send_request($s, 'GET', '/oci_status');
+        $self->read_body($s, $self->read_header($s), 'GET');
+        my $pid = $self->worker_of($s) or next;
+        $s{$pid} = $s;
+    }
+    return %s;
+}
+
+
+# the worker that has most connections to a port; 0: none has any
+
+sub worker_to {
+    my ($self, $port) = @_;
+    open my $f, '<', '/proc/net/tcp' or croak $!;
+    my %inode = map { my @f = split; ("socket:[$f[9]]" => 1) }
+        grep { /^ *\d+: \w+:\w+ \w+:(\w+) 01/ && hex $1 == $port } <$f>;
+    my ($best, $most) = (0, 0);
+    for my $pid ($self->workers()) {
+        my $n = grep { $inode{readlink($_) // ''} } glob "/proc/$pid/fd/*";
+        ($best, $most) = ($pid, $n) if $n > $most;
+    }
+    return $best;
 }
 
 
