@@ -40,6 +40,8 @@ struct ngx_oci_blob_s {
     uint32_t                generation; /* of entry when opened */
     ngx_uint_t              refs;
     ngx_msec_t              used;
+    ngx_msec_t              locked;     /* by somebody who is not in the index
+                                           since then (ms); 0: it is not */
     ngx_queue_t             openers;    /* of ngx_oci_opener_t */
     ngx_queue_t             waiters;    /* of ngx_oci_waiter_t */
     ngx_oci_fill_t         *fill;       /* NULL: not owned here */
@@ -109,6 +111,9 @@ void ngx_oci_blob_rung(ngx_oci_cache_t *cache);
  */
 ngx_int_t ngx_oci_fill_kick(ngx_oci_blob_t *blob,
     ngx_oci_cache_loc_conf_t *ocf);
+/* was it so for a while, so that what is missing should not be waited for?
+   Whoever evicts or creates files has the lock for a moment */
+ngx_uint_t ngx_oci_fill_locked(ngx_oci_blob_t *blob);
 /* the owner looks again what is wanted */
 void ngx_oci_fill_plan(ngx_oci_fill_t *fill);
 

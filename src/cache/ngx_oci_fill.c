@@ -13,17 +13,13 @@
 #define NGX_OCI_FILL_GRACE         10000    /* ms for the end of a slice that
                                                nobody wants */
 #define NGX_OCI_FILL_BACKOFF       2        /* s, after a second mismatch */
+#define NGX_OCI_FILL_LOCKED        1000     /* ms that a lock is waited for */
 
 
 static ngx_int_t ngx_oci_fill_create(ngx_oci_blob_t *blob,
     ngx_oci_cache_loc_conf_t *ocf);
 static void ngx_oci_fill_conf(ngx_oci_fill_t *fill,
     ngx_oci_cache_loc_conf_t *ocf);
-static void ngx_oci_fill_adopt_task(void *data, ngx_log_t *log);
-static ngx_int_t ngx_oci_fill_adopt(ngx_oci_fill_t *fill,
-    ngx_oci_store_header_t *h, ngx_oci_store_record_t *records,
-    size_t slices);
-static void ngx_oci_fill_adopted(void *data);
 static void ngx_oci_fill_start_runs(ngx_oci_fill_t *fill);
 static ngx_uint_t ngx_oci_fill_exchanges(ngx_oci_fill_t *fill,
     ngx_uint_t *settled);
@@ -70,6 +66,13 @@ ngx_oci_fill_kick(ngx_oci_blob_t *blob, ngx_oci_cache_loc_conf_t *ocf)
 
     rc = ngx_oci_store_lock(blob->cache, &blob->digest, blob->store.map);
 
+    if (rc != NGX_BUSY) {
+        blob->locked = 0;
+
+    } else if (blob->locked == 0) {
+        blob->locked = ngx_current_msec ? ngx_current_msec : 1;
+    }
+
     if (rc == NGX_OK) {
         rc = ngx_oci_fill_create(blob, ocf);
 
@@ -88,6 +91,14 @@ ngx_oci_fill_kick(ngx_oci_blob_t *blob, ngx_oci_cache_loc_conf_t *ocf)
     }
 
     return rc;
+}
+
+
+ngx_uint_t
+ngx_oci_fill_locked(ngx_oci_blob_t *blob)
+{
+    return blob->locked
+           && ngx_current_msec - blob->locked >= NGX_OCI_FILL_LOCKED;
 }
 
 
@@ -112,11 +123,7 @@ ngx_oci_fill_create(ngx_oci_blob_t *blob, ngx_oci_cache_loc_conf_t *ocf)
     ngx_oci_pace_init(&fill->pace);
     ngx_oci_fill_conf(fill, ocf);
 
-    fill->adopt.run = ngx_oci_fill_adopt_task;
-    fill->adopt.done = ngx_oci_fill_adopted;
-    fill->adopt.data = fill;
-
-    if (ngx_oci_io_post(blob->cache, &fill->adopt) != NGX_OK) {
+    if (ngx_oci_adopt(fill) != NGX_OK) {
         ngx_free(fill);
         return NGX_ERROR;
     }
@@ -144,123 +151,15 @@ ngx_oci_fill_conf(ngx_oci_fill_t *fill, ngx_oci_cache_loc_conf_t *ocf)
 }
 
 
-/* the sidecar as it is now, under the lock */
-
-static void
-ngx_oci_fill_adopt_task(void *data, ngx_log_t *log)
+void
+ngx_oci_fill_adopted(ngx_oci_fill_t *fill, ngx_int_t rc)
 {
-    ngx_oci_fill_t *fill = data;
-
-    size_t                   len;
-    ngx_oci_blob_t          *blob;
-    ngx_oci_store_header_t  *h;
-    ngx_oci_store_record_t  *records;
-
-    blob = fill->blob;
-    h = &blob->store.header;
-
-    fill->adopt_rc = NGX_ERROR;
-
-    if (pread(blob->store.map, h, sizeof(ngx_oci_store_header_t), 0)
-        != sizeof(ngx_oci_store_header_t)
-        || h->size != blob->size)
-    {
-        return;
-    }
-
-    if (!(h->flags & NGX_OCI_STORE_VERIFIED)
-        && ngx_memcmp(h->boot_id, blob->cache->boot_id, sizeof(h->boot_id))
-           == 0)
-    {
-        fill->adopt_rc = ngx_oci_fill_adopt(fill, h, NULL, 0);
-        return;
-    }
-
-    len = blob->store.slices * sizeof(ngx_oci_store_record_t);
-
-    records = malloc(len);
-    if (records == NULL) {
-        return;
-    }
-
-    if (pread(blob->store.map, records, len, NGX_OCI_STORE_RECORDS)
-        == (ssize_t) len)
-    {
-        fill->adopt_rc = ngx_oci_fill_adopt(fill, h, records,
-                                            blob->store.slices);
-    }
-
-    free(records);
-}
-
-
-/*
- * What an earlier boot recorded becomes "unchecked" on disk before anything is
- * recorded under this one, and a mark that can't be right is gone before what
- * is missing is fetched: a power cut must not find one without the other.  No
- * records: the header says nothing that they would change.
- */
-
-static ngx_int_t
-ngx_oci_fill_adopt(ngx_oci_fill_t *fill, ngx_oci_store_header_t *h,
-    ngx_oci_store_record_t *records, size_t slices)
-{
-    int              map;
-    ngx_uint_t       earlier, distrusted;
-    ngx_oci_blob_t  *blob;
-
-    blob = fill->blob;
-    map = blob->store.map;
-
-    earlier = (ngx_memcmp(h->boot_id, blob->cache->boot_id,
-                          sizeof(h->boot_id))
-               != 0);
-
-    distrusted = ngx_oci_store_distrust(blob->cache, h, records, slices);
-
-    if (!earlier && !distrusted && h->origin == fill->origin) {
-        return NGX_OK;
-    }
-
-    h->origin = fill->origin;
-
-    if (earlier) {
-        ngx_memcpy(h->boot_id, blob->cache->boot_id, sizeof(h->boot_id));
-        h->hashed = 0;
-        h->hash_len = 0;
-
-        if (ngx_oci_store_write(map, (u_char *) records,
-                                slices * sizeof(ngx_oci_store_record_t),
-                                NGX_OCI_STORE_RECORDS)
-            != NGX_OK
-            || fdatasync(map) == -1)
-        {
-            return NGX_ERROR;
-        }
-    }
-
-    if (ngx_oci_store_header(map, h) != NGX_OK
-        || (distrusted && fdatasync(map) == -1))
-    {
-        return NGX_ERROR;
-    }
-
-    return NGX_OK;
-}
-
-
-static void
-ngx_oci_fill_adopted(void *data)
-{
-    ngx_oci_fill_t *fill = data;
-
     fill->adopting = 0;
 
-    if (fill->adopt_rc != NGX_OK) {
-        ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0,
-                      "the sidecar of a blob in \"%V\" is unusable",
-                      &fill->blob->cache->path->name);
-        ngx_oci_stat_add(NGX_OCI_STAT_DISK_ERRORS, 1);
+    if (rc != NGX_OK) {
+
+        /* the disk is not needed */
+
         fill->disk = 1;
         fill->failed = 1;
         fill->blob->stale = 1;

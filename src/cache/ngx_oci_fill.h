@@ -111,9 +111,10 @@ struct ngx_oci_fill_s {
     ngx_connection_t        dummy;      /* for the timer's debug lines */
     ngx_oci_verify_t        verify;
     ngx_oci_target_t        target;
-    ngx_oci_task_t          adopt;      /* of an earlier boot's sidecar */
+    ngx_oci_task_t          adopt;      /* what the sidecar says now */
     uint32_t                origin;     /* as the index has it */
     ngx_int_t               adopt_rc;
+    ngx_oci_store_record_t *records;    /* malloc()ed by it, until it is done */
 
     unsigned                verifying:1;
     unsigned                stream:1;   /* the upstream ignores Range */
@@ -121,9 +122,13 @@ struct ngx_oci_fill_s {
     unsigned                disk:1;     /* for the disk's sake */
     unsigned                mismatch:1;
     unsigned                adopting:1;
+    unsigned                rewritten:1;    /* not by this zone's workers */
     unsigned                planning:1;
 };
 
+
+/* ngx_oci_adopt.c: ngx_oci_fill_adopted() follows; NGX_ERROR: it does not */
+ngx_int_t ngx_oci_adopt(ngx_oci_fill_t *fill);
 
 /* ngx_oci_run.c */
 
@@ -135,6 +140,12 @@ ngx_int_t ngx_oci_run_start(ngx_oci_fill_t *fill, ngx_oci_span_t *span,
 ngx_int_t ngx_oci_run_exchange(ngx_oci_run_t *run);
 /* stops it as soon as its task is back */
 void ngx_oci_run_stop(ngx_oci_run_t *run);
+
+/* ngx_oci_fill.c */
+
+/* the sidecar is what the index says, and the fill can begin; or, if rc is not
+   NGX_OK, ends */
+void ngx_oci_fill_adopted(ngx_oci_fill_t *fill, ngx_int_t rc);
 
 /* ngx_oci_fill.c, called by runs */
 

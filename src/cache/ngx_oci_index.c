@@ -5,6 +5,7 @@
 
 
 #include "ngx_oci_index_sh.h"
+#include <sys/random.h>
 
 
 #define NGX_OCI_INDEX_LOOK   64     /* slices looked at by one readable() */
@@ -13,6 +14,7 @@
                                        zone */
 
 
+static uint64_t ngx_oci_index_nonce(void);
 static ngx_oci_entry_t *ngx_oci_index_replace(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, ngx_oci_digest_t *digest, uint64_t size);
 static ngx_int_t ngx_oci_index_uniq(ngx_oci_store_t *st, uint64_t *uniq);
@@ -50,6 +52,7 @@ ngx_oci_index_init(ngx_oci_cache_t *cache, ngx_uint_t existing)
     }
 
     sh->layout = layout;
+    sh->nonce = ngx_oci_index_nonce();
     sh->free = -1;
     ngx_rbtree_init(&sh->rbtree, &sh->sentinel, ngx_oci_index_insert);
     ngx_queue_init(&sh->queue);
@@ -57,6 +60,23 @@ ngx_oci_index_init(ngx_oci_cache_t *cache, ngx_uint_t existing)
     cache->index = sh;
 
     return NGX_OK;
+}
+
+
+/* never 0 */
+
+static uint64_t
+ngx_oci_index_nonce(void)
+{
+    uint64_t  nonce;
+
+    if (getrandom(&nonce, sizeof(nonce), GRND_NONBLOCK)
+        != (ssize_t) sizeof(nonce))
+    {
+        nonce = (uint64_t) ngx_time() << 32 | (uint64_t) ngx_pid << 1;
+    }
+
+    return nonce | 1;
 }
 
 
@@ -495,6 +515,93 @@ ngx_oci_index_load(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     entry->proven = st->header.proven;
     ngx_memcpy(entry->uniq, uniq, sizeof(entry->uniq));
     entry->loaded = 1;
+}
+
+
+void
+ngx_oci_index_adopt(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    ngx_oci_store_header_t *h, ngx_oci_store_record_t *records,
+    ngx_uint_t rewritten)
+{
+    size_t      n;
+    u_char     *check;
+    uint64_t    at, bytes, waiters;
+    ngx_uint_t  i, lost;
+
+    bytes = 0;
+    lost = 0;
+
+    ngx_oci_index_lock(cache);
+
+    check = entry->map + ngx_oci_index_half(entry);
+
+    for (n = 0; n < entry->slices; n++) {
+
+        if (records[n].state == NGX_OCI_SLICE_PRESENT) {
+
+            if (!ngx_oci_bit_get(entry->map, n)) {
+                ngx_oci_bit_set(entry->map, n);
+                entry->have++;
+            }
+
+        } else if (ngx_oci_bit_get(entry->map, n)) {
+            ngx_oci_bit_clear(entry->map, n);
+            entry->have--;
+            lost = 1;
+        }
+
+        if (records[n].state == NGX_OCI_SLICE_UNCHECKED) {
+            ngx_oci_bit_set(check, n);
+
+        } else {
+            ngx_oci_bit_clear(check, n);
+        }
+
+        if (records[n].state != NGX_OCI_SLICE_ABSENT) {
+            at = (uint64_t) n * cache->slice;
+            bytes += ngx_min(entry->size - at, cache->slice);
+        }
+    }
+
+    for (i = 0; i < NGX_OCI_INDEX_KEPT; i++) {
+
+        if (entry->kept[i] == 0) {
+            continue;
+        }
+
+        n = entry->kept[i] / cache->slice;
+
+        if (ngx_oci_bit_get(entry->map, n)) {
+            entry->kept[i] = 0;
+
+        } else if (rewritten) {
+            entry->kept[i] = 0;
+            lost = 1;
+
+        } else if (records[n].state == NGX_OCI_SLICE_ABSENT) {
+            bytes += entry->kept[i] % cache->slice;
+        }
+    }
+
+    cache->index->bytes += bytes - entry->bytes;
+    entry->bytes = bytes;
+
+    /* readers may have had other bytes than those that will be verified */
+
+    entry->retracted += lost;
+
+    entry->verified = (h->flags & NGX_OCI_STORE_VERIFIED) ? 1 : 0;
+
+    for (i = 0; i < h->proven.n; i++) {
+        ngx_oci_proven_add(&entry->proven, h->proven.origins[i]);
+    }
+
+    waiters = entry->waiters;
+    entry->waiters = 0;
+
+    ngx_oci_index_unlock(cache);
+
+    ngx_oci_doorbell_ring(cache, waiters);
 }
 
 

@@ -123,6 +123,7 @@ struct ngx_oci_want_s {
 
 
 struct ngx_oci_index_sh_s {
+    uint64_t                  nonce;        /* of this zone, in sidecars */
     uint32_t                  layout;       /* sizes of the structs here */
     uint32_t                  mutating;     /* pid inside the mutex */
     uint32_t                  broken;       /* its owner died there: nothing
@@ -194,6 +195,15 @@ ngx_int_t ngx_oci_index_init(ngx_oci_cache_t *cache, ngx_uint_t existing);
 ngx_oci_entry_t *ngx_oci_index_acquire(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest, ngx_oci_store_t *st);
 void ngx_oci_index_release(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
+
+/*
+ * What the sidecar says, for the owner who has its lock: another zone's
+ * workers may have had it before.  rewritten: they did, and what was not
+ * recorded is not what it was.
+ */
+void ngx_oci_index_adopt(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    ngx_oci_store_header_t *h, ngx_oci_store_record_t *records,
+    ngx_uint_t rewritten);
 
 /* NGX_OK if the map is known and the size is this one */
 ngx_uint_t ngx_oci_index_usable(ngx_oci_cache_t *cache,

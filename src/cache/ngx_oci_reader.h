@@ -125,6 +125,8 @@ ngx_int_t ngx_oci_warm(ngx_oci_reader_t *rd, uint64_t pos, uint64_t *end);
  * be, the response has to be cut.
  */
 ngx_int_t ngx_oci_tail(ngx_oci_reader_t *rd, uint64_t pos, uint64_t end);
+/* is that possible for what was asked? */
+ngx_uint_t ngx_oci_tail_may(ngx_oci_reader_t *rd);
 /* the request ends; tail may be NULL */
 void ngx_oci_tail_leave(ngx_oci_tail_t *tail);
 

@@ -706,6 +706,29 @@ ngx_oci_store_unlock(int map)
 
 
 ngx_int_t
+ngx_oci_store_writer(int map, uint64_t nonce)
+{
+    uint64_t  last;
+
+    if (pread(map, &last, sizeof(last), NGX_OCI_STORE_WRITER)
+        == sizeof(last)
+        && last == nonce)
+    {
+        return NGX_OK;
+    }
+
+    if (ngx_oci_store_write(map, (u_char *) &nonce, sizeof(nonce),
+                            NGX_OCI_STORE_WRITER)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_DECLINED;
+}
+
+
+ngx_int_t
 ngx_oci_store_record(int map, size_t n, uint32_t crc, uint32_t state)
 {
     ngx_oci_store_record_t  record;

@@ -86,17 +86,7 @@ ngx_oci_tail(ngx_oci_reader_t *rd, uint64_t pos, uint64_t end)
 {
     ngx_oci_tail_t  *tail;
 
-    /* parts that make up a blob may come in any order */
-
-    if (rd->ranges.whole && rd->ranges.nparts != 1
-        && rd->ocf->verify != NGX_OCI_VERIFY_MODE_OFF)
-    {
-        return NGX_ERROR;
-    }
-
-    /* strict: nothing that is not verified, and this can't be before */
-
-    if (rd->ocf->verify == NGX_OCI_VERIFY_MODE_STRICT) {
+    if (!ngx_oci_tail_may(rd)) {
         return NGX_ERROR;
     }
 
@@ -149,6 +139,29 @@ ngx_oci_tail(ngx_oci_reader_t *rd, uint64_t pos, uint64_t end)
 
     return (pos == 0) ? ngx_oci_tail_exchange(tail)
                       : ngx_oci_tail_hash(tail);
+}
+
+
+ngx_uint_t
+ngx_oci_tail_may(ngx_oci_reader_t *rd)
+{
+    switch (rd->ocf->verify) {
+
+    case NGX_OCI_VERIFY_MODE_OFF:
+        return 1;
+
+    case NGX_OCI_VERIFY_MODE_STRICT:
+
+        /* nothing that is not verified, and this can't be before */
+
+        return 0;
+
+    default:
+
+        /* parts that make up a blob may come in any order */
+
+        return !rd->ranges.whole || rd->ranges.nparts == 1;
+    }
 }
 
 

@@ -1,0 +1,170 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * What a fill begins with: the sidecar as it is now that its lock is ours.
+ * An earlier boot may have left it, or workers with another zone, as they are
+ * there after an upgrade, may have had it in between.
+ */
+
+
+#include "ngx_oci_fill.h"
+
+
+static void ngx_oci_adopt_task(void *data, ngx_log_t *log);
+static ngx_int_t ngx_oci_adopt_header(ngx_oci_fill_t *fill,
+    ngx_oci_store_header_t *h, ngx_oci_store_record_t *records,
+    size_t slices);
+static void ngx_oci_adopt_done(void *data);
+
+
+ngx_int_t
+ngx_oci_adopt(ngx_oci_fill_t *fill)
+{
+    fill->adopt.run = ngx_oci_adopt_task;
+    fill->adopt.done = ngx_oci_adopt_done;
+    fill->adopt.data = fill;
+
+    return ngx_oci_io_post(fill->blob->cache, &fill->adopt);
+}
+
+
+static void
+ngx_oci_adopt_task(void *data, ngx_log_t *log)
+{
+    ngx_oci_fill_t *fill = data;
+
+    size_t                   len;
+    ngx_int_t                rc;
+    ngx_oci_blob_t          *blob;
+    ngx_oci_store_header_t  *h;
+
+    blob = fill->blob;
+    h = &blob->store.header;
+
+    fill->adopt_rc = NGX_ERROR;
+
+    if (pread(blob->store.map, h, sizeof(ngx_oci_store_header_t), 0)
+        != sizeof(ngx_oci_store_header_t)
+        || h->size != blob->size)
+    {
+        return;
+    }
+
+    len = blob->store.slices * sizeof(ngx_oci_store_record_t);
+
+    fill->records = malloc(len);
+    if (fill->records == NULL) {
+        return;
+    }
+
+    if (pread(blob->store.map, fill->records, len, NGX_OCI_STORE_RECORDS)
+        != (ssize_t) len)
+    {
+        return;
+    }
+
+    rc = ngx_oci_store_writer(blob->store.map, blob->cache->index->nonce);
+
+    if (rc != NGX_ERROR) {
+        fill->rewritten = (rc == NGX_DECLINED);
+        fill->adopt_rc = ngx_oci_adopt_header(fill, h, fill->records,
+                                              blob->store.slices);
+    }
+}
+
+
+/*
+ * What an earlier boot recorded becomes "unchecked" on disk before anything is
+ * recorded under this one, and a mark that can't be right is gone before what
+ * is missing is fetched: a power cut must not find one without the other.
+ * NGX_DECLINED: what is there is another registry's.
+ */
+
+static ngx_int_t
+ngx_oci_adopt_header(ngx_oci_fill_t *fill, ngx_oci_store_header_t *h,
+    ngx_oci_store_record_t *records, size_t slices)
+{
+    int              map;
+    size_t           i;
+    ngx_uint_t       earlier, distrusted;
+    ngx_oci_blob_t  *blob;
+
+    blob = fill->blob;
+    map = blob->store.map;
+
+    earlier = (ngx_memcmp(h->boot_id, blob->cache->boot_id,
+                          sizeof(h->boot_id))
+               != 0);
+
+    distrusted = ngx_oci_store_distrust(blob->cache, h, records, slices);
+
+    if (h->origin != fill->origin) {
+        for (i = 0; i < slices; i++) {
+            if (records[i].state != NGX_OCI_SLICE_ABSENT) {
+                return NGX_DECLINED;
+            }
+        }
+    }
+
+    if (!earlier && !distrusted && h->origin == fill->origin) {
+        return NGX_OK;
+    }
+
+    h->origin = fill->origin;
+
+    if (earlier) {
+        ngx_memcpy(h->boot_id, blob->cache->boot_id, sizeof(h->boot_id));
+        h->hashed = 0;
+        h->hash_len = 0;
+
+        if (ngx_oci_store_write(map, (u_char *) records,
+                                slices * sizeof(ngx_oci_store_record_t),
+                                NGX_OCI_STORE_RECORDS)
+            != NGX_OK
+            || fdatasync(map) == -1)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    if (ngx_oci_store_header(map, h) != NGX_OK
+        || (distrusted && fdatasync(map) == -1))
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_oci_adopt_done(void *data)
+{
+    ngx_oci_fill_t *fill = data;
+
+    ngx_oci_blob_t  *blob;
+
+    blob = fill->blob;
+
+    if (fill->adopt_rc == NGX_OK) {
+        ngx_oci_index_adopt(blob->cache, blob->entry, &blob->store.header,
+                            fill->records, fill->rewritten);
+
+    } else if (fill->adopt_rc == NGX_DECLINED) {
+        ngx_log_error(NGX_LOG_NOTICE, ngx_cycle->log, 0,
+                      "a blob in \"%V\" is another registry's by now",
+                      &blob->cache->path->name);
+
+    } else {
+        ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0,
+                      "the sidecar of a blob in \"%V\" is unusable",
+                      &blob->cache->path->name);
+        ngx_oci_stat_add(NGX_OCI_STAT_DISK_ERRORS, 1);
+    }
+
+    free(fill->records);
+    fill->records = NULL;
+
+    ngx_oci_fill_adopted(fill, fill->adopt_rc);
+}
