@@ -47,17 +47,24 @@ my ($hex) = $digest =~ /:(.+)/;
 my $uri = "/v2/m/a/blobs/$digest";
 my $file = "$d/cache/blobs/sha256/" . substr($hex, 0, 2) . "/$hex";
 
+# a smaller one, at 4 MB/s
+
+my $small = $t->random_blob(12 * 1024 * 1024 + 99);
+
 my $port = $t->upstream(sub {
     my ($c, $q) = @_;
+    my ($data, $speed) = $q->{uri} =~ /$hex/ ? (\$blob, $rate)
+        : (\$small, 4 * 1024 * 1024);
+    my $size = length $$data;
     my ($from, $to) = ($q->{from} // 0, $q->{to} // $size);
-    return $t->reply_blob($c, $q, $blob) if $to - $from <= 1;
+    return $t->reply_blob($c, $q, $$data) if $to - $from <= 1;
     print $c "HTTP/1.1 206 X\r\nContent-Length: " . ($to - $from)
         . "\r\nContent-Range: bytes $from-" . ($to - 1) . "/$size\r\n\r\n";
     my $began = time();
     for (my $i = $from; $i < $to; $i += 262144) {
         my $n = $to - $i > 262144 ? 262144 : $to - $i;
-        print $c substr($blob, $i, $n) or return 0;
-        my $ahead = ($i + $n - $from) / $rate - (time() - $began);
+        print $c substr($$data, $i, $n) or return 0;
+        my $ahead = ($i + $n - $from) / $speed - (time() - $began);
         sleep $ahead if $ahead > 0.005;
     }
     return 1;
@@ -69,6 +76,12 @@ location /v2/ {
     oci_pass demo;
     oci_cache models;
     oci_fill_connections $connections;
+}
+location /v2/strict/ {
+    oci_pass demo;
+    oci_cache models;
+    oci_fill_connections 1;
+    oci_verify strict;
 }
 location /purge/ { oci_cache_purge demo; oci_cache models; }
 EOL
@@ -85,20 +98,6 @@ sub until_true {
     return 0;
 }
 
-# the worker that has most connections to the registry
-
-sub filler {
-    open my $f, '<', '/proc/net/tcp' or die;
-    my %inode = map { my @f = split; ("socket:[$f[9]]" => 1) }
-        grep { /^ *\d+: \w+:\w+ \w+:(\w+) 01/ && hex $1 == $port } <$f>;
-    my ($best, $most) = (0, 0);
-    for my $pid ($t->workers()) {
-        my $n = grep { $inode{readlink($_) // ''} } glob "/proc/$pid/fd/*";
-        ($best, $most) = ($pid, $n) if $n > $most;
-    }
-    return $best;
-}
-
 # kills it when so many bytes are on the disk
 
 sub killer {
@@ -106,7 +105,7 @@ sub killer {
     my $pid;
     until_true(120, sub { ((stat $file)[12] // 0) * 512 >= $at })
         or return 'nothing came';
-    until_true(10, sub { $pid = filler() }) or return 'nobody fills';
+    until_true(10, sub { $pid = $t->worker_to($port) }) or return 'nobody fills';
     kill 'KILL', $pid;
     return 'killed';
 }
@@ -205,6 +204,29 @@ for my $i (1 .. $pulls) {
 }
 
 cmp_ok($cut, '>', 0, 'some readers were cut');
+
+# strict: a reader for whom another worker fetches, and who has nothing yet
+
+{
+    my $uri = '/v2/strict/a/blobs/' . $t->digest($small);
+    my %s = $t->to_workers();
+    is(scalar keys %s, 3, 'strict: three workers');
+
+    my ($first, $second) = keys %s;
+    $t->send_request($s{$first}, 'GET', $uri);
+    ok(until_true(10, sub { $t->worker_to($port) == $first }),
+        'strict: the first one fills');
+    $t->send_request($s{$second}, 'GET', $uri);
+    sleep 0.5;
+    kill 'KILL', $first;
+
+    my $r = $t->read_header($s{$second}, 60);
+    is($r->{status}, 200, 'strict: the second one goes on');
+    ok($t->read_body($s{$second}, $r, 'GET')->{body} eq $small,
+        'strict: all is right');
+    ok(until_true(5, sub { $t->workers() == 3 }), 'strict: replaced');
+}
+
 is($t->status()->{counters}{wakeup_fallbacks} // 0, 0, 'no wake-up was lost');
 diag("$pulls pulls, $cut readers cut, $worst bytes fetched twice at most")
     if $full || $ENV{TEST_VERBOSE};

@@ -175,6 +175,7 @@ ngx_oci_send_prepare(ngx_oci_reader_t *rd)
 static ngx_int_t
 ngx_oci_send_strict(ngx_oci_reader_t *rd)
 {
+    ngx_int_t          rc;
     ngx_connection_t  *c;
 
     c = rd->r->connection;
@@ -198,6 +199,14 @@ ngx_oci_send_strict(ngx_oci_reader_t *rd)
     }
 
     ngx_oci_want_offer(rd);
+
+    /* whoever filled it may have died */
+
+    rc = ngx_oci_fill_kick(rd->blob, rd->ocf);
+
+    if (rc != NGX_OK && rc != NGX_BUSY) {
+        return NGX_BUSY;
+    }
 
     if (rd->deadline == 0) {
         rd->deadline = ngx_current_msec + NGX_OCI_SEND_STRICT;

@@ -133,11 +133,14 @@ ngx_oci_want_register(ngx_oci_reader_t *rd, uint64_t first, uint64_t end)
         return NGX_BUSY;
     }
 
-    /* somebody else fills it: what there is can be sent, the rest then comes
-       past the file */
+    /* somebody else fills it: strict waits, else what there is can be sent,
+       the rest then comes past the file */
 
-    if (rc == NGX_BUSY && ngx_oci_tail_may(rd)
-        && ngx_oci_index_readable(rd->cache, entry, first, end, 0) > first)
+    if (rc == NGX_BUSY
+        && (rd->ocf->verify == NGX_OCI_VERIFY_MODE_STRICT
+            || (ngx_oci_tail_may(rd)
+                && ngx_oci_index_readable(rd->cache, entry, first, end, 0)
+                   > first)))
     {
         return NGX_OK;
     }
