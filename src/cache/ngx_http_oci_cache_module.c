@@ -11,6 +11,7 @@
 #include "ngx_oci_hold.h"
 #include "ngx_oci_probe.h"
 #include "ngx_oci_manifest.h"
+#include "ngx_oci_open.h"
 #include "ngx_oci_prove.h"
 #include "ngx_oci_purge.h"
 
@@ -650,12 +651,6 @@ ngx_oci_cache_init_module(ngx_cycle_t *cycle)
             return NGX_ERROR;
         }
 
-        caches[i]->blobs = -1;
-        caches[i]->algs[NGX_OCI_SHA256] = -1;
-        caches[i]->algs[NGX_OCI_SHA512] = -1;
-        caches[i]->refs_dir = -1;
-        caches[i]->manifests = -1;
-
         /* what was made anew may be taken over by the next configuration */
 
         caches[i]->zone->noreuse = 0;
@@ -663,7 +658,7 @@ ngx_oci_cache_init_module(ngx_cycle_t *cycle)
         cln->handler = ngx_oci_cache_close_dirs;
         cln->data = caches[i];
 
-        if (ngx_oci_store_init(caches[i], cycle->log) != NGX_OK
+        if (ngx_oci_dir_init(caches[i], cycle->log) != NGX_OK
             || ngx_oci_doorbell_open(caches[i], cycle->log) != NGX_OK)
         {
             return NGX_ERROR;
@@ -682,23 +677,7 @@ ngx_oci_cache_init_module(ngx_cycle_t *cycle)
 static void
 ngx_oci_cache_close_dirs(void *data)
 {
-    ngx_oci_cache_t *cache = data;
-
-    int         fds[6];
-    ngx_uint_t  i;
-
-    fds[0] = cache->dir;
-    fds[1] = cache->blobs;
-    fds[2] = cache->algs[NGX_OCI_SHA256];
-    fds[3] = cache->algs[NGX_OCI_SHA512];
-    fds[4] = cache->refs_dir;
-    fds[5] = cache->manifests;
-
-    for (i = 0; i < 6; i++) {
-        if (fds[i] != -1) {
-            close(fds[i]);
-        }
-    }
+    ngx_oci_dir_close(data);
 }
 
 

@@ -5,6 +5,7 @@
 
 
 #include "ngx_oci_blob.h"
+#include "ngx_oci_open.h"
 
 
 #define NGX_OCI_BLOB_IDLE      5000     /* ms an unused blob stays open */
@@ -89,6 +90,12 @@ ngx_oci_blob_find(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
                             || blob->entry->orphan))
         {
             blob->stale = 1;
+            continue;
+        }
+
+        /* of a directory that is another one now, or read-only */
+
+        if (blob->ready && blob->dir != ngx_oci_dir_now(cache)) {
             continue;
         }
 
@@ -196,6 +203,7 @@ ngx_oci_blob_open_task(void *data, ngx_log_t *log)
 {
     ngx_oci_blob_t  *blob = data;
 
+    blob->dir = ngx_oci_dir_now(blob->cache);
     blob->rc = ngx_oci_store_open(blob->cache, &blob->digest, blob->create,
                                   blob->origin, &blob->store, log);
 }
@@ -435,6 +443,7 @@ ngx_oci_blob_timer(ngx_event_t *ev)
         blob = ngx_queue_data(q, ngx_oci_blob_t, idle);
 
         if (!blob->stale && !ngx_exiting
+            && blob->dir == ngx_oci_dir_now(blob->cache)
             && (ngx_msec_int_t) (ngx_current_msec - blob->used)
                < NGX_OCI_BLOB_IDLE)
         {

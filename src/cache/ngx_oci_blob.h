@@ -38,6 +38,7 @@ struct ngx_oci_blob_s {
     uint64_t                size;
     ngx_int_t               rc;         /* of opening */
     uint32_t                generation; /* of entry when opened */
+    uint64_t                dir;        /* where and how, see ngx_oci_dir.c */
     ngx_uint_t              refs;
     ngx_msec_t              used;
     ngx_msec_t              locked;     /* by somebody who is not in the index

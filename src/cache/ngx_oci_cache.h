@@ -53,6 +53,9 @@ typedef struct {
                                                    ngx_oci_digest_alg_e */
     int                             refs_dir;   /* of "refs/" */
     int                             manifests;  /* of "manifests/" */
+    uint64_t                        dir_id;     /* what they lead to, see
+                                                   ngx_oci_dir.c */
+    uid_t                           owner;      /* of path */
 
     size_t                          slice;      /* bytes */
     off_t                           max_size;   /* bytes; NGX_MAX_OFF_T */
@@ -70,6 +73,7 @@ typedef struct {
                                                    much */
     uint32_t                        walk_forgets;   /* when it began */
     uint32_t                        walk_recalls;
+    uint64_t                        walk_dir;   /* which directory */
     uint64_t                        walk_left;  /* bytes that it left */
     uint64_t                        walk_kept;  /* the last one, for there was
                                                    room */
@@ -255,10 +259,5 @@ void ngx_oci_io_pools(ngx_oci_cache_t *cache, ngx_cycle_t *cycle);
 /* NGX_OK: done() follows from the event loop; NGX_ERROR: no memory, nothing
    was run */
 ngx_int_t ngx_oci_io_post(ngx_oci_cache_t *cache, ngx_oci_task_t *task);
-
-/* mkdirat() and openat() of dir's "ab" for files named by hex digits; modes
-   0700; never follows a symlink.  -1 with errno */
-int ngx_oci_io_open(int dir, const char *sub, const char *name, int flags);
-
 
 #endif /* _NGX_OCI_CACHE_H_INCLUDED_ */

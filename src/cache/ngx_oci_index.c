@@ -10,6 +10,7 @@
 
 #define NGX_OCI_INDEX_LOOK   64     /* slices looked at by one readable() */
 #define NGX_OCI_INDEX_SAY    60     /* s between equal log lines */
+#define NGX_OCI_INDEX_MOVED  1000   /* entries forgotten at a time */
 #define NGX_OCI_INDEX_SHARE  4      /* a blob's map may take a fourth of the
                                        zone */
 
@@ -861,6 +862,45 @@ ngx_oci_index_lost(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     ngx_oci_index_unlock(cache);
 
     return lost;
+}
+
+
+void
+ngx_oci_index_moved(ngx_oci_cache_t *cache)
+{
+    ngx_uint_t        n;
+    ngx_queue_t      *q, *next;
+    ngx_oci_entry_t  *entry;
+
+    do {
+        n = 0;
+
+        ngx_oci_index_lock(cache);
+
+        for (q = ngx_queue_head(&cache->index->queue);
+             q != ngx_queue_sentinel(&cache->index->queue)
+             && n < NGX_OCI_INDEX_MOVED;
+             q = next)
+        {
+            next = ngx_queue_next(q);
+            entry = ngx_queue_data(q, ngx_oci_entry_t, queue);
+
+            if (ngx_oci_index_idle(entry)
+                && !entry->evicting && !entry->doomed)
+            {
+                ngx_oci_index_delete(cache, entry);
+                n++;
+            }
+        }
+
+        /* the manager looks what is there */
+
+        cache->index->forgotten = 0;
+        cache->index->forgets++;
+
+        ngx_oci_index_unlock(cache);
+
+    } while (n == NGX_OCI_INDEX_MOVED);
 }
 
 

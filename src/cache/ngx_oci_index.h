@@ -144,6 +144,9 @@ struct ngx_oci_index_sh_s {
     uint64_t                  doomed;       /* entries that are */
     time_t                    bypass;       /* no new fills before: the disk
                                                failed */
+    uint64_t                  dir;          /* what is in the directory's
+                                               place, see ngx_oci_dir.c */
+    ngx_msec_t                dir_checked;
     int64_t                   free;         /* bytes on the file system, as
                                                the manager last saw; -1 */
 };
@@ -172,6 +175,10 @@ off_t ngx_oci_index_size(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 ngx_uint_t ngx_oci_index_fits(ngx_oci_cache_t *cache, uint64_t size);
 /* writing failed, or reading back: new fills are refused for a while (s) */
 void ngx_oci_index_bypass(ngx_oci_cache_t *cache, time_t time);
+
+/* another directory is in the place of the one that the entries are about:
+   forgets those that nobody uses */
+void ngx_oci_index_moved(ngx_oci_cache_t *cache);
 
 /* did a process die in the middle of a change, so that nothing here can be
    relied on?  Logged now and then */

@@ -8,6 +8,7 @@
 
 
 #include "ngx_oci_index_sh.h"
+#include "ngx_oci_open.h"
 
 
 static void ngx_oci_index_set_doomed(ngx_oci_cache_t *cache,
@@ -391,6 +392,9 @@ ngx_oci_index_admit(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
     if (__atomic_load_n(&cache->index->bypass, __ATOMIC_RELAXED)
         > ngx_time())
     {
+        rc = NGX_BUSY;
+
+    } else if (ngx_oci_dir_state(cache) != NGX_OCI_DIR_OK) {
         rc = NGX_BUSY;
 
     } else if (free >= 0 && free < cache->min_free) {

@@ -222,30 +222,3 @@ ngx_oci_io_inline(ngx_event_t *ev)
 
     task.done(task.data);
 }
-
-
-int
-ngx_oci_io_open(int dir, const char *sub, const char *name, int flags)
-{
-    int        fd, subdir;
-    ngx_err_t  err;
-
-    if ((flags & O_CREAT) && mkdirat(dir, sub, 0700) == -1
-        && ngx_errno != EEXIST)
-    {
-        return -1;
-    }
-
-    subdir = openat(dir, sub, O_RDONLY|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC);
-    if (subdir == -1) {
-        return -1;
-    }
-
-    fd = openat(subdir, name, flags|O_NOFOLLOW|O_CLOEXEC, 0600);
-    err = ngx_errno;
-
-    close(subdir);
-    ngx_set_errno(err);
-
-    return fd;
-}

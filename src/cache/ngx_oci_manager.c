@@ -8,6 +8,7 @@
 
 
 #include "ngx_oci_index.h"
+#include "ngx_oci_open.h"
 #include "ngx_oci_purge.h"
 
 
@@ -33,6 +34,7 @@ typedef struct {
 } ngx_oci_loader_t;
 
 
+static void ngx_oci_manager_moved(ngx_oci_cache_t *cache);
 static ngx_uint_t ngx_oci_manager_doomed(ngx_oci_cache_t *cache);
 static ngx_uint_t ngx_oci_manager_over(ngx_oci_cache_t *cache, off_t free);
 static ngx_uint_t ngx_oci_manager_walks(ngx_oci_cache_t *cache,
@@ -54,7 +56,8 @@ static void ngx_oci_loader_note(ngx_oci_loader_t *ld,
     ngx_oci_digest_t *digest, time_t used);
 static ngx_int_t ngx_oci_loader_digest(ngx_oci_loader_t *ld, const char *sub,
     const char *name, ngx_oci_digest_t *digest);
-static time_t ngx_oci_loader_stat(int fd, const char *name, time_t *atime);
+static time_t ngx_oci_loader_stat(ngx_oci_loader_t *ld, int fd,
+    const char *name, time_t *atime);
 static void ngx_oci_loader_pause(ngx_oci_loader_t *ld);
 static off_t ngx_oci_manager_free(ngx_oci_cache_t *cache);
 static ngx_msec_t ngx_oci_manager_stuck(ngx_oci_cache_t *cache,
@@ -76,6 +79,15 @@ ngx_oci_manager(void *data)
     if (ngx_oci_index_broken(cache)) {
         return NGX_OCI_MANAGER_IDLE;
     }
+
+    if (ngx_oci_dir_check(cache, ngx_cycle->log) != NGX_OCI_DIR_OK) {
+
+        /* nothing can be removed, and what is there may be another's */
+
+        return NGX_OCI_DIR_CHECK;
+    }
+
+    ngx_oci_manager_moved(cache);
 
     started = ngx_current_msec;
     next = NGX_OCI_MANAGER_IDLE;
@@ -160,7 +172,23 @@ ngx_oci_manager(void *data)
         ngx_oci_refs_expire(cache);     /* once an hour */
     }
 
-    return next;
+    return ngx_min(next, NGX_OCI_DIR_CHECK);
+}
+
+
+/* another directory: it is looked through for files without an entry */
+
+static void
+ngx_oci_manager_moved(ngx_oci_cache_t *cache)
+{
+    if (!ngx_oci_dir_same(cache->walk_dir, cache->dir_id)
+        && cache->walk_dir)
+    {
+        cache->walking = 0;
+        cache->walked = 0;
+    }
+
+    cache->walk_dir = cache->dir_id;
 }
 
 
@@ -301,8 +329,8 @@ ngx_oci_manager_walk(ngx_oci_cache_t *cache, off_t *free)
     (void) ngx_sprintf((u_char *) sub, "%02xi%Z",
                        (ngx_int_t) (cache->walk % NGX_OCI_MANAGER_DIRS));
 
-    fd = openat(cache->algs[ld.alg], sub,
-                O_RDONLY|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC);
+    fd = ngx_oci_open_sub(cache, cache->algs[ld.alg], sub, 0,
+                          ngx_cycle->log);
 
     if (fd != -1) {
         ngx_oci_loader_sub(&ld, sub, fd);
@@ -397,19 +425,19 @@ ngx_oci_manager_drop(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 {
     int        map, flags;
     char       sub[3], name[NGX_OCI_STORE_NAME];
-    char       path[NGX_OCI_STORE_NAME + 3];
     ngx_int_t  rc;
 
     ngx_oci_store_names(digest, sub, name);
     ngx_memcpy(name + digest->size * 2, ".map", sizeof(".map"));
 
-    flags = O_RDWR|O_NONBLOCK;
+    flags = O_RDWR;
 
     if (create) {
         flags |= O_CREAT|O_EXCL;
     }
 
-    map = ngx_oci_io_open(cache->algs[digest->alg], sub, name, flags);
+    map = ngx_oci_open(cache, cache->algs[digest->alg], sub, name, flags,
+                       ngx_cycle->log);
 
     if (map == -1 && create) {
         return NGX_BUSY;
@@ -427,9 +455,12 @@ ngx_oci_manager_drop(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     }
 
     if (map == -1) {
-        ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, ngx_errno,
-                      "open() \"%V/blobs/.../%s\" failed",
-                      &cache->path->name, name);
+        if (ngx_errno != NGX_OCI_SAID) {
+            ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, ngx_errno,
+                          "open() \"%V/blobs/.../%s\" failed",
+                          &cache->path->name, name);
+        }
+
         ngx_oci_index_evicted(cache, digest, 0);
         return NGX_ERROR;
     }
@@ -440,8 +471,8 @@ ngx_oci_manager_drop(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
         rc = ngx_oci_manager_drop_locked(cache, digest, map);
 
         if (rc == NGX_BUSY && create) {
-            (void) ngx_sprintf((u_char *) path, "%s/%s%Z", sub, name);
-            (void) unlinkat(cache->algs[digest->alg], path, 0);
+            (void) ngx_oci_unlink(cache, cache->algs[digest->alg], sub, name,
+                                  ngx_cycle->log);
         }
 
         ngx_oci_store_unlock(map);
@@ -494,6 +525,10 @@ ngx_oci_loader(void *data)
 
     ld.cache = data;
 
+    if (ngx_oci_dir_check(ld.cache, ngx_cycle->log) == NGX_OCI_DIR_GONE) {
+        return;
+    }
+
     for (ld.alg = NGX_OCI_SHA256; ld.alg <= NGX_OCI_SHA512; ld.alg++) {
         ngx_oci_loader_alg(&ld);
     }
@@ -543,8 +578,8 @@ ngx_oci_loader_alg(ngx_oci_loader_t *ld)
             continue;
         }
 
-        sub = openat(fd, de->d_name,
-                     O_RDONLY|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC);
+        sub = ngx_oci_open_sub(ld->cache, ld->cache->algs[ld->alg],
+                               de->d_name, 0, ngx_cycle->log);
 
         if (sub != -1) {
             ngx_oci_loader_sub(ld, de->d_name, sub);
@@ -608,12 +643,12 @@ ngx_oci_loader_file(ngx_oci_loader_t *ld, int fd, const char *name,
 
     /* only readers touch the data's atime, the loader reads sidecars */
 
-    data = ngx_oci_loader_stat(fd, other, &atime);
+    data = ngx_oci_loader_stat(ld, fd, other, &atime);
 
     ngx_memcpy(other + len, ".map", sizeof(".map"));
 
     if (name[len] == '.') {
-        map = ngx_oci_loader_stat(fd, other, NULL);
+        map = ngx_oci_loader_stat(ld, fd, other, NULL);
 
         if (map != -1) {
             data = ngx_max(data, atime);
@@ -719,13 +754,20 @@ ngx_oci_loader_digest(ngx_oci_loader_t *ld, const char *sub,
 /* the mtime of a regular file; -1: it is none */
 
 static time_t
-ngx_oci_loader_stat(int fd, const char *name, time_t *atime)
+ngx_oci_loader_stat(ngx_oci_loader_t *ld, int fd, const char *name,
+    time_t *atime)
 {
+    char         sub[3];
     struct stat  sb;
 
-    if (fstatat(fd, name, &sb, AT_SYMLINK_NOFOLLOW) == -1
-        || !S_ISREG(sb.st_mode))
-    {
+    if (fstatat(fd, name, &sb, AT_SYMLINK_NOFOLLOW) == -1) {
+        sb.st_atime = -1;
+        sb.st_mtime = -1;
+
+    } else if (!S_ISREG(sb.st_mode)) {
+        (void) ngx_cpystrn((u_char *) sub, (u_char *) name, sizeof(sub));
+        ngx_oci_foreign(ld->cache, ld->cache->algs[ld->alg], sub, name, &sb,
+                        ngx_cycle->log);
         sb.st_atime = -1;
         sb.st_mtime = -1;
     }

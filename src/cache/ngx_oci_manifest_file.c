@@ -8,6 +8,7 @@
 
 
 #include "ngx_oci_manifest.h"
+#include "ngx_oci_open.h"
 #include "ngx_oci_store.h"
 #include <openssl/evp.h>
 
@@ -170,7 +171,6 @@ ngx_oci_manifest_read_task(void *data, ngx_log_t *log)
 
     int               fd;
     char              sub[3], name[NGX_OCI_STORE_NAME];
-    char              path[NGX_OCI_STORE_NAME + 3];
     ssize_t           n;
     struct stat       sb;
     ngx_oci_digest_t  digest;
@@ -180,13 +180,13 @@ ngx_oci_manifest_read_task(void *data, ngx_log_t *log)
 
     ngx_oci_store_names(&op->digest, sub, name);
 
-    fd = ngx_oci_io_open(op->cache->manifests, sub, name,
-                         O_RDONLY|O_NONBLOCK);
+    fd = ngx_oci_open(op->cache, op->cache->manifests, sub, name, O_RDONLY,
+                      log);
     if (fd == -1) {
         return;
     }
 
-    if (fstat(fd, &sb) == -1 || !S_ISREG(sb.st_mode) || sb.st_size <= 0
+    if (fstat(fd, &sb) == -1 || sb.st_size <= 0
         || sb.st_size > NGX_OCI_MANIFEST_MAX)
     {
         close(fd);
@@ -212,13 +212,12 @@ ngx_oci_manifest_read_task(void *data, ngx_log_t *log)
         }
 
     } else if (op->body) {
-        (void) ngx_sprintf((u_char *) path, "%s/%s%Z", sub, name);
-
         ngx_log_error(NGX_LOG_CRIT, log, 0,
-                      "manifest file \"%s\" was damaged and is removed",
-                      path);
+                      "manifest file \"%s/%s\" was damaged and is removed",
+                      sub, name);
 
-        (void) unlinkat(op->cache->manifests, path, 0);
+        (void) ngx_oci_unlink(op->cache, op->cache->manifests, sub, name,
+                              log);
     }
 
     close(fd);
@@ -284,32 +283,35 @@ ngx_oci_manifest_write_task(void *data, ngx_log_t *log)
     int   fd, dir;
     char  sub[3], name[NGX_OCI_STORE_NAME];
     char  tmp[NGX_OCI_STORE_NAME + 2 * NGX_INT64_LEN + 8];
-    char  from[sizeof(tmp) + 3], to[NGX_OCI_STORE_NAME + 3];
 
     dir = op->cache->manifests;
 
     ngx_oci_store_names(&op->digest, sub, name);
     (void) ngx_sprintf((u_char *) tmp, "%s.%P.%ui.tmp%Z", name, ngx_pid,
                        op->number);
-    (void) ngx_sprintf((u_char *) from, "%s/%s%Z", sub, tmp);
-    (void) ngx_sprintf((u_char *) to, "%s/%s%Z", sub, name);
 
-    fd = ngx_oci_io_open(dir, sub, tmp, O_WRONLY|O_CREAT|O_EXCL);
+    fd = ngx_oci_open(op->cache, dir, sub, tmp, O_WRONLY|O_CREAT|O_EXCL,
+                      log);
 
     if (fd == -1) {
-        ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
-                      "open() \"%s\" of a manifest failed", from);
-        op->rc = NGX_ERROR;
+
+        if (ngx_errno != NGX_OCI_SAID) {
+            ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
+                          "open() \"%s/%s\" of a manifest failed", sub,
+                          tmp);
+            op->rc = NGX_ERROR;
+        }
+
         return;
     }
 
     if (ngx_oci_store_write(fd, op->body, op->size, 0) != NGX_OK
-        || renameat(dir, from, dir, to) == -1)
+        || ngx_oci_rename(op->cache, dir, sub, tmp, name, log) == -1)
     {
         ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
-                      "writing manifest \"%s\" failed", to);
+                      "writing manifest \"%s/%s\" failed", sub, name);
         op->rc = NGX_ERROR;
-        (void) unlinkat(dir, from, 0);
+        (void) ngx_oci_unlink(op->cache, dir, sub, tmp, log);
     }
 
     close(fd);

@@ -8,6 +8,7 @@
 
 
 #include "ngx_oci_index.h"
+#include "ngx_oci_open.h"
 #include "ngx_oci_purge.h"
 #include "ngx_oci_ranges.h"
 
@@ -548,23 +549,25 @@ ngx_oci_purge_manifest_task(void *data, ngx_log_t *log)
     ngx_oci_purge_t *pg = data;
 
     char         sub[3], name[NGX_OCI_STORE_NAME];
-    char         path[NGX_OCI_STORE_NAME + 3];
     struct stat  sb;
 
     ngx_oci_store_names(&pg->digest, sub, name);
-    (void) ngx_sprintf((u_char *) path, "%s/%s%Z", sub, name);
 
-    if (fstatat(pg->cache->manifests, path, &sb, AT_SYMLINK_NOFOLLOW) == 0) {
+    if (ngx_oci_stat(pg->cache, pg->cache->manifests, sub, name, &sb, log)
+        == 0)
+    {
         pg->bytes = sb.st_size;
     }
 
-    if (unlinkat(pg->cache->manifests, path, 0) == 0) {
+    if (ngx_oci_unlink(pg->cache, pg->cache->manifests, sub, name, log)
+        == 0)
+    {
         pg->data = NGX_OK;
 
     } else if (ngx_errno != ENOENT) {
         ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
-                      "unlinkat() \"%V/manifests/%s\" failed",
-                      &pg->cache->path->name, path);
+                      "unlinkat() \"%V/manifests/%s/%s\" failed",
+                      &pg->cache->path->name, sub, name);
         pg->data = NGX_ERROR;
     }
 }

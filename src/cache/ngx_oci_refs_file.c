@@ -4,6 +4,7 @@
  */
 
 
+#include "ngx_oci_open.h"
 #include "ngx_oci_refs.h"
 #include <openssl/rand.h>
 
@@ -73,7 +74,6 @@ static ngx_int_t ngx_oci_refs_decode(ngx_oci_refs_record_t *record,
     u_char *key, ngx_oci_ref_t *ref);
 static uint32_t ngx_oci_refs_record_crc(ngx_oci_refs_record_t *record);
 static void ngx_oci_refs_names(u_char *key, char sub[3], char *name);
-static int ngx_oci_refs_sub(ngx_oci_cache_t *cache, char *sub);
 
 
 typedef char ngx_oci_refs_record_is_packed[
@@ -181,11 +181,11 @@ ngx_oci_refs_read(ngx_oci_refs_op_t *op, u_char *key,
 
     ngx_oci_refs_names(key, sub, name);
 
-    fd = ngx_oci_io_open(op->cache->refs_dir, sub, name,
-                         O_RDONLY|O_NONBLOCK);
+    fd = ngx_oci_open(op->cache, op->cache->refs_dir, sub, name, O_RDONLY,
+                      log);
     if (fd == -1) {
 
-        if (ngx_errno == ENOENT) {
+        if (ngx_errno == ENOENT || ngx_errno == NGX_OCI_SAID) {
             return NGX_DECLINED;
         }
 
@@ -195,7 +195,7 @@ ngx_oci_refs_read(ngx_oci_refs_op_t *op, u_char *key,
         return NGX_ERROR;
     }
 
-    if (fstat(fd, &sb) == -1 || !S_ISREG(sb.st_mode)) {
+    if (fstat(fd, &sb) == -1) {
         close(fd);
         return NGX_DECLINED;
     }
@@ -408,8 +408,8 @@ ngx_oci_refs_create(ngx_oci_refs_op_t *op, u_char *key,
 
     err = 0;
 
-    fd = ngx_oci_io_open(op->cache->refs_dir, sub, tmp,
-                         O_WRONLY|O_CREAT|O_EXCL);
+    fd = ngx_oci_open(op->cache, op->cache->refs_dir, sub, tmp,
+                      O_WRONLY|O_CREAT|O_EXCL, log);
     if (fd == -1) {
         err = ngx_errno;
 
@@ -426,7 +426,7 @@ ngx_oci_refs_create(ngx_oci_refs_op_t *op, u_char *key,
         }
     }
 
-    dir = ngx_oci_refs_sub(op->cache, sub);
+    dir = ngx_oci_open_sub(op->cache, op->cache->refs_dir, sub, 0, log);
 
     if (dir == -1) {
         err = err ? err : ngx_errno;
@@ -455,8 +455,11 @@ ngx_oci_refs_create(ngx_oci_refs_op_t *op, u_char *key,
         return NGX_BUSY;
     }
 
-    ngx_log_error(NGX_LOG_CRIT, log, err, "writing \"%V/refs/%s/%s\" failed",
-                  &op->cache->path->name, sub, name);
+    if (err != NGX_OCI_SAID) {
+        ngx_log_error(NGX_LOG_CRIT, log, err,
+                      "writing \"%V/refs/%s/%s\" failed",
+                      &op->cache->path->name, sub, name);
+    }
 
     return NGX_ERROR;
 }
@@ -562,7 +565,7 @@ ngx_oci_refs_unlink(ngx_oci_refs_op_t *op, u_char *key, ngx_log_t *log)
     ngx_oci_refs_names(key, sub, name);
 
     err = 0;
-    dir = ngx_oci_refs_sub(op->cache, sub);
+    dir = ngx_oci_open_sub(op->cache, op->cache->refs_dir, sub, 0, log);
 
     if (dir == -1 || unlinkat(dir, name, 0) == -1) {
         err = ngx_errno;
@@ -807,12 +810,4 @@ ngx_oci_refs_names(u_char *key, char sub[3], char *name)
     sub[0] = name[0];
     sub[1] = name[1];
     sub[2] = '\0';
-}
-
-
-static int
-ngx_oci_refs_sub(ngx_oci_cache_t *cache, char *sub)
-{
-    return openat(cache->refs_dir, sub,
-                  O_RDONLY|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC);
 }

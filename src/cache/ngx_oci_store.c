@@ -5,6 +5,7 @@
 
 
 #include "ngx_oci_index.h"
+#include "ngx_oci_open.h"
 #include <sys/statvfs.h>
 
 
@@ -25,6 +26,7 @@ static ngx_int_t ngx_oci_store_open_files(ngx_oci_cache_t *cache,
     ngx_log_t *log);
 static ngx_int_t ngx_oci_store_load(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest, ngx_oci_store_t *st, ngx_log_t *log);
+static ngx_uint_t ngx_oci_store_complete(ngx_oci_store_t *st, off_t size);
 static ngx_int_t ngx_oci_store_replace(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest, off_t size, uint32_t origin,
     ngx_oci_store_t *st, ngx_log_t *log);
@@ -39,121 +41,10 @@ static ngx_int_t ngx_oci_store_write_new(ngx_oci_cache_t *cache,
     ngx_oci_store_t *st, ngx_log_t *log);
 static ngx_int_t ngx_oci_store_setlk(int fd, int type);
 static uint32_t ngx_oci_store_header_crc(ngx_oci_store_header_t *header);
-static int ngx_oci_store_mkdir(int dir, const char *name, ngx_log_t *log);
 
 
 static u_char  ngx_oci_store_magic[8] = { 'n', 'g', 'x', 'o', 'c', 'i',
                                           '\r', '\n' };
-
-
-ngx_int_t
-ngx_oci_store_init(ngx_oci_cache_t *cache, ngx_log_t *log)
-{
-    int         fd;
-    ssize_t     n;
-    struct stat sb;
-
-    cache->dir = open((char *) cache->path->name.data,
-                      O_RDONLY|O_DIRECTORY|O_CLOEXEC);
-    if (cache->dir == -1) {
-        ngx_log_error(NGX_LOG_EMERG, log, ngx_errno,
-                      "open() \"%V\" failed", &cache->path->name);
-        return NGX_ERROR;
-    }
-
-    if (fstat(cache->dir, &sb) == -1) {
-        ngx_log_error(NGX_LOG_EMERG, log, ngx_errno,
-                      "fstat() \"%V\" failed", &cache->path->name);
-        return NGX_ERROR;
-    }
-
-    if (sb.st_mode & S_IWOTH) {
-        ngx_log_error(NGX_LOG_EMERG, log, 0,
-                      "oci cache directory \"%V\" is writable by everyone",
-                      &cache->path->name);
-        return NGX_ERROR;
-    }
-
-    cache->blobs = ngx_oci_store_mkdir(cache->dir, "blobs", log);
-    cache->refs_dir = ngx_oci_store_mkdir(cache->dir, "refs", log);
-    cache->manifests = ngx_oci_store_mkdir(cache->dir, "manifests", log);
-
-    if (cache->blobs == -1 || cache->refs_dir == -1
-        || cache->manifests == -1)
-    {
-        return NGX_ERROR;
-    }
-
-    cache->algs[NGX_OCI_DIGEST_NONE] = -1;
-    cache->algs[NGX_OCI_SHA256] = ngx_oci_store_mkdir(cache->blobs, "sha256",
-                                                      log);
-    cache->algs[NGX_OCI_SHA512] = ngx_oci_store_mkdir(cache->blobs, "sha512",
-                                                      log);
-
-    if (cache->algs[NGX_OCI_SHA256] == -1
-        || cache->algs[NGX_OCI_SHA512] == -1)
-    {
-        return NGX_ERROR;
-    }
-
-    fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY|O_CLOEXEC);
-    if (fd == -1) {
-        ngx_log_error(NGX_LOG_EMERG, log, ngx_errno,
-                      "open() of the kernel's boot id failed");
-        return NGX_ERROR;
-    }
-
-    n = read(fd, cache->boot_id, sizeof(cache->boot_id) - 1);
-    close(fd);
-
-    if (n < 36) {
-        ngx_log_error(NGX_LOG_EMERG, log, 0, "no boot id");
-        return NGX_ERROR;
-    }
-
-    ngx_memzero(cache->boot_id + 36, sizeof(cache->boot_id) - 36);
-
-    return NGX_OK;
-}
-
-
-static int
-ngx_oci_store_mkdir(int dir, const char *name, ngx_log_t *log)
-{
-    int          fd;
-    struct stat  sb;
-
-    if (mkdirat(dir, name, 0700) == -1 && ngx_errno != EEXIST) {
-        ngx_log_error(NGX_LOG_EMERG, log, ngx_errno,
-                      "mkdirat() \"%s\" failed", name);
-        return -1;
-    }
-
-    fd = openat(dir, name, O_RDONLY|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC);
-    if (fd == -1) {
-        ngx_log_error(NGX_LOG_EMERG, log, ngx_errno,
-                      "openat() \"%s\" failed", name);
-        return -1;
-    }
-
-    if (fstat(fd, &sb) == -1 || fstat(dir, &sb) == -1) {
-        ngx_log_error(NGX_LOG_EMERG, log, ngx_errno,
-                      "fstat() \"%s\" failed", name);
-        close(fd);
-        return -1;
-    }
-
-    /* workers run as the user who owns the cache's directory */
-
-    if (geteuid() == 0 && fchown(fd, sb.st_uid, sb.st_gid) == -1) {
-        ngx_log_error(NGX_LOG_EMERG, log, ngx_errno,
-                      "fchown() \"%s\" failed", name);
-        close(fd);
-        return -1;
-    }
-
-    return fd;
-}
 
 
 void
@@ -199,7 +90,14 @@ ngx_oci_store_open(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 
         rc = ngx_oci_store_load(cache, digest, st, log);
 
-        if (rc == NGX_OK && size >= 0) {
+        if (st->readonly) {
+            if (rc == NGX_OK && size >= 0
+                && !ngx_oci_store_complete(st, size))
+            {
+                rc = NGX_DECLINED;
+            }
+
+        } else if (rc == NGX_OK && size >= 0) {
             rc = ngx_oci_store_replace(cache, digest, size, origin, st, log);
 
         } else if (rc == NGX_DECLINED && size >= 0) {
@@ -237,7 +135,7 @@ ngx_oci_store_open_files(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 {
     int          dir, flags;
     char         sub[3], name[NGX_OCI_STORE_NAME];
-    char         path[NGX_OCI_STORE_NAME + 3];
+    ngx_err_t    err;
     struct stat  sb, named;
 
     ngx_memzero(st, sizeof(ngx_oci_store_t));
@@ -245,30 +143,38 @@ ngx_oci_store_open_files(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     st->map = -1;
 
     dir = cache->algs[digest->alg];
-    flags = O_RDWR|O_CLOEXEC|O_NOFOLLOW|O_NONBLOCK;
-
-    if (size >= 0) {
-        flags |= O_CREAT;
-    }
+    st->readonly = (ngx_oci_dir_enter(cache, log) == NGX_OCI_DIR_READONLY);
+    flags = st->readonly ? O_RDONLY : size < 0 ? O_RDWR : O_RDWR|O_CREAT;
 
     ngx_oci_store_names(digest, sub, name);
 
-    st->fd = ngx_oci_io_open(dir, sub, name, flags);
+    st->fd = ngx_oci_open(cache, dir, sub, name, flags, log);
 
     if (st->fd != -1) {
         ngx_oci_store_map_name(name);
-        st->map = ngx_oci_io_open(dir, sub, name, flags);
+        st->map = ngx_oci_open(cache, dir, sub, name, flags, log);
     }
 
     if (st->fd == -1 || st->map == -1) {
-        if (ngx_errno == ENOENT && size < 0) {
+        err = ngx_errno;
+
+        if (err == ENOENT && !(flags & O_CREAT)) {
             ngx_oci_store_close(st);
             return NGX_DECLINED;
         }
 
-        ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
-                      "open() \"%V/blobs/.../%s\" failed",
-                      &cache->path->name, name);
+        if (err == NGX_OCI_SAID && !st->readonly
+            && ngx_oci_dir_enter(cache, log) == NGX_OCI_DIR_READONLY)
+        {
+            return NGX_AGAIN;
+        }
+
+        if (err != NGX_OCI_SAID) {
+            ngx_log_error(NGX_LOG_CRIT, log, err,
+                          "open() \"%V/blobs/.../%s\" failed",
+                          &cache->path->name, name);
+        }
+
         ngx_oci_store_close(st);
         return NGX_ERROR;
     }
@@ -276,20 +182,17 @@ ngx_oci_store_open_files(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     /* the sidecar of a successor must not vouch for unlinked data */
 
     ngx_oci_store_names(digest, sub, name);
-    (void) ngx_sprintf((u_char *) path, "%s/%s%Z", sub, name);
 
-    if (fstatat(dir, path, &named, AT_SYMLINK_NOFOLLOW) == -1
+    if (ngx_oci_stat(cache, dir, sub, name, &named, log) == -1
         || fstat(st->fd, &sb) == -1
         || sb.st_ino != named.st_ino || sb.st_dev != named.st_dev)
     {
         return NGX_AGAIN;
     }
 
-    if (!S_ISREG(sb.st_mode)
-        || fstat(st->map, &sb) == -1 || !S_ISREG(sb.st_mode))
-    {
-        ngx_log_error(NGX_LOG_CRIT, log, 0,
-                      "\"%V/blobs/.../%s\" is not a regular file",
+    if (fstat(st->map, &sb) == -1) {
+        ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
+                      "fstat() \"%V/blobs/.../%s.map\" failed",
                       &cache->path->name, name);
         ngx_oci_store_close(st);
         return NGX_ERROR;
@@ -391,6 +294,29 @@ ngx_oci_store_distrust(ngx_oci_cache_t *cache, ngx_oci_store_header_t *h,
     h->flags &= ~NGX_OCI_STORE_VERIFIED;
     h->hashed = 0;
     h->hash_len = 0;
+
+    return 1;
+}
+
+
+/* does it need nothing but to be read? */
+
+static ngx_uint_t
+ngx_oci_store_complete(ngx_oci_store_t *st, off_t size)
+{
+    size_t  i;
+
+    if (!(st->header.flags & NGX_OCI_STORE_VERIFIED)
+        || (off_t) st->header.size != size)
+    {
+        return 0;
+    }
+
+    for (i = 0; i < st->slices; i++) {
+        if (st->records[i].state != NGX_OCI_SLICE_PRESENT) {
+            return 0;
+        }
+    }
 
     return 1;
 }
@@ -669,9 +595,7 @@ ngx_oci_store_setlk(int fd, int type)
 ngx_int_t
 ngx_oci_store_lock(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest, int map)
 {
-    int          dir;
     char         sub[3], name[NGX_OCI_STORE_NAME];
-    char         path[NGX_OCI_STORE_NAME + 3];
     ngx_int_t    rc;
     struct stat  a, b;
 
@@ -682,12 +606,11 @@ ngx_oci_store_lock(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest, int map)
 
     ngx_oci_store_names(digest, sub, name);
     ngx_oci_store_map_name(name);
-    (void) ngx_sprintf((u_char *) path, "%s/%s%Z", sub, name);
-
-    dir = cache->algs[digest->alg];
 
     if (fstat(map, &a) == -1
-        || fstatat(dir, path, &b, AT_SYMLINK_NOFOLLOW) == -1
+        || ngx_oci_stat(cache, cache->algs[digest->alg], sub, name, &b,
+                        ngx_cycle->log)
+           == -1
         || a.st_ino != b.st_ino || a.st_dev != b.st_dev)
     {
         ngx_oci_store_unlock(map);
@@ -887,26 +810,28 @@ void
 ngx_oci_store_unlink(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     ngx_log_t *log)
 {
-    int   dir;
-    char  sub[3], name[NGX_OCI_STORE_NAME], path[NGX_OCI_STORE_NAME + 3];
+    int         dir;
+    char        sub[3], name[NGX_OCI_STORE_NAME];
+    ngx_uint_t  i;
 
     ngx_oci_store_names(digest, sub, name);
-    (void) ngx_sprintf((u_char *) path, "%s/%s%Z", sub, name);
 
     dir = cache->algs[digest->alg];
 
     /* the data first: a sidecar without data is unusable, never wrong */
 
-    if (unlinkat(dir, path, 0) == -1 && ngx_errno != ENOENT) {
-        ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
-                      "unlinkat() \"%s\" failed", path);
-    }
+    for (i = 0; i < 2; i++) {
 
-    ngx_oci_store_map_name(path);
+        if (ngx_oci_unlink(cache, dir, sub, name, log) == -1
+            && ngx_errno != ENOENT && ngx_errno != NGX_OCI_SAID)
+        {
+            ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
+                          "unlinkat() \"%s/%s\" failed", sub, name);
+        }
 
-    if (unlinkat(dir, path, 0) == -1 && ngx_errno != ENOENT) {
-        ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
-                      "unlinkat() \"%s\" failed", path);
+        if (i == 0) {
+            ngx_oci_store_map_name(name);
+        }
     }
 }
 

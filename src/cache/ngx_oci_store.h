@@ -79,6 +79,7 @@ typedef struct {
     size_t                          slices;
     uint64_t                        uniq;       /* inode of the sidecar */
     time_t                          written;    /* its mtime */
+    ngx_uint_t                      readonly;   /* as the directory is */
 } ngx_oci_store_t;
 
 
@@ -88,7 +89,8 @@ typedef struct {
  * into "unchecked", those of a foreign slice size make the pair unusable, as
  * does another size of a pair that is not verified and that nobody uses, and
  * another registry's, if little of it is there or nothing came for an hour.
- * NGX_OK; NGX_DECLINED: there are none; NGX_ERROR: logged.
+ * NGX_OK; NGX_DECLINED: there are none; NGX_ERROR: logged.  Of a read-only
+ * directory those that are complete and verified can be had with size >= 0.
  */
 ngx_int_t ngx_oci_store_open(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest, off_t size, uint32_t origin,
@@ -147,9 +149,6 @@ void ngx_oci_store_unlink(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 
 /* the CRC32C of a part of the file; NGX_OK or NGX_ERROR (errno) */
 ngx_int_t ngx_oci_store_crc(int fd, off_t offset, size_t len, uint32_t *crc);
-
-/* creates and opens the directories of a cache; in the master */
-ngx_int_t ngx_oci_store_init(ngx_oci_cache_t *cache, ngx_log_t *log);
 
 /* the bytes that are free for us on the file system, or -1 */
 off_t ngx_oci_store_free(ngx_oci_cache_t *cache);

@@ -365,9 +365,13 @@ ngx_oci_verify_final(ngx_oci_verify_t *v, ngx_log_t *log)
     if (ngx_memcmp(md, v->digest->bytes, v->digest->size) != 0) {
         v->rc = NGX_DONE;
 
-        /* the lock is held: nobody else writes or opens them to write */
+        /* the lock is held: nobody else writes or opens them to write, if
+           the name still leads to them */
 
-        ngx_oci_store_unlink(v->cache, v->digest, log);
+        if (ngx_oci_store_lock(v->cache, v->digest, v->map) == NGX_OK) {
+            ngx_oci_store_unlink(v->cache, v->digest, log);
+        }
+
         return;
     }
 
