@@ -587,7 +587,7 @@ ngx_oci_fill_limited(ngx_oci_fill_t *fill, ngx_oci_run_t *run)
         return 0;
     }
 
-    delay = ngx_oci_core.wait(registry, &authorization, &down);
+    delay = ngx_oci_core.wait(registry, &repository, &authorization, &down);
 
     ngx_explicit_memzero(authorization.data, authorization.len);
 

@@ -111,7 +111,7 @@ ngx_oci_run_exchange(ngx_oci_run_t *run)
 
     run->progress = run->pos;
 
-    delay = ngx_oci_core.wait(registry, &authorization, &down);
+    delay = ngx_oci_core.wait(registry, &repository, &authorization, &down);
 
     if (delay) {
         ngx_explicit_memzero(authorization.data, authorization.len);

@@ -83,8 +83,8 @@ ngx_oci_want(ngx_oci_reader_t *rd)
     /* nobody begins to wait for a registry that can't be asked now */
 
     if (absent
-        && ngx_oci_core.wait(rd->ctx->registry, &rd->ctx->authorization,
-                             &down))
+        && ngx_oci_core.wait(rd->ctx->registry, &rd->ctx->repository,
+                             &rd->ctx->authorization, &down))
     {
         return NGX_DECLINED;
     }

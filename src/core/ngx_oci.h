@@ -22,7 +22,7 @@
 
 
 #define NGX_OCI_VERSION             "0.1.0"
-#define NGX_OCI_ABI                 3
+#define NGX_OCI_ABI                 4
 #define NGX_OCI_BUILD               "nginx-oci/" NGX_OCI_VERSION " for "      \
                                     NGINX_VER
 
@@ -381,11 +381,12 @@ typedef struct {
     ngx_oci_registry_t           *(*registry)(ngx_str_t *name);
 
     /*
-     * Does a fill with this registry, with the caller's credentials, have to
-     * wait before it asks it for anything?  In ms, 0: no.  *down: the
-     * registry is out of reach, it is not known for how long.
+     * Does a fill from this registry's repository, with the caller's
+     * credentials, have to wait before it asks for anything?  In ms, 0: no.
+     * *down: the registry is out of reach, it is not known for how long.
      */
     ngx_msec_t                    (*wait)(ngx_oci_registry_t *registry,
+                                      ngx_str_t *repository,
                                       ngx_str_t *authorization,
                                       ngx_uint_t *down);
 

@@ -197,7 +197,7 @@ ngx_oci_exchange_limited(ngx_oci_exchange_t *ex)
     ms = ngx_oci_health_limited(ex->registry,
                     ngx_oci_health_account(ex->registry, ex->credentials,
                                            ex->stored, &ex->authorization),
-                    &status);
+                    &ex->repository, &status);
 
     if (ms == 0) {
         return 0;
@@ -408,7 +408,7 @@ ngx_oci_exchange_header(ngx_oci_hop_t *hop)
         ngx_oci_health_answer(ex->registry,
                     ngx_oci_health_account(ex->registry, ex->credentials,
                                            ex->stored, &ex->authorization),
-                    hop->in.status, &hop->in.retry_after);
+                    &ex->repository, hop->in.status, &hop->in.retry_after);
     }
 
     if (priv->remembered) {

@@ -11,7 +11,7 @@
 #include <ngx_md5.h>
 
 
-#define NGX_OCI_HEALTH_LAYOUT    3      /* of the zone: change it with that */
+#define NGX_OCI_HEALTH_LAYOUT    4      /* of the zone: change it with that */
 
 #define NGX_OCI_HEALTH_FAILURES  3      /* in a row, over all workers */
 #define NGX_OCI_HEALTH_WINDOW    10000  /* ms: more between two of them, and
@@ -297,8 +297,8 @@ ngx_oci_health_state(ngx_oci_registry_t *registry, ngx_uint_t pass)
 
 
 ngx_msec_t
-ngx_oci_health_wait(ngx_oci_registry_t *registry, ngx_str_t *authorization,
-    ngx_uint_t *down)
+ngx_oci_health_wait(ngx_oci_registry_t *registry, ngx_str_t *repository,
+    ngx_str_t *authorization, ngx_uint_t *down)
 {
     uint64_t    account;
     ngx_msec_t  ms;
@@ -316,7 +316,7 @@ ngx_oci_health_wait(ngx_oci_registry_t *registry, ngx_str_t *authorization,
                                      : registry->credentials,
                                      registry->fill, authorization);
 
-    ms = ngx_oci_health_limited(registry, account, &status);
+    ms = ngx_oci_health_limited(registry, account, repository, &status);
 
     return ngx_min(ms, NGX_OCI_HEALTH_LOOK);
 }

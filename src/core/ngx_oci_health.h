@@ -17,7 +17,7 @@
 
 #define NGX_OCI_HEALTH_RECORDS   128
 #define NGX_OCI_HEALTH_KEY       16     /* bytes */
-#define NGX_OCI_HEALTH_LIMITS    16     /* a registry */
+#define NGX_OCI_HEALTH_LIMITS    32     /* a registry */
 #define NGX_OCI_HEALTH_WAITERS   64     /* likewise */
 #define NGX_OCI_HEALTH_WORKERS   128    /* those of before a reload included */
 #define NGX_OCI_HEALTH_RETRY_AFTER  5   /* s, told while a breaker is open */
@@ -27,6 +27,7 @@
 
 typedef struct {
     uint64_t               account;     /* 0: a free place */
+    uint64_t               repository;  /* 0: for all of them */
     ngx_msec_t             until;
     uint32_t               status;      /* of the answer: 429, or 503 */
 } ngx_oci_health_limit_t;
@@ -125,7 +126,7 @@ ngx_oci_health_zone_t *ngx_oci_health_zone(void);
 ngx_uint_t ngx_oci_health_down(ngx_oci_registry_t *registry);
 /* as wait() of ngx_oci_core_t */
 ngx_msec_t ngx_oci_health_wait(ngx_oci_registry_t *registry,
-    ngx_str_t *authorization, ngx_uint_t *down);
+    ngx_str_t *repository, ngx_str_t *authorization, ngx_uint_t *down);
 /* it is open, a probe is due, and it is the caller's, who has so many ms for
    it before it is somebody else's turn; else 0 */
 ngx_msec_t ngx_oci_health_probe_due(ngx_oci_registry_t *registry);
@@ -141,13 +142,14 @@ ngx_msec_t ngx_oci_health_probe_due(ngx_oci_registry_t *registry);
 uint64_t ngx_oci_health_account(ngx_oci_registry_t *registry,
     ngx_uint_t credentials, ngx_oci_credentials_t *stored,
     ngx_str_t *authorization);
-/* an answer of the registry: may tell the account to wait */
+/* an answer of the registry about a repository: may tell the account to wait,
+   with it or with all of them */
 void ngx_oci_health_answer(ngx_oci_registry_t *registry, uint64_t account,
-    ngx_uint_t status, ngx_str_t *retry_after);
+    ngx_str_t *repository, ngx_uint_t status, ngx_str_t *retry_after);
 /* ms that the account has still to wait; 0: it has not.  *status: of the
    answer that told so */
 ngx_msec_t ngx_oci_health_limited(ngx_oci_registry_t *registry,
-    uint64_t account, ngx_uint_t *status);
+    uint64_t account, ngx_str_t *repository, ngx_uint_t *status);
 
 
 /* ngx_oci_health_quota.c: max_connections and rate, over all workers */

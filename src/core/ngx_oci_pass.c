@@ -578,11 +578,20 @@ ngx_oci_pass_limited(ngx_http_request_t *r)
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_oci_module);
 
+    /* who comes without credentials may be told to bring some: clients begin
+       like that */
+
+    if (ctx->registry->credentials == NGX_OCI_CREDENTIALS_CLIENT
+        && ctx->authorization.len == 0)
+    {
+        return NGX_DECLINED;
+    }
+
     ms = ngx_oci_health_limited(ctx->registry,
                     ngx_oci_health_account(ctx->registry,
                                            ctx->registry->credentials, NULL,
                                            &ctx->authorization),
-                    &status);
+                    &ctx->repository, &status);
 
     if (ms == 0) {
         return NGX_DECLINED;
@@ -623,7 +632,7 @@ ngx_oci_pass_answer(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
                     ngx_oci_health_account(ctx->registry,
                                            ctx->registry->credentials, NULL,
                                            &ctx->authorization),
-                    r->headers_out.status, retry_after);
+                    &ctx->repository, r->headers_out.status, retry_after);
 }
 
 
