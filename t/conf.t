@@ -132,6 +132,10 @@ my @rows = (
     [ c => 'keys_zone=x:8m inactive=x', 'invalid parameter' ],
     [ c => 'keys_zone=x:8m manager_files=0', 'invalid parameter' ],
     [ c => 'keys_zone=x:8m manager_sleep=x', 'invalid parameter' ],
+    [ c => 'keys_zone=x:8m scrub=', 'invalid parameter "scrub="' ],
+    [ c => 'keys_zone=x:8m scrub=on', 'invalid parameter "scrub=on"' ],
+    [ c => 'keys_zone=x:8m scrub=0', 'invalid parameter "scrub=0"' ],
+    [ c => 'keys_zone=x:8m scrub=63k', 'invalid parameter "scrub=63k"' ],
     [ c => 'keys_zone=x:8m manager_threshold=x', 'invalid parameter' ],
     [ c => 'keys_zone=x:8m levels=1:2', 'invalid parameter' ],
     [ c => 'keys_zone=x:8m keys_zone=y:8m', 'invalid parameter' ],
@@ -253,7 +257,9 @@ my @good = (
         . ' breaker off; rate 10g; max_connections 65535;'
         . " fill_credentials file $d/good;" ],
     [ c => 'keys_zone=x:8m slice=64k max_size=2t min_free=1g inactive=1d'
-        . ' manager_files=5 manager_sleep=1s manager_threshold=1s' ],
+        . ' manager_files=5 manager_sleep=1s manager_threshold=1s'
+        . ' scrub=16m' ],
+    [ c => 'keys_zone=x:8m scrub=off' ],
 );
 
 for my $row (@good) {

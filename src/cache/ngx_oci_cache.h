@@ -64,6 +64,7 @@ typedef struct {
     ngx_uint_t                      manager_files;
     ngx_msec_t                      manager_sleep;
     ngx_msec_t                      manager_threshold;
+    off_t                           scrub;      /* bytes per second; 0: off */
 
     /* the manager's own: its walk for files without an entry */
 
@@ -78,6 +79,7 @@ typedef struct {
     uint64_t                        walk_kept;  /* the last one, for there was
                                                    room */
     time_t                          walked;
+    void                           *scrubbing;  /* of ngx_oci_scrub.c */
 
     char                            boot_id[40];    /* of the kernel */
 } ngx_oci_cache_t;
@@ -233,6 +235,13 @@ void ngx_oci_changed(ngx_http_request_t *r, ngx_oci_ctx_t *ctx);
  */
 ngx_msec_t ngx_oci_manager(void *data);
 void ngx_oci_loader(void *data);
+
+
+/*
+ * ngx_oci_scrub.c: reads on, in the manager, in what is stored, comparing it
+ * with its CRC.  When to call it again, in ms.
+ */
+ngx_msec_t ngx_oci_scrub(ngx_oci_cache_t *cache);
 
 
 /*

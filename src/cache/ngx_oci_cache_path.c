@@ -11,12 +11,14 @@
 
 #define NGX_OCI_CACHE_SLICE_MIN   (64 * 1024)
 #define NGX_OCI_CACHE_SLICE_MAX   (1024 * 1024 * 1024)
+#define NGX_OCI_CACHE_SCRUB_MIN   (64 * 1024)     /* bytes per second */
 #define NGX_OCI_CACHE_ZONE_MIN    (8 * ngx_pagesize)
 
 
 static ngx_int_t ngx_oci_cache_path_param(ngx_conf_t *cf,
     ngx_oci_cache_t *cache, ngx_str_t *value, ngx_str_t *name,
     ssize_t *size);
+static ngx_int_t ngx_oci_cache_path_scrub(ngx_str_t *value, off_t *rate);
 static ngx_int_t ngx_oci_cache_path_size(ngx_str_t *value, const char *name,
     off_t *size);
 static ngx_int_t ngx_oci_cache_path_add(ngx_conf_t *cf,
@@ -282,6 +284,10 @@ ngx_oci_cache_path_param(ngx_conf_t *cf, ngx_oci_cache_t *cache,
         return (n >= 0) ? NGX_OK : NGX_ERROR;
     }
 
+    if (ngx_strncmp(value->data, "scrub=", 6) == 0) {
+        return ngx_oci_cache_path_scrub(value, &cache->scrub);
+    }
+
     if (ngx_strncmp(value->data, "manager_threshold=", 18) == 0) {
         s.data = value->data + 18;
         s.len = value->len - 18;
@@ -291,6 +297,22 @@ ngx_oci_cache_path_param(ngx_conf_t *cf, ngx_oci_cache_t *cache,
     }
 
     return NGX_ERROR;
+}
+
+
+static ngx_int_t
+ngx_oci_cache_path_scrub(ngx_str_t *value, off_t *rate)
+{
+    if (ngx_strcmp(value->data, "scrub=off") == 0) {
+        *rate = 0;
+        return NGX_OK;
+    }
+
+    if (ngx_oci_cache_path_size(value, "scrub=", rate) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return (*rate >= NGX_OCI_CACHE_SCRUB_MIN) ? NGX_OK : NGX_ERROR;
 }
 
 

@@ -866,6 +866,44 @@ ngx_oci_index_lost(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
 
 void
+ngx_oci_index_rotten(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    ngx_oci_store_t *st, size_t n)
+{
+    u_char           *unchecked;
+    uint64_t          waiters, uniq[3];
+    ngx_oci_entry_t  *entry;
+
+    waiters = 0;
+
+    ngx_oci_index_lock(cache);
+
+    entry = ngx_oci_index_find(cache, digest);
+
+    if (entry && !entry->loaded) {
+
+        /* whoever opens it next reads the sidecar */
+
+        entry->verified = 0;
+
+    } else if (entry && n < entry->slices
+               && ngx_oci_index_uniq(st, uniq) == NGX_OK
+               && ngx_memcmp(entry->uniq, uniq, sizeof(entry->uniq)) == 0)
+    {
+        unchecked = entry->map + ngx_oci_index_half(entry);
+
+        if (ngx_oci_bit_get(entry->map, n) || ngx_oci_bit_get(unchecked, n)) {
+            waiters = ngx_oci_index_lose(cache, entry, n);
+            ngx_oci_bit_clear(unchecked, n);
+        }
+    }
+
+    ngx_oci_index_unlock(cache);
+
+    ngx_oci_doorbell_ring(cache, waiters);
+}
+
+
+void
 ngx_oci_index_moved(ngx_oci_cache_t *cache)
 {
     ngx_uint_t        n;

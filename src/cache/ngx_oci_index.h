@@ -147,6 +147,10 @@ struct ngx_oci_index_sh_s {
     uint64_t                  dir;          /* what is in the directory's
                                                place, see ngx_oci_dir.c */
     ngx_msec_t                dir_checked;
+    uint32_t                  scrub_place;  /* the directory that is looked
+                                               through, see ngx_oci_scrub.c */
+    uint32_t                  scrub_left;   /* of this round */
+    time_t                    scrub_begun;
     int64_t                   free;         /* bytes on the file system, as
                                                the manager last saw; -1 */
 };
@@ -320,6 +324,10 @@ ngx_int_t ngx_oci_index_run_end(ngx_oci_cache_t *cache,
 /* slice n is readable, or is not (any more) */
 void ngx_oci_index_slice(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     size_t n, ngx_uint_t present);
+/* slice n of these files is not what it was: it is missing, and the blob is
+   not verified; the sidecar says so already, its lock is held */
+void ngx_oci_index_rotten(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    ngx_oci_store_t *st, size_t n);
 ngx_uint_t ngx_oci_index_has(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     size_t n);
 

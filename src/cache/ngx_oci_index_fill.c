@@ -577,12 +577,11 @@ ngx_oci_index_slice(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     size_t n, ngx_uint_t present)
 {
     u_char    *unchecked;
-    uint64_t   waiters, size, *kept;
+    uint64_t   waiters, *kept;
 
     ngx_oci_index_lock(cache);
 
     unchecked = entry->map + ngx_oci_index_half(entry);
-    waiters = 0;
 
     kept = ngx_oci_index_kept(cache, entry, n);
 
@@ -600,26 +599,7 @@ ngx_oci_index_slice(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
         entry->waiters = 0;
 
     } else {
-        if (ngx_oci_bit_get(entry->map, n)) {
-            ngx_oci_bit_clear(entry->map, n);
-            entry->have--;
-        }
-
-        size = ngx_min(entry->size - (uint64_t) n * cache->slice,
-                       cache->slice);
-        size = ngx_min(size, entry->bytes);
-        entry->bytes -= size;
-        cache->index->bytes -= size;
-        entry->verified = 0;
-
-        /* from here on only the registry that it comes from is asked */
-
-        if (entry->source && entry->source->registry != entry->origin) {
-            ngx_oci_index_source_free(cache, entry);
-
-            waiters = entry->waiters;
-            entry->waiters = 0;
-        }
+        waiters = ngx_oci_index_lose(cache, entry, n);
     }
 
     ngx_oci_bit_clear(unchecked, n);
@@ -627,6 +607,37 @@ ngx_oci_index_slice(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     ngx_oci_index_unlock(cache);
 
     ngx_oci_doorbell_ring(cache, waiters);
+}
+
+
+uint64_t
+ngx_oci_index_lose(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry, size_t n)
+{
+    uint64_t  waiters, size;
+
+    waiters = 0;
+
+    if (ngx_oci_bit_get(entry->map, n)) {
+        ngx_oci_bit_clear(entry->map, n);
+        entry->have--;
+    }
+
+    size = ngx_min(entry->size - (uint64_t) n * cache->slice, cache->slice);
+    size = ngx_min(size, entry->bytes);
+    entry->bytes -= size;
+    cache->index->bytes -= size;
+    entry->verified = 0;
+
+    /* from here on only the registry that it comes from is asked */
+
+    if (entry->source && entry->source->registry != entry->origin) {
+        ngx_oci_index_source_free(cache, entry);
+
+        waiters = entry->waiters;
+        entry->waiters = 0;
+    }
+
+    return waiters;
 }
 
 

@@ -66,6 +66,11 @@ void ngx_oci_index_spare(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
 void ngx_oci_index_source_free(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry);
 
+/* under the mutex: slice n, which was readable or to be checked, is missing;
+   returns the slots to be rung */
+uint64_t ngx_oci_index_lose(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    size_t n);
+
 /* zeroed memory, under the mutex; for it, forgets up to so many entries that
    nobody uses */
 void *ngx_oci_index_alloc(ngx_oci_cache_t *cache, size_t size,

@@ -34,6 +34,7 @@ typedef struct {
 } ngx_oci_loader_t;
 
 
+static ngx_msec_t ngx_oci_manager_round(ngx_oci_cache_t *cache);
 static void ngx_oci_manager_moved(ngx_oci_cache_t *cache);
 static ngx_uint_t ngx_oci_manager_doomed(ngx_oci_cache_t *cache);
 static ngx_uint_t ngx_oci_manager_over(ngx_oci_cache_t *cache, off_t free);
@@ -69,12 +70,7 @@ ngx_oci_manager(void *data)
 {
     ngx_oci_cache_t *cache = data;
 
-    off_t             free;
-    time_t            accessed;
-    uint64_t          bytes;
-    ngx_msec_t        started, next;
-    ngx_uint_t        over, files, failures, walked;
-    ngx_oci_digest_t  digest;
+    ngx_msec_t  next;
 
     if (ngx_oci_index_broken(cache)) {
         return NGX_OCI_MANAGER_IDLE;
@@ -88,6 +84,26 @@ ngx_oci_manager(void *data)
     }
 
     ngx_oci_manager_moved(cache);
+
+    next = ngx_oci_manager_round(cache);
+
+    if (!ngx_quit && !ngx_terminate) {
+        next = ngx_min(next, ngx_oci_scrub(cache));
+    }
+
+    return ngx_min(next, NGX_OCI_DIR_CHECK);
+}
+
+
+static ngx_msec_t
+ngx_oci_manager_round(ngx_oci_cache_t *cache)
+{
+    off_t             free;
+    time_t            accessed;
+    uint64_t          bytes;
+    ngx_msec_t        started, next;
+    ngx_uint_t        over, files, failures, walked;
+    ngx_oci_digest_t  digest;
 
     started = ngx_current_msec;
     next = NGX_OCI_MANAGER_IDLE;
@@ -172,7 +188,7 @@ ngx_oci_manager(void *data)
         ngx_oci_refs_expire(cache);     /* once an hour */
     }
 
-    return ngx_min(next, NGX_OCI_DIR_CHECK);
+    return next;
 }
 
 

@@ -281,6 +281,8 @@ typedef enum {
     NGX_OCI_STAT_SENT_BYPASS,
     NGX_OCI_STAT_EVICTED_BYTES,
     NGX_OCI_STAT_DISK_ERRORS,
+    NGX_OCI_STAT_SCRUBBED_BYTES,
+    NGX_OCI_STAT_SCRUB_ROTTEN,          /* slices */
     NGX_OCI_STAT_N
 } ngx_oci_stat_e;
 

@@ -61,6 +61,10 @@ static ngx_oci_status_counter_t  ngx_oci_status_counters[] = {
       "evicted_bytes_total", "counter" },
     { NGX_OCI_STAT_DISK_ERRORS, "disk_errors",
       "disk_errors_total", "counter" },
+    { NGX_OCI_STAT_SCRUBBED_BYTES, "scrubbed_bytes",
+      "scrubbed_bytes_total", "counter" },
+    { NGX_OCI_STAT_SCRUB_ROTTEN, "scrub_rotten",
+      "scrub_rotten_slices_total", "counter" },
     { 0, NULL, NULL, NULL }
 };
 
