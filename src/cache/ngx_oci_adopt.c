@@ -51,14 +51,14 @@ ngx_oci_adopt_task(void *data, ngx_log_t *log)
         return;
     }
 
-    len = blob->store.slices * sizeof(ngx_oci_store_record_t);
-
-    fill->records = malloc(len);
-    if (fill->records == NULL) {
+    if (ngx_oci_store_records(&blob->store) != NGX_OK) {
         return;
     }
 
-    if (pread(blob->store.map, fill->records, len, NGX_OCI_STORE_RECORDS)
+    len = blob->store.len;
+
+    if (pread(blob->store.map, blob->store.records, len,
+              NGX_OCI_STORE_RECORDS)
         != (ssize_t) len)
     {
         return;
@@ -68,7 +68,7 @@ ngx_oci_adopt_task(void *data, ngx_log_t *log)
 
     if (rc != NGX_ERROR) {
         fill->rewritten = (rc == NGX_DECLINED);
-        fill->adopt_rc = ngx_oci_adopt_header(fill, h, fill->records,
+        fill->adopt_rc = ngx_oci_adopt_header(fill, h, blob->store.records,
                                               blob->store.slices);
     }
 }
@@ -149,7 +149,7 @@ ngx_oci_adopt_done(void *data)
 
     if (fill->adopt_rc == NGX_OK) {
         ngx_oci_index_adopt(blob->cache, blob->entry, &blob->store.header,
-                            fill->records, fill->rewritten);
+                            blob->store.records, fill->rewritten);
 
     } else if (fill->adopt_rc == NGX_DECLINED) {
         ngx_log_error(NGX_LOG_NOTICE, ngx_cycle->log, 0,
@@ -163,8 +163,7 @@ ngx_oci_adopt_done(void *data)
         ngx_oci_stat_add(NGX_OCI_STAT_DISK_ERRORS, 1);
     }
 
-    free(fill->records);
-    fill->records = NULL;
+    ngx_oci_store_forget(&blob->store);
 
     ngx_oci_fill_adopted(fill, fill->adopt_rc);
 }

@@ -243,8 +243,7 @@ ngx_oci_blob_opened(void *data)
         }
     }
 
-    free(blob->store.records);
-    blob->store.records = NULL;
+    ngx_oci_store_forget(&blob->store);
 
     if (!blob->ready) {
         blob->stale = 1;

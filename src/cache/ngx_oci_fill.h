@@ -114,7 +114,6 @@ struct ngx_oci_fill_s {
     ngx_oci_task_t          adopt;      /* what the sidecar says now */
     uint32_t                origin;     /* as the index has it */
     ngx_int_t               adopt_rc;
-    ngx_oci_store_record_t *records;    /* malloc()ed by it, until it is done */
 
     unsigned                verifying:1;
     unsigned                stream:1;   /* the upstream ignores Range */

@@ -308,8 +308,7 @@ ngx_oci_scrub_open(ngx_oci_cache_t *cache, ngx_oci_scrub_t *sc)
         return NGX_DECLINED;
     }
 
-    free(sc->st.records);
-    sc->st.records = NULL;
+    ngx_oci_store_forget(&sc->st);
 
     sc->opened = 1;
     sc->rotten = 0;

@@ -15,6 +15,10 @@
 #define NGX_OCI_STORE_GIVEN_UP   3600     /* s without another slice */
 #define NGX_OCI_STORE_INIT_WAIT  1000     /* ms, for another's creation */
 #define NGX_OCI_STORE_CRC_BUF    (256 * 1024)
+#define NGX_OCI_STORE_FEW        (256 * 1024)         /* bytes of records that
+                                           are not counted there */
+#define NGX_OCI_STORE_MEMORY     (64 * 1024 * 1024)   /* bytes of records, of
+                                           all blobs that a process opens */
 
 #ifndef F_OFD_SETLK
 #define F_OFD_SETLK              37
@@ -45,6 +49,8 @@ static uint32_t ngx_oci_store_header_crc(ngx_oci_store_header_t *header);
 
 static u_char  ngx_oci_store_magic[8] = { 'n', 'g', 'x', 'o', 'c', 'i',
                                           '\r', '\n' };
+
+static ngx_atomic_t  ngx_oci_store_memory;
 
 
 void
@@ -245,9 +251,11 @@ ngx_oci_store_load(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     st->slices = (h->size + h->slice - 1) / h->slice;
     len = st->slices * sizeof(ngx_oci_store_record_t);
 
-    free(st->records);
-    st->records = calloc(1, len);
-    if (st->records == NULL) {
+
+    if (ngx_oci_store_records(st) != NGX_OK) {
+        ngx_log_error(NGX_LOG_ERR, log, ngx_errno,
+                      "no memory to open a blob of %uL bytes in \"%V\"",
+                      h->size, &cache->path->name);
         return NGX_ERROR;
     }
 
@@ -529,12 +537,9 @@ ngx_oci_store_write_new(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     len = NGX_OCI_STORE_RECORDS
           + st->slices * sizeof(ngx_oci_store_record_t);
 
-    free(st->records);
-    st->records = calloc(st->slices, sizeof(ngx_oci_store_record_t));
-
     /* the header last: what was there before is unusable until then */
 
-    if (st->records == NULL
+    if (ngx_oci_store_records(st) != NGX_OK
         || ftruncate(st->fd, size) == -1
         || ftruncate(st->map, len) == -1
         || ngx_oci_store_header(st->map, h) != NGX_OK)
@@ -543,7 +548,8 @@ ngx_oci_store_write_new(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 
         /* a registry may say any size */
 
-        level = (err == EFBIG) ? NGX_LOG_ERR : NGX_LOG_CRIT;
+        level = (err == EFBIG || err == ENOMEM) ? NGX_LOG_ERR
+                                                : NGX_LOG_CRIT;
 
         ngx_log_error(level, log, err,
                       "creating a blob of %O bytes in \"%V\" failed",
@@ -569,7 +575,67 @@ ngx_oci_store_close(ngx_oci_store_t *st)
         st->map = -1;
     }
 
-    free(st->records);
+    ngx_oci_store_forget(st);
+}
+
+
+ngx_int_t
+ngx_oci_store_records(ngx_oci_store_t *st)
+{
+    size_t  len, counted;
+
+    ngx_oci_store_forget(st);
+
+    len = st->slices * sizeof(ngx_oci_store_record_t);
+
+    counted = (len > NGX_OCI_STORE_FEW) ? len : 0;
+
+    if (ngx_atomic_fetch_add(&ngx_oci_store_memory, counted) + counted
+        > NGX_OCI_STORE_MEMORY
+        && counted)
+    {
+        (void) ngx_atomic_fetch_add(&ngx_oci_store_memory,
+                                    - (ngx_atomic_int_t) counted);
+        ngx_set_errno(NGX_ENOMEM);
+        return NGX_ERROR;
+    }
+
+    /* (threads' arenas would keep what is freed) */
+
+    st->records = counted ? mmap(NULL, len, PROT_READ|PROT_WRITE,
+                                 MAP_PRIVATE|MAP_ANONYMOUS, -1, 0)
+                          : calloc(1, len);
+
+    if (st->records == NULL || st->records == MAP_FAILED) {
+        st->records = NULL;
+        (void) ngx_atomic_fetch_add(&ngx_oci_store_memory,
+                                    - (ngx_atomic_int_t) counted);
+        ngx_set_errno(NGX_ENOMEM);
+        return NGX_ERROR;
+    }
+
+    st->len = len;
+
+    return NGX_OK;
+}
+
+
+void
+ngx_oci_store_forget(ngx_oci_store_t *st)
+{
+    if (st->records == NULL) {
+        return;
+    }
+
+    if (st->len > NGX_OCI_STORE_FEW) {
+        (void) munmap(st->records, st->len);
+        (void) ngx_atomic_fetch_add(&ngx_oci_store_memory,
+                                    - (ngx_atomic_int_t) st->len);
+
+    } else {
+        free(st->records);
+    }
+
     st->records = NULL;
 }
 

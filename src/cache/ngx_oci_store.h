@@ -75,7 +75,9 @@ typedef struct {
     int                             fd;         /* data */
     int                             map;        /* sidecar */
     ngx_oci_store_header_t          header;
-    ngx_oci_store_record_t         *records;    /* malloc()ed, or NULL */
+    ngx_oci_store_record_t         *records;    /* or NULL; owned, freed by
+                                                   ngx_oci_store_forget() */
+    size_t                          len;        /* of records, bytes */
     size_t                          slices;
     uint64_t                        uniq;       /* inode of the sidecar */
     time_t                          written;    /* its mtime */
@@ -96,6 +98,18 @@ ngx_int_t ngx_oci_store_open(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest, off_t size, uint32_t origin,
     ngx_oci_store_t *st, ngx_log_t *log);
 void ngx_oci_store_close(ngx_oci_store_t *st);
+
+/*
+ * Zeroed records of all slices.  A registry may say any size, and of blobs
+ * that are being opened they are kept until the event loop comes to them: what
+ * those of more than 32768 slices take together has a bound.  NGX_OK, or
+ * NGX_ERROR with errno.
+ */
+ngx_int_t ngx_oci_store_records(ngx_oci_store_t *st);
+
+/* frees the records, once they are in the index: those of all blobs that a
+   process has open would be too many */
+void ngx_oci_store_forget(ngx_oci_store_t *st);
 
 /*
  * The exclusive, non-blocking lock of the sidecar, which whoever writes or
