@@ -290,6 +290,44 @@ for my $kind (sort keys %plant) {
 }
 
 
+# the directories of references, with all that is in them
+
+for my $kind ('a symbolic link', 'a FIFO', "another user's") {
+    next if !$plant{$kind};
+    rmtree("$d/cache/$_") for qw/ refs blobs manifests /;
+    $t->stop();
+    $t->start();
+    is($t->get($uri)->{body}, $blobs{$stored}, "$kind: a blob is stored");
+    my $end = time() + 10;
+    sleep 0.05 while refs() < 2 && time() < $end;
+    $t->stop();
+
+    my @dirs = glob "$d/cache/refs/*";
+
+    for my $dir (@dirs) {
+        if ($kind eq "another user's") {
+            chown 12345, 12345, $dir;
+            next;
+        }
+        rename $dir, "$d/outside/refs" . ++$victims;
+        $kind eq 'a FIFO' ? mkfifo($dir, 0600)
+            : symlink("$d/outside/refs$victims", $dir);
+    }
+
+    $before = outside();
+    my $from = length $t->read_file('error.log');
+    $t->start();
+    is($t->get($uri, {}, 10)->{body}, $blobs{$stored}, "$kind: pull $_")
+        for 1 .. 3;
+    sleep 0.5;
+    is(outside(), $before, "$kind for directories: nothing was touched");
+    my @lines = grep { /\[crit\]/ } split /\n/,
+        substr $t->read_file('error.log'), $from;
+    is(@lines, @dirs, "$kind for directories: each is said once")
+        or diag(join "\n", @lines);
+}
+
+
 # a file of the cache with two names, as a process leaves it that died just
 # then, is used, and has one name again
 

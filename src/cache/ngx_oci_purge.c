@@ -565,10 +565,13 @@ ngx_oci_purge_manifest_task(void *data, ngx_log_t *log)
         pg->data = NGX_OK;
 
     } else if (ngx_errno != ENOENT) {
-        ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
-                      "unlinkat() \"%V/manifests/%s/%s\" failed",
-                      &pg->cache->path->name, sub, name);
         pg->data = NGX_ERROR;
+
+        if (ngx_errno != NGX_OCI_SAID) {
+            ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
+                          "unlinkat() \"%V/manifests/%s/%s\" failed",
+                          &pg->cache->path->name, sub, name);
+        }
     }
 }
 

@@ -578,9 +578,13 @@ ngx_oci_refs_unlink(ngx_oci_refs_op_t *op, u_char *key, ngx_log_t *log)
     if (err && err != ENOENT) {
         op->failed = 1;
         op->rc = NGX_ERROR;
-        ngx_log_error(NGX_LOG_CRIT, log, err,
-                      "unlinkat() \"%V/refs/%s/%s\" failed",
-                      &op->cache->path->name, sub, name);
+
+        if (err != NGX_OCI_SAID) {
+            ngx_log_error(NGX_LOG_CRIT, log, err,
+                          "unlinkat() \"%V/refs/%s/%s\" failed",
+                          &op->cache->path->name, sub, name);
+        }
+
         return;
     }
 
