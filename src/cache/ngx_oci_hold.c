@@ -52,6 +52,7 @@ ngx_oci_hold_init(void)
 static ngx_int_t
 ngx_oci_hold_header_filter(ngx_http_request_t *r)
 {
+    ngx_int_t                  rc;
     ngx_oci_ctx_t             *ctx;
     ngx_oci_hold_ctx_t        *hold;
     ngx_pool_cleanup_t        *cln;
@@ -127,7 +128,17 @@ ngx_oci_hold_header_filter(ngx_http_request_t *r)
 
     r->main_filter_need_in_memory = 1;
 
-    return ngx_http_next_header_filter(r);
+    rc = ngx_http_next_header_filter(r);
+
+    if (rc > NGX_OK) {
+
+        /* it was no answer of the registry, an error is sent instead */
+
+        ngx_http_set_ctx(r, NULL, ngx_http_oci_cache_module);
+        ctx->verify_status = NGX_OCI_VERIFY_NONE;
+    }
+
+    return rc;
 }
 
 

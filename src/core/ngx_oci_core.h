@@ -119,6 +119,12 @@ size_t ngx_oci_pass_own_size(ngx_oci_registry_t *registry);
 /* a request of cache status BYPASS has ended: what it tells of the registry */
 void ngx_oci_pass_log(ngx_http_request_t *r, ngx_oci_ctx_t *ctx);
 
+/* ngx_oci_response.c: an answer that came before TLS was there: 1 */
+ngx_uint_t ngx_oci_response_plain(ngx_http_upstream_t *u);
+/* before the header of what the proxy module passes on goes out: NGX_OK, or
+   NGX_ERROR: it is no answer of the registry */
+ngx_int_t ngx_oci_response_passed(ngx_http_request_t *r);
+
 /* ngx_oci_error.c */
 ngx_int_t ngx_oci_error(ngx_http_request_t *r, ngx_uint_t status,
     ngx_uint_t code, const char *message);

@@ -486,6 +486,12 @@ ngx_oci_hop_process_header(ngx_http_request_t *r)
     u = r->upstream;
     hop = u->input_filter_ctx;
 
+    if (ngx_oci_response_plain(u)) {
+        ngx_log_error(NGX_LOG_ERR, hop->log, 0,
+                      "upstream sent an answer before the TLS handshake");
+        return NGX_HTTP_UPSTREAM_INVALID_HEADER;
+    }
+
     rc = ngx_oci_response_parse(hop, r);
     if (rc != NGX_OK) {
         return rc;

@@ -32,7 +32,6 @@ static void ngx_oci_pass_answer(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
     ngx_str_t *retry_after);
 static void ngx_oci_pass_changed(ngx_http_request_t *r, ngx_oci_ctx_t *ctx);
 static ngx_int_t ngx_oci_pass_header_filter(ngx_http_request_t *r);
-static ngx_int_t ngx_oci_pass_status_line(ngx_http_request_t *r);
 static ngx_int_t ngx_oci_pass_rewrite(ngx_http_request_t *r,
     ngx_oci_ctx_t *ctx, ngx_str_t *value);
 static ngx_int_t ngx_oci_pass_rewrite_link(ngx_http_request_t *r,
@@ -685,7 +684,9 @@ ngx_oci_pass_header_filter(ngx_http_request_t *r)
     ngx_list_part_t  *part;
     ngx_table_elt_t  *h;
 
-    if (ngx_oci_pass_status_line(r) != NGX_OK) {
+    if (ngx_oci_response_passed(r) != NGX_OK) {
+        r->upstream->headers_in.status_n = 0;
+        ngx_http_clean_header(r);
         return NGX_HTTP_BAD_GATEWAY;
     }
 
@@ -771,53 +772,6 @@ ngx_oci_pass_header_filter(ngx_http_request_t *r)
     }
 
     return ngx_http_next_header_filter(r);
-}
-
-
-/*
- * What is no HTTP/1 the proxy module takes for HTTP/0.9, and sends it to the
- * client as it is, without a header: NGX_ERROR.  A reason is passed on as it
- * came, with NUL and others: not from here.
- */
-
-static ngx_int_t
-ngx_oci_pass_status_line(ngx_http_request_t *r)
-{
-    size_t               i;
-    u_char              *p;
-    ngx_str_t           *line;
-    ngx_oci_loc_conf_t  *olcf;
-
-    olcf = ngx_http_get_module_loc_conf(r, ngx_http_oci_module);
-
-    if (r->upstream == NULL
-        || (olcf->token == NULL
-            && ngx_http_get_module_ctx(r, ngx_http_oci_module) == NULL))
-    {
-        return NGX_OK;
-    }
-
-    /* unless the client speaks it */
-
-    p = r->http_protocol.data;
-
-    if (r->http_version == NGX_HTTP_VERSION_9
-        && r->http_protocol.len == sizeof("HTTP/1.1") - 1)
-    {
-        r->http_version = (p[5] - '0') * 1000 + (p[7] - '0');
-        return NGX_ERROR;
-    }
-
-    line = &r->headers_out.status_line;
-
-    for (i = 0; i < line->len; i++) {
-        if (line->data[i] < 0x20 || line->data[i] == 0x7f) {
-            ngx_str_null(line);
-            break;
-        }
-    }
-
-    return NGX_OK;
 }
 
 

@@ -354,3 +354,73 @@ ngx_oci_response_end(ngx_oci_hop_t *hop, ngx_http_request_t *r)
 
     return NGX_OK;
 }
+
+
+/* of nginx before 1.28.2 an event loop's turn may read it, CVE-2026-1642 */
+
+ngx_uint_t
+ngx_oci_response_plain(ngx_http_upstream_t *u)
+{
+#if (NGX_HTTP_SSL)
+    ngx_connection_t  *c;
+
+    c = u->peer.connection;
+
+    return u->ssl && c && (c->ssl == NULL || !c->ssl->handshaked);
+#else
+    return 0;
+#endif
+}
+
+
+/*
+ * What is no HTTP/1 the proxy module takes for HTTP/0.9, and sends it to the
+ * client as it is, without a header.  A reason is passed on as it came, with
+ * NUL and others: not from here.
+ */
+
+ngx_int_t
+ngx_oci_response_passed(ngx_http_request_t *r)
+{
+    size_t               i;
+    u_char              *p;
+    ngx_str_t           *line;
+    ngx_oci_loc_conf_t  *olcf;
+
+    olcf = ngx_http_get_module_loc_conf(r, ngx_http_oci_module);
+
+    if (r->upstream == NULL
+        || (olcf->token == NULL
+            && ngx_http_get_module_ctx(r, ngx_http_oci_module) == NULL))
+    {
+        return NGX_OK;
+    }
+
+    /* unless the client speaks it */
+
+    p = r->http_protocol.data;
+
+    if (r->http_version == NGX_HTTP_VERSION_9
+        && r->http_protocol.len == sizeof("HTTP/1.1") - 1)
+    {
+        r->http_version = (p[5] - '0') * 1000 + (p[7] - '0');
+        return NGX_ERROR;
+    }
+
+    if (r->upstream->headers_in.status_n && ngx_oci_response_plain(r->upstream)) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "upstream sent an answer before the TLS handshake");
+        return NGX_ERROR;
+    }
+
+    line = &r->headers_out.status_line;
+
+    for (i = 0; i < line->len; i++) {
+        if (line->data[i] < 0x20 || line->data[i] == 0x7f) {
+            ngx_str_null(line);
+            break;
+        }
+    }
+
+    return NGX_OK;
+}
