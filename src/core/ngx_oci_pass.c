@@ -278,7 +278,6 @@ ngx_oci_pass_expand(ngx_conf_t *cf, ngx_oci_registry_t *registry)
     p = ngx_oci_pass_line(p, registry, "proxy_buffers", "4 64k");
     p = ngx_oci_pass_line(p, registry, "proxy_busy_buffers_size", "128k");
     p = ngx_oci_pass_line(p, registry, "proxy_redirect", "off");
-    p = ngx_oci_pass_line(p, registry, "proxy_hide_header", "Set-Cookie");
     p = ngx_oci_pass_line(p, registry, "proxy_store", "off");
 #if (NGX_HTTP_CACHE)
     p = ngx_oci_pass_line(p, registry, "proxy_cache", "off");
@@ -310,13 +309,15 @@ ngx_oci_pass_expand(ngx_conf_t *cf, ngx_oci_registry_t *registry)
         }
     }
 
-    /* own lines of this directive add to these */
+    /* own lines of these directives add to these */
 
     p = ngx_sprintf(p, "proxy_set_header Host \"%V\";"
                        "proxy_set_header Connection \"\";"
                        "proxy_set_header Accept-Encoding \"\";"
                        "proxy_set_header Authorization "
-                       "$oci_upstream_authorization;", &registry->host);
+                       "$oci_upstream_authorization;"
+                       "proxy_hide_header Set-Cookie;"
+                       "proxy_hide_header Upgrade;", &registry->host);
 
     p = ngx_oci_pass_own_lines(p, registry);
 

@@ -407,7 +407,9 @@ ngx_oci_response_passed(ngx_http_request_t *r)
         return NGX_ERROR;
     }
 
-    if (r->upstream->headers_in.status_n && ngx_oci_response_plain(r->upstream)) {
+    if (r->upstream->headers_in.status_n
+        && ngx_oci_response_plain(r->upstream))
+    {
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
                       "upstream sent an answer before the TLS handshake");
         return NGX_ERROR;

@@ -177,7 +177,6 @@ ngx_oci_token_expand(ngx_conf_t *cf, ngx_oci_registry_t *registry)
 #if (NGX_HTTP_CACHE)
     p = ngx_oci_pass_line(p, registry, "proxy_cache", "off");
 #endif
-    p = ngx_oci_pass_line(p, registry, "proxy_hide_header", "Set-Cookie");
     p = ngx_oci_pass_line(p, registry, "proxy_ignore_headers",
                           "X-Accel-Redirect X-Accel-Buffering "
                           "X-Accel-Limit-Rate X-Accel-Charset "
@@ -206,7 +205,9 @@ ngx_oci_token_expand(ngx_conf_t *cf, ngx_oci_registry_t *registry)
     p = ngx_sprintf(p, "proxy_set_header Host $oci_token_host;"
                        "proxy_set_header Connection \"\";"
                        "proxy_set_header Accept-Encoding \"\";"
-                       "proxy_set_header Cookie \"\";");
+                       "proxy_set_header Cookie \"\";"
+                       "proxy_hide_header Set-Cookie;"
+                       "proxy_hide_header Upgrade;");
 
     p = ngx_oci_pass_own_lines(p, registry);
 
