@@ -5,7 +5,8 @@
  * A client's request for a manifest, by digest or by tag:
  * ngx_oci_manifest.c (who asks, what is known, what the registry says),
  * ngx_oci_resolve.c (HEAD, equal ones are one), ngx_oci_manifest_fetch.c
- * (GET, verified), ngx_oci_manifest_file.c (bodies on disk) share it.
+ * (GET, verified), ngx_oci_manifest_file.c (bodies on disk) and
+ * ngx_oci_manifest_send.c (the response) share it.
  */
 
 
@@ -100,8 +101,6 @@ typedef struct {
 void ngx_oci_manifest_unref(ngx_oci_manifest_t *mf);
 /* hands the request to the pass-through */
 void ngx_oci_manifest_pass(ngx_oci_manifest_t *mf);
-/* body, digest and type are there and right */
-void ngx_oci_manifest_send(ngx_oci_manifest_t *mf);
 /* continuations: the request may be gone, c is its connection or NULL */
 void ngx_oci_manifest_run(ngx_oci_manifest_t *mf, ngx_connection_t *c);
 /* records what is known of the reference, and the caller's right; size: -1 if
@@ -126,6 +125,10 @@ void ngx_oci_resolve_leave(ngx_oci_resolve_waiter_t *waiter);
 /* of a string that may be null; NGX_OK or NGX_ERROR */
 ngx_int_t ngx_oci_resolve_copy(ngx_pool_t *pool, ngx_str_t *dst,
     ngx_str_t *src);
+
+/* ngx_oci_manifest_send.c: body, digest and type are there and right; may
+   finalize the request */
+void ngx_oci_manifest_send(ngx_oci_manifest_t *mf);
 
 /*
  * ngx_oci_manifest_fetch.c: GET by digest if it is known, else by tag;
