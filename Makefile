@@ -30,7 +30,8 @@ SANITIZE    = -g -O1 -fsanitize=address,undefined -fno-omit-frame-pointer \
               -DNGX_DEBUG_PALLOC=1 -Wno-error
 
 PURE        = src/core/ngx_oci_route.c src/core/ngx_oci_header.c \
-              src/core/ngx_oci_crc32c.c src/cache/ngx_oci_pace.c
+              src/core/ngx_oci_crc32c.c src/cache/ngx_oci_descriptor.c \
+              src/cache/ngx_oci_pace.c
 PRELOADS    = $(patsubst t/faults/%.c,$(BUILD)/faults/%.so,$(wildcard t/faults/*.c))
 UNITS       = $(patsubst t/unit/%.c,$(BUILD)/unit/%,$(wildcard t/unit/*.c))
 FUZZERS     = $(patsubst t/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard t/fuzz/*.c))

@@ -6,6 +6,7 @@
 
 #include "ngx_oci_blob.h"
 #include "ngx_oci_open.h"
+#include "ngx_oci_sizes.h"
 
 
 #define NGX_OCI_BLOB_IDLE      5000     /* ms an unused blob stays open */
@@ -195,6 +196,9 @@ ngx_oci_blob_forget_size(ngx_oci_blob_t *blob, ngx_oci_registry_t *registry,
 
     ngx_oci_refs_remove(blob->cache, NGX_OCI_REFS_BLOB, registry, repository,
                         &reference, ngx_cycle->log);
+
+    ngx_oci_sizes_doubt(blob->cache, registry, repository, &blob->digest,
+                        blob->size);
 }
 
 

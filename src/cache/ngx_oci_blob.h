@@ -85,7 +85,7 @@ ngx_int_t ngx_oci_blob_open(ngx_oci_cache_t *cache,
     ngx_oci_opener_t *opener, ngx_oci_blob_t **blob);
 void ngx_oci_blob_unref(ngx_oci_blob_t *blob);
 /* what is known of the blob in a repository has another size than the bytes:
-   the registry is asked the next time */
+   the registry is asked the next time, and a manifest not believed for now */
 void ngx_oci_blob_forget_size(ngx_oci_blob_t *blob,
     ngx_oci_registry_t *registry, ngx_str_t *repository);
 

@@ -30,6 +30,8 @@
 
 typedef struct ngx_oci_index_sh_s  ngx_oci_index_sh_t;
 typedef struct ngx_oci_refs_sh_s   ngx_oci_refs_sh_t;
+typedef struct ngx_oci_sizes_sh_s  ngx_oci_sizes_sh_t;
+typedef struct ngx_oci_size_s      ngx_oci_size_t;
 typedef struct ngx_oci_doorbell_sh_s  ngx_oci_doorbell_sh_t;
 typedef struct ngx_oci_purge_conf_s  ngx_oci_purge_conf_t;
 
@@ -137,7 +139,8 @@ ngx_int_t ngx_oci_manifest_handler(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
 
 typedef struct {
     ngx_oci_digest_t    digest;     /* the tag's target, or the member */
-    off_t               size;       /* of the object, bytes; -1: unknown */
+    off_t               size;       /* of the object, bytes; -1: the registry
+                                       did not say */
     time_t              checked;    /* when the upstream last confirmed it */
     u_char              sent;       /* of a manifest: and sent its body */
     u_char              media_type_len;

@@ -83,6 +83,10 @@ typedef struct {
     size_t                      room;
     size_t                      reserved;   /* bytes of the budget */
     ngx_oci_manifest_body_t    *shared;     /* NULL: body is this one's own */
+    ngx_oci_size_t             *sizes;      /* malloc()ed, of body's
+                                               descriptors; shared has its
+                                               own */
+    ngx_uint_t                  nsizes;
 
     ngx_oci_ranges_t            ranges;
 
@@ -169,6 +173,8 @@ ngx_uint_t ngx_oci_manifest_find(ngx_oci_manifest_t *mf);
 /* offers the verified body to others, or takes theirs */
 void ngx_oci_manifest_share(ngx_oci_manifest_t *mf);
 void ngx_oci_manifest_free(ngx_oci_manifest_t *mf);
+/* the body is served: remembers what it says of others' sizes */
+void ngx_oci_manifest_learn(ngx_oci_manifest_t *mf);
 
 
 #endif /* _NGX_OCI_MANIFEST_H_INCLUDED_ */

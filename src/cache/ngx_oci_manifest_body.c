@@ -8,6 +8,7 @@
 
 
 #include "ngx_oci_manifest.h"
+#include "ngx_oci_sizes.h"
 
 
 #define NGX_OCI_MANIFEST_BUCKETS  64
@@ -22,6 +23,9 @@ struct ngx_oci_manifest_body_s {
     u_char                 *data;       /* malloc()ed */
     size_t                  size;
     size_t                  reserved;   /* of the budget */
+    ngx_oci_size_t         *sizes;      /* malloc()ed, or NULL; less than a
+                                           fourth of data */
+    ngx_uint_t              nsizes;
     ngx_uint_t              refs;
 };
 
@@ -150,12 +154,16 @@ ngx_oci_manifest_share(ngx_oci_manifest_t *mf)
     body->data = mf->body;
     body->size = mf->size;
     body->reserved = mf->reserved;
+    body->sizes = mf->sizes;
+    body->nsizes = mf->nsizes;
     body->refs = 1;
 
     ngx_queue_insert_head(ngx_oci_manifest_bucket(&mf->digest), &body->queue);
 
     mf->shared = body;
     mf->reserved = 0;
+    mf->sizes = NULL;
+    mf->nsizes = 0;
 }
 
 
@@ -173,14 +181,35 @@ ngx_oci_manifest_free(ngx_oci_manifest_t *mf)
         ngx_queue_remove(&body->queue);
         ngx_oci_manifest_reserved -= body->reserved;
         free(body->data);
+        free(body->sizes);
         ngx_free(body);
     }
 
     ngx_oci_manifest_reserved -= mf->reserved;
 
+    free(mf->sizes);
+
+    mf->sizes = NULL;
+    mf->nsizes = 0;
     mf->shared = NULL;
     mf->body = NULL;
     mf->size = 0;
     mf->room = 0;
     mf->reserved = 0;
+}
+
+
+void
+ngx_oci_manifest_learn(ngx_oci_manifest_t *mf)
+{
+    ngx_uint_t       n;
+    ngx_oci_size_t  *sizes;
+
+    sizes = mf->shared ? mf->shared->sizes : mf->sizes;
+    n = mf->shared ? mf->shared->nsizes : mf->nsizes;
+
+    if (n) {
+        ngx_oci_sizes_put(mf->cache, mf->ctx->registry, &mf->ctx->repository,
+                          sizes, n);
+    }
 }

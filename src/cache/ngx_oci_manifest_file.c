@@ -9,6 +9,7 @@
 
 #include "ngx_oci_manifest.h"
 #include "ngx_oci_open.h"
+#include "ngx_oci_sizes.h"
 #include "ngx_oci_store.h"
 #include <openssl/evp.h>
 
@@ -25,6 +26,8 @@ typedef struct {
     ngx_uint_t              number;     /* of the temporary file */
     u_char                 *body;       /* of a read: malloc()ed; else mf's */
     size_t                  size;
+    ngx_oci_size_t         *sizes;      /* malloc()ed, of a verified body */
+    ngx_uint_t              nsizes;
     ngx_int_t               rc;
     ngx_oci_manifest_t     *mf;         /* referenced */
     void                  (*handler)(ngx_oci_manifest_t *mf, ngx_int_t rc);
@@ -138,8 +141,13 @@ ngx_oci_manifest_check_task(void *data, ngx_log_t *log)
         op->digest = digest;
     }
 
-    op->rc = ngx_oci_digest_equal(&digest, &op->digest) ? NGX_OK
-                                                        : NGX_DECLINED;
+    if (!ngx_oci_digest_equal(&digest, &op->digest)) {
+        op->rc = NGX_DECLINED;
+        return;
+    }
+
+    op->rc = NGX_OK;
+    op->sizes = ngx_oci_sizes_list(op->body, op->size, &op->nsizes);
 }
 
 
@@ -148,6 +156,10 @@ ngx_oci_manifest_check_done(void *data)
 {
     ngx_oci_manifest_op_t *op = data;
 
+    free(op->mf->sizes);
+
+    op->mf->sizes = op->sizes;
+    op->mf->nsizes = op->nsizes;
     op->mf->digest = op->digest;
     op->handler(op->mf, op->rc);
 
@@ -204,6 +216,7 @@ ngx_oci_manifest_read_task(void *data, ngx_log_t *log)
         && ngx_oci_digest_equal(&digest, &op->digest))
     {
         op->rc = NGX_OK;
+        op->sizes = ngx_oci_sizes_list(op->body, op->size, &op->nsizes);
 
         /* the manager removes what is not used */
 
@@ -249,10 +262,13 @@ ngx_oci_manifest_read_done(void *data)
     if (rc == NGX_OK) {
         mf->body = op->body;
         mf->size = op->size;
+        mf->sizes = op->sizes;
+        mf->nsizes = op->nsizes;
         ngx_oci_manifest_share(mf);
 
     } else {
         free(op->body);
+        free(op->sizes);
     }
 
     op->handler(mf, rc);

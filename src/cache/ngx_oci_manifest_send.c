@@ -35,6 +35,8 @@ ngx_oci_manifest_send(ngx_oci_manifest_t *mf)
 
     mf->ctx->verify_status = NGX_OCI_VERIFY_VERIFIED;
 
+    ngx_oci_manifest_learn(mf);
+
     mf->ranges.pool = mf->pool;
     mf->ranges.digest = mf->digest_text;
     mf->ranges.type = mf->type;

@@ -6,6 +6,7 @@
 
 #include "ngx_oci_probe.h"
 #include "ngx_oci_index.h"
+#include "ngx_oci_sizes.h"
 
 
 #define NGX_OCI_PROBE_TIME  60      /* s for a byte, after the header too */
@@ -268,16 +269,30 @@ ngx_oci_probe_header(ngx_oci_exchange_t *ex)
     if (ex->in.status == NGX_HTTP_PARTIAL_CONTENT) {
 
         if (ex->in.range_start != 0 || ex->in.range_end != 1
-            || ex->in.range_total <= 0)
+            || ex->in.range_total == 0)
         {
             return ngx_oci_probe_refuse(probe, "another Content-Range");
         }
 
         size = ex->in.range_total;
+    }
 
-    } else if (size <= 0
-               && !(size == 0 && ex->method == NGX_HTTP_HEAD))
-    {
+    if (size == -1) {
+        size = probe->size;
+    }
+
+    if (size == -1) {
+        size = ngx_oci_sizes_get(probe->cache, probe->registry,
+                                 &probe->repository, &probe->digest);
+        probe->result.claimed = 1;
+    }
+
+    if (size <= 0 && !(size == 0 && ex->method == NGX_HTTP_HEAD)) {
+
+        if (ex->in.status == NGX_HTTP_PARTIAL_CONTENT) {
+            return ngx_oci_probe_refuse(probe, "no size");
+        }
+
         return NGX_ERROR;
     }
 
@@ -317,7 +332,11 @@ ngx_oci_probe_fits(ngx_oci_probe_t *probe, off_t size)
         return size == known;
     }
 
-    if (probe->ex->in.status == NGX_HTTP_PARTIAL_CONTENT) {
+    /* what a manifest says is no word of the registry's, nor against it */
+
+    if (probe->ex->in.status == NGX_HTTP_PARTIAL_CONTENT
+        || probe->result.claimed)
+    {
         return 1;
     }
 
@@ -416,7 +435,7 @@ ngx_oci_probe_remember(ngx_oci_probe_t *probe)
         ngx_memzero(&ref, sizeof(ngx_oci_ref_t));
 
         ref.digest = probe->digest;
-        ref.size = probe->result.size;
+        ref.size = probe->result.claimed ? -1 : probe->result.size;
         ref.checked = ngx_time();
 
         ngx_oci_refs_store(probe->cache, NGX_OCI_REFS_BLOB, probe->registry,

@@ -18,6 +18,8 @@ typedef struct {
     ngx_uint_t           status;    /* the registry's; 0: none, or one that
                                        can't be a registry's */
     off_t                size;      /* bytes; -1 unknown */
+    ngx_uint_t           claimed;   /* not the registry says it, but only a
+                                       manifest */
     ngx_uint_t           timedout;
 } ngx_oci_probe_result_t;
 
@@ -37,7 +39,9 @@ typedef struct {
  * a 2xx proves that the digest belongs to the repository and that this
  * caller may read it, both of which are remembered, and tells its size.
  * With method HEAD it only tells the size; nothing is remembered.  size: what
- * is remembered of it, or -1; an answer that contradicts proves nothing.
+ * the registry said of it before, or the bytes, where they are verified; or
+ * -1.  An answer that contradicts proves nothing; one without a size needs a
+ * manifest of the repository that told it.
  * Equal probes of a worker are one exchange.  handler() follows from the
  * event loop.  NGX_OK or NGX_ERROR (no handler() then).
  */

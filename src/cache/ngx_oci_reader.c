@@ -5,9 +5,12 @@
 
 
 #include "ngx_oci_reader.h"
+#include "ngx_oci_sizes.h"
 
 
 static void ngx_oci_reader_looked_up(void *data, ngx_int_t rc);
+static off_t ngx_oci_reader_verified(ngx_oci_reader_t *rd);
+static off_t ngx_oci_reader_claimed(ngx_oci_reader_t *rd);
 static void ngx_oci_reader_authorize(ngx_oci_reader_t *rd);
 static void ngx_oci_reader_probed(void *data,
     ngx_oci_probe_result_t *result);
@@ -75,6 +78,7 @@ ngx_oci_reader_handler(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
     rd->ocf = ocf;
     rd->cache = cache;
     rd->size = -1;
+    rd->told = -1;
 
     ctx->cache = rd;
 
@@ -222,18 +226,50 @@ ngx_oci_reader_looked_up(void *data, ngx_int_t rc)
 
         ngx_http_set_log_request(c->log, rd->r);
 
-        if (rc == NGX_OK && rd->ref.size > 0
+        if (rc == NGX_OK
             && ngx_oci_digest_equal(&rd->ref.digest,
                                     &rd->ctx->route.digest))
         {
-            rd->member = 1;
-            rd->size = rd->ref.size;
+            rd->told = (rd->ref.size > 0) ? rd->ref.size
+                                          : ngx_oci_reader_verified(rd);
+            rd->size = (rd->told > 0) ? rd->told : ngx_oci_reader_claimed(rd);
+            rd->member = (rd->size > 0);
         }
 
         ngx_oci_reader_authorize(rd);
     }
 
     ngx_oci_reader_run(rd, c);
+}
+
+
+/* where the registry did not say it: the size of the bytes, or -1 */
+
+static off_t
+ngx_oci_reader_verified(ngx_oci_reader_t *rd)
+{
+    off_t       size;
+    ngx_uint_t  verified;
+
+    size = ngx_oci_index_size(rd->cache, &rd->ctx->route.digest,
+                              ngx_oci_index_origin(rd->ctx->registry),
+                              &verified);
+
+    return verified ? size : -1;
+}
+
+
+/* what a descriptor says is proven by the digest only */
+
+static off_t
+ngx_oci_reader_claimed(ngx_oci_reader_t *rd)
+{
+    if (rd->ocf->verify == NGX_OCI_VERIFY_MODE_OFF) {
+        return ngx_oci_reader_verified(rd);
+    }
+
+    return ngx_oci_sizes_get(rd->cache, rd->ctx->registry,
+                             &rd->ctx->repository, &rd->ctx->route.digest);
 }
 
 
@@ -255,7 +291,7 @@ ngx_oci_reader_authorize(ngx_oci_reader_t *rd)
 
     if (rd->r->method == NGX_HTTP_HEAD) {
 
-        if (ngx_oci_probe(rd->cache, ctx, NGX_HTTP_HEAD, rd->size, &rd->probe)
+        if (ngx_oci_probe(rd->cache, ctx, NGX_HTTP_HEAD, rd->told, &rd->probe)
             != NGX_OK)
         {
             ngx_oci_reader_pass(rd);
@@ -281,7 +317,7 @@ ngx_oci_reader_authorize(ngx_oci_reader_t *rd)
         }
     }
 
-    if (ngx_oci_probe(rd->cache, ctx, NGX_HTTP_GET, rd->size, &rd->probe)
+    if (ngx_oci_probe(rd->cache, ctx, NGX_HTTP_GET, rd->told, &rd->probe)
         != NGX_OK)
     {
         ngx_oci_reader_pass(rd);
@@ -294,6 +330,7 @@ ngx_oci_reader_probed(void *data, ngx_oci_probe_result_t *result)
 {
     ngx_oci_reader_t *rd = data;
 
+    off_t              size;
     ngx_connection_t  *c;
 
     c = rd->r->connection;
@@ -301,10 +338,12 @@ ngx_oci_reader_probed(void *data, ngx_oci_probe_result_t *result)
 
     ngx_http_set_log_request(c->log, rd->r);
 
+    size = result->claimed ? ngx_oci_reader_claimed(rd) : result->size;
+
     if (rd->r->method == NGX_HTTP_HEAD) {
 
-        if (result->rc == NGX_OK) {
-            rd->size = result->size;
+        if (result->rc == NGX_OK && size != -1) {
+            rd->size = size;
             rd->ctx->cache_status = NGX_OCI_CACHE_REVALIDATED;
             ngx_oci_send_start(rd);
 
@@ -316,8 +355,8 @@ ngx_oci_reader_probed(void *data, ngx_oci_probe_result_t *result)
             ngx_oci_reader_pass(rd);
         }
 
-    } else if (result->rc == NGX_OK) {
-        rd->size = result->size;
+    } else if (result->rc == NGX_OK && size != -1) {
+        rd->size = size;
         rd->ctx->upstream_bytes += 1;
         ngx_oci_reader_open(rd);
 

@@ -48,6 +48,8 @@ typedef struct {
     ngx_oci_cache_t            *cache;
     ngx_oci_ref_t               ref;
     off_t                       size;       /* -1: unknown */
+    off_t                       told;       /* by the registry once, or by
+                                               verified bytes; -1 */
 
     ngx_oci_probe_waiter_t      probe;
     ngx_oci_prove_waiter_t      prove;

@@ -21,13 +21,11 @@
 #define OPENSSL_SUPPRESS_DEPRECATED
 
 #include "ngx_oci_refs.h"
+#include "ngx_oci_sizes.h"
 #include <openssl/rand.h>
 #include <openssl/sha.h>
 
 
-static void ngx_oci_refs_key(u_char *key, u_char kind, u_char *salt,
-    ngx_oci_registry_t *registry, ngx_str_t *repository, u_char *p,
-    size_t len);
 static void ngx_oci_refs_place(ngx_oci_refs_place_t *place, ngx_uint_t kind,
     ngx_oci_registry_t *registry, ngx_str_t *repository,
     ngx_str_t *reference);
@@ -91,13 +89,13 @@ ngx_oci_refs_init(ngx_oci_cache_t *cache, ngx_uint_t existing)
 
     cache->refs = sh;
 
-    return NGX_OK;
+    return ngx_oci_sizes_init(cache);
 }
 
 
 /* low-level contexts: they need no memory, so that a key can't fail */
 
-static void
+void
 ngx_oci_refs_key(u_char *key, u_char kind, u_char *salt,
     ngx_oci_registry_t *registry, ngx_str_t *repository, u_char *p,
     size_t len)

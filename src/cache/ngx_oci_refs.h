@@ -109,8 +109,9 @@ struct ngx_oci_refs_sh_s {
     uint64_t                  max;          /* the rest is the index's */
     time_t                    expired;      /* when files were last looked
                                                through */
-    u_char                    salt[NGX_OCI_REFS_KEY];   /* of rights' keys, and
-                                               of marks */
+    u_char                    salt[NGX_OCI_REFS_KEY];   /* of rights' keys, of
+                                               marks, and of sizes' */
+    ngx_oci_sizes_sh_t       *sizes;
     ngx_oci_refs_mark_t       marks[NGX_OCI_REFS_MARKS];
 };
 
@@ -122,7 +123,10 @@ struct ngx_oci_refs_sh_s {
      && (node)->epoch == ngx_oci_refs_mark(cache, place)->epoch)
 
 
-/* ngx_oci_refs.c: under the mutex but for the first two */
+/* ngx_oci_refs.c: under the mutex but for the first three */
+void ngx_oci_refs_key(u_char *key, u_char kind, u_char *salt,
+    ngx_oci_registry_t *registry, ngx_str_t *repository, u_char *p,
+    size_t len);
 void ngx_oci_refs_lock(ngx_oci_cache_t *cache);
 void ngx_oci_refs_unlock(ngx_oci_cache_t *cache);
 ngx_oci_refs_node_t *ngx_oci_refs_find(ngx_oci_cache_t *cache,

@@ -20,6 +20,8 @@ static void ngx_oci_run_write_done(void *data);
 static void ngx_oci_run_check_task(void *data, ngx_log_t *log);
 static void ngx_oci_run_check_done(void *data);
 static void ngx_oci_run_end(ngx_oci_run_t *run, ngx_int_t rc);
+static ngx_uint_t ngx_oci_run_short(ngx_oci_run_t *run,
+    ngx_oci_exchange_t *ex, ngx_int_t rc);
 static time_t ngx_oci_run_retry_after(ngx_oci_exchange_t *ex);
 static ngx_int_t ngx_oci_run_place(ngx_oci_run_t *run,
     ngx_oci_registry_t *registry);
@@ -234,7 +236,8 @@ ngx_oci_run_header(ngx_oci_exchange_t *ex)
         if (ex->in.range_start != (off_t) run->pos
             || ex->in.range_end <= ex->in.range_start
             || ex->in.range_end > (off_t) run->end
-            || ex->in.range_total != (off_t) fill->blob->size
+            || (ex->in.range_total != -1
+                && ex->in.range_total != (off_t) fill->blob->size)
             || (ex->in.content_length != -1
                 && ex->in.content_length
                    != ex->in.range_end - ex->in.range_start))
@@ -246,7 +249,9 @@ ngx_oci_run_header(ngx_oci_exchange_t *ex)
                           ex->in.range_total, run->pos, run->end - 1,
                           fill->blob->size, &ex->uri);
 
-            if (ex->in.range_total != (off_t) fill->blob->size) {
+            if (ex->in.range_total != -1
+                && ex->in.range_total != (off_t) fill->blob->size)
+            {
                 ngx_oci_blob_forget_size(fill->blob, ex->registry,
                                          &ex->repository);
             }
@@ -651,6 +656,17 @@ ngx_oci_run_exchange_done(ngx_oci_exchange_t *ex, ngx_int_t rc)
         return;
     }
 
+    if (ngx_oci_run_short(run, ex, rc)) {
+        run->stop = 1;
+        fill->failed = 1;
+
+        if (!run->writing) {
+            ngx_oci_run_end(run, NGX_ERROR);
+        }
+
+        return;
+    }
+
     if (run->pos == run->progress
         && ngx_oci_target_is(&fill->target, ex))
     {
@@ -702,6 +718,37 @@ ngx_oci_run_exchange_done(ngx_oci_exchange_t *ex, ngx_int_t rc)
     if (ngx_oci_fill_retry(fill, run, after) != NGX_OK) {
         ngx_oci_run_end(run, NGX_ERROR);
     }
+}
+
+
+/*
+ * The registry has nothing at that place; or a body of no announced length has
+ * ended before the blob's, and no later than the one before it: the size,
+ * which a manifest told then, is wrong: 1.  Once may be a broken connection,
+ * where its end is the body's.
+ */
+
+static ngx_uint_t
+ngx_oci_run_short(ngx_oci_run_t *run, ngx_oci_exchange_t *ex, ngx_int_t rc)
+{
+    ngx_oci_blob_t  *blob;
+
+    if (ex->in.status != NGX_HTTP_RANGE_NOT_SATISFIABLE
+        && (rc != NGX_OK || ex->in.status != NGX_HTTP_OK
+            || ex->in.content_length != -1 || run->pos != run->progress))
+    {
+        return 0;
+    }
+
+    blob = run->fill->blob;
+
+    ngx_log_error(NGX_LOG_ERR, ex->log, 0,
+                  "upstream's bytes end at %uL, not at %uL, \"%V\"",
+                  run->pos, blob->size, &ex->uri);
+
+    ngx_oci_blob_forget_size(blob, ex->registry, &ex->repository);
+
+    return 1;
 }
 
 
