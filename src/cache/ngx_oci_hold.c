@@ -3,8 +3,8 @@
  * Copyright (C) The nginx-oci authors
  *
  * What is passed through is verified too: blobs and manifests that are asked
- * for by digest are hashed as they go by, and the last piece is held back
- * until the digest is right.
+ * for by digest, and tags where the registry names theirs, are hashed as they
+ * go by, and the last piece is held back until the digest is right.
  */
 
 
@@ -16,15 +16,20 @@
 /* Owner: the request's pool */
 
 typedef struct {
-    EVP_MD_CTX    *md;
-    off_t          left;            /* bytes; -1: the response's end tells */
-    unsigned       done:1;
-    unsigned       failed:1;
+    EVP_MD_CTX        *md;
+    ngx_oci_digest_t   digest;
+    off_t              left;        /* bytes; -1: the response's end tells */
+    unsigned           done:1;
+    unsigned           failed:1;
 } ngx_oci_hold_ctx_t;
 
 
 static ngx_int_t ngx_oci_hold_header_filter(ngx_http_request_t *r);
 static ngx_uint_t ngx_oci_hold_whole(ngx_http_request_t *r);
+static ngx_int_t ngx_oci_hold_digest(ngx_http_request_t *r,
+    ngx_oci_ctx_t *ctx, ngx_oci_digest_t *digest);
+static ngx_str_t *ngx_oci_hold_header(ngx_http_request_t *r,
+    const char *name);
 static ngx_int_t ngx_oci_hold_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
 static ngx_int_t ngx_oci_hold_update(ngx_http_request_t *r,
@@ -54,6 +59,7 @@ ngx_oci_hold_header_filter(ngx_http_request_t *r)
 {
     ngx_int_t                  rc;
     ngx_oci_ctx_t             *ctx;
+    ngx_oci_digest_t           digest;
     ngx_oci_hold_ctx_t        *hold;
     ngx_pool_cleanup_t        *cln;
     ngx_oci_cache_loc_conf_t  *ocf;
@@ -63,13 +69,11 @@ ngx_oci_hold_header_filter(ngx_http_request_t *r)
     if (r != r->main
         || ctx == NULL
         || ctx->cache_status != NGX_OCI_CACHE_BYPASS
-        || ctx->route.digest.alg == NGX_OCI_DIGEST_NONE
-        || (ctx->route.route != NGX_OCI_ROUTE_BLOB
-            && ctx->route.route != NGX_OCI_ROUTE_MANIFEST)
         || r->method != NGX_HTTP_GET
         || (r->headers_out.status != NGX_HTTP_OK
             && r->headers_out.status != NGX_HTTP_PARTIAL_CONTENT)
-        || r->upstream == NULL)
+        || r->upstream == NULL
+        || ngx_oci_hold_digest(r, ctx, &digest) != NGX_OK)
     {
         return ngx_http_next_header_filter(r);
     }
@@ -109,7 +113,7 @@ ngx_oci_hold_header_filter(ngx_http_request_t *r)
     hold->md = EVP_MD_CTX_new();
 
     if (hold->md == NULL
-        || EVP_DigestInit_ex(hold->md, ctx->route.digest.alg == NGX_OCI_SHA256
+        || EVP_DigestInit_ex(hold->md, digest.alg == NGX_OCI_SHA256
                                        ? EVP_sha256() : EVP_sha512(), NULL)
            != 1)
     {
@@ -120,6 +124,7 @@ ngx_oci_hold_header_filter(ngx_http_request_t *r)
     cln->handler = ngx_oci_hold_cleanup;
     cln->data = hold;
 
+    hold->digest = digest;
     hold->left = r->headers_out.content_length_n;
 
     ctx->verify_status = NGX_OCI_VERIFY_PENDING;
@@ -147,15 +152,59 @@ ngx_oci_hold_header_filter(ngx_http_request_t *r)
 static ngx_uint_t
 ngx_oci_hold_whole(ngx_http_request_t *r)
 {
-    off_t             start, end, total;
-    ngx_uint_t        i;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *h;
+    off_t       start, end, total;
+    ngx_str_t  *value;
 
     if (r->headers_out.status == NGX_HTTP_OK) {
         return 1;
     }
 
+    value = ngx_oci_hold_header(r, "Content-Range");
+
+    return value
+           && ngx_oci_content_range_parse(value, &start, &end, &total)
+              == NGX_OK
+           && start == 0 && end == total;
+}
+
+
+/* the digest that was asked for, or that the registry says a tag leads to */
+
+static ngx_int_t
+ngx_oci_hold_digest(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
+    ngx_oci_digest_t *digest)
+{
+    ngx_str_t  *value;
+
+    switch (ctx->route.route) {
+
+    case NGX_OCI_ROUTE_BLOB:
+    case NGX_OCI_ROUTE_MANIFEST:
+        *digest = ctx->route.digest;
+
+        return (digest->alg == NGX_OCI_DIGEST_NONE) ? NGX_DECLINED : NGX_OK;
+
+    case NGX_OCI_ROUTE_TAG:
+        value = ngx_oci_hold_header(r, "Docker-Content-Digest");
+
+        return value ? ngx_oci_digest_parse(digest, value->data, value->len)
+                     : NGX_DECLINED;
+
+    default:
+        return NGX_DECLINED;
+    }
+}
+
+
+static ngx_str_t *
+ngx_oci_hold_header(ngx_http_request_t *r, const char *name)
+{
+    size_t            len;
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    len = ngx_strlen(name);
     part = &r->headers_out.headers.part;
     h = part->elts;
 
@@ -163,7 +212,7 @@ ngx_oci_hold_whole(ngx_http_request_t *r)
 
         if (i >= part->nelts) {
             if (part->next == NULL) {
-                return 0;
+                return NULL;
             }
 
             part = part->next;
@@ -171,13 +220,10 @@ ngx_oci_hold_whole(ngx_http_request_t *r)
             i = 0;
         }
 
-        if (h[i].hash && h[i].key.len == 13
-            && ngx_strncasecmp(h[i].key.data, (u_char *) "Content-Range", 13)
-               == 0
-            && ngx_oci_content_range_parse(&h[i].value, &start, &end, &total)
-               == NGX_OK)
+        if (h[i].hash && h[i].key.len == len
+            && ngx_strncasecmp(h[i].key.data, (u_char *) name, len) == 0)
         {
-            return start == 0 && end == total;
+            return &h[i].value;
         }
     }
 }
@@ -261,8 +307,8 @@ ngx_oci_hold_final(ngx_http_request_t *r, ngx_oci_hold_ctx_t *hold)
         return NGX_ERROR;
     }
 
-    if (len != ctx->route.digest.size
-        || ngx_memcmp(md, ctx->route.digest.bytes, len) != 0)
+    if (len != hold->digest.size
+        || ngx_memcmp(md, hold->digest.bytes, len) != 0)
     {
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
                       "the registry's bytes do not match digest \"%V\", the "
