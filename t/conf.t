@@ -144,6 +144,9 @@ my @rows = (
     [ l => 'oci_cache nowhere;', '"oci_cache" zone "nowhere" is unknown' ],
     [ l => 'oci_cache models; oci_cache models;', 'is duplicate' ],
     [ l => 'oci_cache_valid blob 5m;', 'invalid oci_cache_valid object' ],
+    [ l => 'oci_cache_valid negative never;', 'invalid time value "never"' ],
+    [ l => 'oci_cache_valid negative 1s; oci_cache_valid negative 0;',
+        'is duplicate' ],
     [ l => 'oci_cache_valid tag soon;', 'invalid time value "soon"' ],
     [ l => 'oci_cache_valid tag 1s; oci_cache_valid tag 2s;',
         'is duplicate' ],
@@ -244,6 +247,7 @@ like($out, qr/undefined symbol/, 'says what it lacks');
 my @good = (
     [ l => 'oci_pass demo; oci_cache models; oci_verify strict;'
         . ' oci_cache_valid tag 10s; oci_cache_valid manifest 1m;'
+        . ' oci_cache_valid negative 0;'
         . ' oci_cache_use_stale error max=1h; oci_fill_connections 16;'
         . ' oci_fill_ahead 1g; oci_fill_abandoned finish;' ],
     [ l => 'client_max_body_size 1m; aio off; oci_pass demo; oci_cache off;' ],

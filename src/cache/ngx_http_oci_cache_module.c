@@ -11,6 +11,7 @@
 #include "ngx_oci_hold.h"
 #include "ngx_oci_probe.h"
 #include "ngx_oci_manifest.h"
+#include "ngx_oci_negative.h"
 #include "ngx_oci_open.h"
 #include "ngx_oci_prove.h"
 #include "ngx_oci_purge.h"
@@ -236,6 +237,7 @@ ngx_oci_cache_create_loc_conf(ngx_conf_t *cf)
     conf->zone = NGX_CONF_UNSET_PTR;
     conf->valid_tag = NGX_CONF_UNSET;
     conf->valid_manifest = NGX_CONF_UNSET;
+    conf->valid_negative = NGX_CONF_UNSET;
     conf->use_stale = 0;
     conf->stale_max = NGX_CONF_UNSET;
     conf->verify = NGX_CONF_UNSET_UINT;
@@ -285,6 +287,7 @@ ngx_oci_cache_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_sec_value(conf->valid_tag, prev->valid_tag, 0);
     ngx_conf_merge_sec_value(conf->valid_manifest, prev->valid_manifest,
                              300);
+    ngx_conf_merge_sec_value(conf->valid_negative, prev->valid_negative, 5);
     ngx_conf_merge_sec_value(conf->stale_max, prev->stale_max, 86400);
 
     ngx_conf_merge_bitmask_value(conf->use_stale, prev->use_stale,
@@ -342,6 +345,8 @@ ngx_oci_cache_postconfiguration(ngx_conf_t *cf)
         return NGX_OK;
     }
 
+    ngx_oci_negative_init_filter();
+
     omcf->content = ngx_oci_cache_content;
     omcf->changed = ngx_oci_changed;
     omcf->zone_info = ngx_oci_cache_zone_info;
@@ -396,6 +401,9 @@ ngx_oci_cache_valid(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     } else if (ngx_strcmp(value[1].data, "manifest") == 0) {
         p = &ocf->valid_manifest;
+
+    } else if (ngx_strcmp(value[1].data, "negative") == 0) {
+        p = &ocf->valid_negative;
 
     } else {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,

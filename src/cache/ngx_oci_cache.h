@@ -32,6 +32,7 @@ typedef struct ngx_oci_index_sh_s  ngx_oci_index_sh_t;
 typedef struct ngx_oci_refs_sh_s   ngx_oci_refs_sh_t;
 typedef struct ngx_oci_sizes_sh_s  ngx_oci_sizes_sh_t;
 typedef struct ngx_oci_size_s      ngx_oci_size_t;
+typedef struct ngx_oci_negative_sh_s  ngx_oci_negative_sh_t;
 typedef struct ngx_oci_doorbell_sh_s  ngx_oci_doorbell_sh_t;
 typedef struct ngx_oci_purge_conf_s  ngx_oci_purge_conf_t;
 
@@ -94,6 +95,7 @@ typedef struct {
     ngx_uint_t                      line;
     time_t                          valid_tag;  /* all times: seconds */
     time_t                          valid_manifest;
+    time_t                          valid_negative;
     ngx_uint_t                      use_stale;  /* NGX_OCI_STALE_... */
     time_t                          stale_max;
     ngx_uint_t                      verify;     /* NGX_OCI_VERIFY_MODE_... */

@@ -5,6 +5,7 @@
 
 
 #include "ngx_oci_manifest.h"
+#include "ngx_oci_negative.h"
 
 
 static ngx_int_t ngx_oci_manifest_init(ngx_oci_manifest_t *mf,
@@ -137,6 +138,7 @@ ngx_oci_manifest_init(ngx_oci_manifest_t *mf, ngx_http_request_t *r)
     cln->handler = ngx_oci_manifest_cleanup;
     cln->data = mf;
 
+    mf->ctx->cache = mf;
     mf->r = r;
     mf->resolve.handler = ngx_oci_manifest_resolved;
     mf->resolve.data = mf;
@@ -249,6 +251,7 @@ ngx_oci_manifest_cleanup(void *data)
     }
 
     mf->r = NULL;
+    mf->ctx->cache = NULL;
 
     ngx_oci_resolve_leave(&mf->resolve);
 
@@ -381,6 +384,10 @@ ngx_oci_manifest_decide(ngx_oci_manifest_t *mf)
         ngx_oci_manifest_use_ref(mf);
         mf->ctx->cache_status = NGX_OCI_CACHE_HIT;
         ngx_oci_manifest_serve(mf);
+        return;
+    }
+
+    if (!mf->known && ngx_oci_negative_send(mf)) {
         return;
     }
 

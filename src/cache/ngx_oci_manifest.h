@@ -89,6 +89,8 @@ typedef struct {
     ngx_uint_t                  nsizes;
 
     ngx_oci_ranges_t            ranges;
+    void                       *absent;     /* ngx_oci_negative.c's: the
+                                               registry's 404 so far */
 
     unsigned                    handling:1; /* in the content handler */
     unsigned                    tag:1;

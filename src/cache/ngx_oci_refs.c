@@ -21,6 +21,7 @@
 #define OPENSSL_SUPPRESS_DEPRECATED
 
 #include "ngx_oci_refs.h"
+#include "ngx_oci_negative.h"
 #include "ngx_oci_sizes.h"
 #include <openssl/rand.h>
 #include <openssl/sha.h>
@@ -89,7 +90,11 @@ ngx_oci_refs_init(ngx_oci_cache_t *cache, ngx_uint_t existing)
 
     cache->refs = sh;
 
-    return ngx_oci_sizes_init(cache);
+    if (ngx_oci_sizes_init(cache) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_oci_negative_init(cache);
 }
 
 

@@ -112,6 +112,7 @@ struct ngx_oci_refs_sh_s {
     u_char                    salt[NGX_OCI_REFS_KEY];   /* of rights' keys, of
                                                marks, and of sizes' */
     ngx_oci_sizes_sh_t       *sizes;
+    ngx_oci_negative_sh_t    *negative;
     ngx_oci_refs_mark_t       marks[NGX_OCI_REFS_MARKS];
 };
 
