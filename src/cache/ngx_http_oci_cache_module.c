@@ -197,7 +197,7 @@ ngx_oci_cache_zone_info(ngx_uint_t i, ngx_oci_zone_info_t *info)
     info->max_size = (cache->max_size == NGX_MAX_OFF_T_VALUE)
                      ? 0 : cache->max_size;
 
-    ngx_oci_index_totals(cache, &info->bytes, &info->blobs, &info->fills);
+    ngx_oci_index_totals(cache, info);
 
     return NGX_OK;
 }

@@ -7,6 +7,7 @@
 #include "ngx_oci_blob.h"
 #include "ngx_oci_open.h"
 #include "ngx_oci_sizes.h"
+#include "ngx_oci_room.h"
 
 
 #define NGX_OCI_BLOB_IDLE      5000     /* ms an unused blob stays open */
@@ -287,7 +288,9 @@ ngx_oci_blob_unref(ngx_oci_blob_t *blob)
         return;
     }
 
-    if (!blob->ready || blob->stale || blob->foreign || ngx_exiting) {
+    if (!blob->ready || blob->stale || blob->foreign || ngx_exiting
+        || ngx_oci_index_tight(blob->cache))
+    {
         ngx_oci_blob_close(blob);
         return;
     }
@@ -329,6 +332,27 @@ ngx_oci_blob_close(ngx_oci_blob_t *blob)
 
     ngx_oci_store_close(&blob->store);
     ngx_free(blob);
+}
+
+
+void
+ngx_oci_blob_shed(ngx_oci_cache_t *cache)
+{
+    ngx_queue_t     *q, *next;
+    ngx_oci_blob_t  *blob;
+
+    for (q = ngx_queue_head(&ngx_oci_blobs.idle);
+         q != ngx_queue_sentinel(&ngx_oci_blobs.idle);
+         q = next)
+    {
+        next = ngx_queue_next(q);
+        blob = ngx_queue_data(q, ngx_oci_blob_t, idle);
+
+        if (blob->cache == cache) {
+            ngx_queue_remove(&blob->idle);
+            ngx_oci_blob_close(blob);
+        }
+    }
 }
 
 
@@ -394,6 +418,10 @@ ngx_oci_blob_rung(ngx_oci_cache_t *cache)
     ngx_queue_t     *q, *next;
     ngx_oci_blob_t  *blob;
 
+    if (ngx_oci_index_tight(cache)) {
+        ngx_oci_blob_shed(cache);
+    }
+
     for (q = ngx_queue_head(&ngx_oci_blobs.blobs);
          q != ngx_queue_sentinel(&ngx_oci_blobs.blobs);
          q = next)
@@ -447,6 +475,7 @@ ngx_oci_blob_timer(ngx_event_t *ev)
 
         if (!blob->stale && !ngx_exiting
             && blob->dir == ngx_oci_dir_now(blob->cache)
+            && !ngx_oci_index_tight(blob->cache)
             && (ngx_msec_int_t) (ngx_current_msec - blob->used)
                < NGX_OCI_BLOB_IDLE)
         {

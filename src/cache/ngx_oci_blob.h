@@ -99,6 +99,8 @@ ngx_uint_t ngx_oci_blob_fallback(void);
 
 ngx_int_t ngx_oci_blob_init_process(ngx_cycle_t *cycle);
 void ngx_oci_blob_exit_process(ngx_cycle_t *cycle);
+/* closes what is kept open for nobody */
+void ngx_oci_blob_shed(ngx_oci_cache_t *cache);
 /* the doorbell's handler: wakes waiters, lets fills plan */
 void ngx_oci_blob_rung(ngx_oci_cache_t *cache);
 

@@ -262,6 +262,24 @@ ngx_oci_doorbell_ring(ngx_oci_cache_t *cache, uint64_t slots)
 }
 
 
+void
+ngx_oci_doorbell_ring_all(ngx_oci_cache_t *cache)
+{
+    uint64_t    slots;
+    ngx_uint_t  i;
+
+    slots = 0;
+
+    for (i = 0; i < NGX_OCI_SLOTS; i++) {
+        if (cache->doorbell->pids[i]) {
+            slots |= (uint64_t) 1 << i;
+        }
+    }
+
+    ngx_oci_doorbell_ring(cache, slots);
+}
+
+
 ngx_uint_t
 ngx_oci_doorbell_pending(ngx_oci_cache_t *cache, ngx_int_t slot)
 {

@@ -354,6 +354,7 @@ ngx_oci_index_new(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     ngx_rbtree_insert(&cache->index->rbtree, &entry->node);
     ngx_queue_insert_head(&cache->index->queue, &entry->queue);
     cache->index->count++;
+    cache->index->extra += ngx_oci_index_extra(entry);
 
     return entry;
 }
@@ -462,7 +463,10 @@ ngx_oci_index_delete(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
 
     ngx_oci_index_spare(cache, entry);
 
+    ngx_oci_index_unreserve(cache, entry);
+
     cache->index->bytes -= entry->bytes;
+    cache->index->extra -= ngx_oci_index_extra(entry);
     cache->index->count--;
 
     ngx_oci_index_source_free(cache, entry);
@@ -627,7 +631,11 @@ ngx_oci_index_release(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
     }
 
     if (ngx_oci_index_idle(entry)) {
-        ngx_oci_index_source_free(cache, entry);
+        ngx_oci_index_unneed(cache, entry);
+
+        if (entry->bytes) {
+            cache->index->refused = 0;
+        }
     }
 
     ngx_oci_index_touch(cache, entry);
@@ -785,9 +793,7 @@ ngx_oci_index_sweep(ngx_oci_cache_t *cache, ngx_int_t slot)
         entry->users &= ~bit;
         entry->waiters &= ~bit;
 
-        if (ngx_oci_index_unneeded(entry)) {
-            ngx_oci_index_source_free(cache, entry);
-        }
+        ngx_oci_index_unneed(cache, entry);
 
         if (entry->orphan && ngx_oci_index_idle(entry)) {
             ngx_oci_index_delete(cache, entry);
@@ -801,13 +807,13 @@ ngx_oci_index_sweep(ngx_oci_cache_t *cache, ngx_int_t slot)
 
 
 void
-ngx_oci_index_totals(ngx_oci_cache_t *cache, uint64_t *bytes,
-    uint64_t *blobs, uint64_t *fills)
+ngx_oci_index_totals(ngx_oci_cache_t *cache, ngx_oci_zone_info_t *info)
 {
     ngx_oci_index_lock(cache);
-    *bytes = cache->index->bytes + cache->index->forgotten;
-    *blobs = cache->index->count;
-    *fills = cache->index->fills;
+    info->bytes = cache->index->bytes + cache->index->forgotten;
+    info->reserved = cache->index->reserved;
+    info->blobs = cache->index->count;
+    info->fills = cache->index->fills;
     ngx_oci_index_unlock(cache);
 }
 

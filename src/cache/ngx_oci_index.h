@@ -65,6 +65,7 @@ typedef struct {
     ngx_oci_digest_t          digest;
     uint64_t                  size;         /* bytes */
     uint64_t                  bytes;        /* on disk */
+    uint64_t                  reserved;     /* bytes that may come to them */
     uint32_t                  slices;
     uint32_t                  have;         /* slices that are readable */
     uint32_t                  generation;   /* raised when the files went */
@@ -132,6 +133,8 @@ struct ngx_oci_index_sh_s {
     ngx_rbtree_node_t         sentinel;
     ngx_queue_t               queue;        /* LRU, most recent first */
     uint64_t                  bytes;        /* on disk, all entries */
+    uint64_t                  reserved;     /* that may come, all entries */
+    uint64_t                  extra;        /* sidecars, and the like */
     uint64_t                  forgotten;    /* bytes on disk of entries that
                                                went for want of memory; about,
                                                the manager finds out */
@@ -151,8 +154,14 @@ struct ngx_oci_index_sh_s {
                                                through, see ngx_oci_scrub.c */
     uint32_t                  scrub_left;   /* of this round */
     time_t                    scrub_begun;
-    int64_t                   free;         /* bytes on the file system, as
-                                               the manager last saw; -1 */
+    int64_t                   free;         /* bytes on the file system when
+                                               somebody last looked; -1 */
+    uint64_t                  stored;       /* bytes, since the beginning */
+    uint64_t                  looked;       /* of them, before that look */
+    time_t                    tight;        /* when there was little room */
+    time_t                    refused;      /* when there was none, since when
+                                               nothing was released; 0 */
+    uint64_t                  refused_size;     /* for this */
 };
 
 
@@ -163,11 +172,13 @@ typedef struct {
 } ngx_oci_span_t;
 
 
-/* may a fill of this blob begin or go on?  NGX_OK: there is room, or all of
-   it is stored; NGX_BUSY: the disk failed; NGX_DECLINED: less than min_free
-   is left */
+/* is it worth while to open this blob, for so many bytes?  NGX_OK; NGX_BUSY:
+   the disk failed, and not all is stored; NGX_DECLINED: there was no room for
+   as much just now */
 ngx_int_t ngx_oci_index_admit(ngx_oci_cache_t *cache,
-    ngx_oci_digest_t *digest);
+    ngx_oci_digest_t *digest, uint64_t bytes);
+/* bytes on disk that max_size bounds */
+uint64_t ngx_oci_index_used(ngx_oci_cache_t *cache);
 /*
  * The size that is known of a blob, in bytes: of a verified one, or of one
  * that is this registry's own word; -1: none.  *verified: the digest says so.
@@ -188,10 +199,10 @@ void ngx_oci_index_moved(ngx_oci_cache_t *cache);
    relied on?  Logged now and then */
 ngx_uint_t ngx_oci_index_broken(ngx_oci_cache_t *cache);
 
-/* bytes on disk (also of what has no entry), entries, those that are being
-   filled, all together */
-void ngx_oci_index_totals(ngx_oci_cache_t *cache, uint64_t *bytes,
-    uint64_t *blobs, uint64_t *fills);
+/* of all together: bytes on disk (also of what has no entry), those that are
+   reserved, entries, and those that are being filled */
+void ngx_oci_index_totals(ngx_oci_cache_t *cache,
+    ngx_oci_zone_info_t *info);
 
 ngx_int_t ngx_oci_index_init(ngx_oci_cache_t *cache, ngx_uint_t existing);
 
@@ -408,6 +419,15 @@ void ngx_oci_index_counted(ngx_oci_cache_t *cache, uint32_t forgets,
     uint32_t recalls, uint64_t bytes);
 
 
+/*
+ * ngx_oci_manager.c: unlinks the files of a blob that nobody uses; in a
+ * thread or in the manager.  create: there is no sidecar, one is made.
+ * NGX_OK; NGX_BUSY: it is used; NGX_DECLINED: they had gone; NGX_ERROR.
+ */
+ngx_int_t ngx_oci_manager_drop(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest, ngx_uint_t create);
+
+
 /* ngx_oci_doorbell.c */
 
 struct ngx_oci_doorbell_sh_s {
@@ -423,6 +443,8 @@ ngx_int_t ngx_oci_doorbell_claim(ngx_oci_cache_t *cache, ngx_cycle_t *cycle,
     void (*handler)(ngx_oci_cache_t *cache));
 void ngx_oci_doorbell_free(ngx_oci_cache_t *cache);
 void ngx_oci_doorbell_ring(ngx_oci_cache_t *cache, uint64_t slots);
+/* all workers; in any thread */
+void ngx_oci_doorbell_ring_all(ngx_oci_cache_t *cache);
 /* has a slot been rung that has not heard it yet? */
 ngx_uint_t ngx_oci_doorbell_pending(ngx_oci_cache_t *cache, ngx_int_t slot);
 /* this worker's slot; -1: none, it polls */

@@ -44,8 +44,8 @@ ngx_oci_index_want(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
         want->slot = ngx_oci_doorbell_slot(cache);
         ngx_queue_insert_tail(&entry->wants, &want->queue);
 
-    } else if (ngx_oci_index_unneeded(entry)) {
-        ngx_oci_index_source_free(cache, entry);
+    } else {
+        ngx_oci_index_unneed(cache, entry);
     }
 
     ngx_oci_index_unlock(cache);
@@ -76,9 +76,7 @@ ngx_oci_index_unwant(ngx_oci_cache_t *cache, ngx_oci_want_t *want)
     ngx_queue_remove(&want->queue);
     ngx_slab_free_locked(cache->shpool, want);
 
-    if (ngx_oci_index_unneeded(entry)) {
-        ngx_oci_index_source_free(cache, entry);
-    }
+    ngx_oci_index_unneed(cache, entry);
 
     ngx_oci_index_unlock(cache);
 }
@@ -475,8 +473,7 @@ ngx_oci_index_publish(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     entry->runs[i].start = start;
     entry->runs[i].mark = mark;
 
-    entry->bytes += added;
-    cache->index->bytes += added;
+    ngx_oci_index_add(cache, entry, added);
 
     waiters = 0;
 
@@ -702,9 +699,7 @@ ngx_oci_index_disown(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
         entry->disk = disk ? 1 : 0;
     }
 
-    if (ngx_oci_index_unneeded(entry)) {
-        ngx_oci_index_source_free(cache, entry);
-    }
+    ngx_oci_index_unneed(cache, entry);
 
     waiters = entry->waiters;
     entry->waiters = 0;
@@ -775,6 +770,7 @@ ngx_oci_index_set_verified(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
     /* all of it is there */
 
     ngx_oci_index_source_free(cache, entry);
+    ngx_oci_index_unreserve(cache, entry);
 
     entry->mismatches = 0;
     entry->backoff = 0;
@@ -804,6 +800,8 @@ ngx_oci_index_clear(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
 
     cache->index->bytes -= entry->bytes;
     entry->bytes = 0;
+
+    ngx_oci_index_unreserve(cache, entry);
 }
 
 

@@ -2,8 +2,8 @@
 /*
  * Copyright (C) The nginx-oci authors
  *
- * What the index knows for those who make room: which blobs go first, what
- * is on the disk without an entry, and whether there is room for another.
+ * What the index knows for those who make room: which blobs go first, and
+ * what is on the disk without an entry.
  */
 
 
@@ -376,56 +376,4 @@ ngx_oci_index_counted(ngx_oci_cache_t *cache, uint32_t forgets,
     }
 
     ngx_oci_index_unlock(cache);
-}
-
-
-ngx_int_t
-ngx_oci_index_admit(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
-{
-    int64_t           free;
-    ngx_int_t         rc;
-    ngx_oci_entry_t  *entry;
-
-    free = __atomic_load_n(&cache->index->free, __ATOMIC_RELAXED);
-    rc = NGX_OK;
-
-    if (__atomic_load_n(&cache->index->bypass, __ATOMIC_RELAXED)
-        > ngx_time())
-    {
-        rc = NGX_BUSY;
-
-    } else if (ngx_oci_dir_state(cache) != NGX_OCI_DIR_OK) {
-        rc = NGX_BUSY;
-
-    } else if (free >= 0 && free < cache->min_free) {
-        rc = NGX_DECLINED;
-    }
-
-    if (rc == NGX_OK) {
-        return NGX_OK;
-    }
-
-    /* what is stored needs no room; if it could be read, to be verified */
-
-    ngx_oci_index_lock(cache);
-
-    entry = ngx_oci_index_find(cache, digest);
-
-    if (entry && entry->loaded && entry->have == entry->slices
-        && (entry->verified || !entry->disk))
-    {
-        rc = NGX_OK;
-    }
-
-    ngx_oci_index_unlock(cache);
-
-    return rc;
-}
-
-
-void
-ngx_oci_index_bypass(ngx_oci_cache_t *cache, time_t time)
-{
-    __atomic_store_n(&cache->index->bypass, ngx_time() + time,
-                     __ATOMIC_RELAXED);
 }

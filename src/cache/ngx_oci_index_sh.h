@@ -5,7 +5,8 @@
  * What the files of the index share: ngx_oci_index.c has the entries,
  * ngx_oci_index_fill.c what readers want and what a fill does,
  * ngx_oci_index_source.c from where and with whose rights it fetches,
- * ngx_oci_index_lru.c what goes to make room.
+ * ngx_oci_index_lru.c what goes to make room, ngx_oci_index_room.c how much
+ * room there is.
  */
 
 
@@ -70,6 +71,17 @@ void ngx_oci_index_source_free(ngx_oci_cache_t *cache,
    returns the slots to be rung */
 uint64_t ngx_oci_index_lose(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     size_t n);
+/* under the mutex: if nobody needs it, wipes the source and gives back what
+   is reserved */
+void ngx_oci_index_unneed(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
+void ngx_oci_index_unreserve(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
+/* under the mutex: so many bytes more are stored, of those reserved */
+void ngx_oci_index_add(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    uint64_t bytes);
+/* bytes of an entry's files beside those of the blob, about */
+uint64_t ngx_oci_index_extra(ngx_oci_entry_t *entry);
+
+#define NGX_OCI_INDEX_BLOCK       4096  /* bytes, of a file system, about */
 
 /* zeroed memory, under the mutex; for it, forgets up to so many entries that
    nobody uses */

@@ -10,6 +10,7 @@
 #include "ngx_oci_index.h"
 #include "ngx_oci_open.h"
 #include "ngx_oci_purge.h"
+#include "ngx_oci_room.h"
 
 
 #define NGX_OCI_MANAGER_IDLE      10000     /* ms */
@@ -44,8 +45,6 @@ static void ngx_oci_manager_walk(ngx_oci_cache_t *cache, off_t *free);
 static void ngx_oci_manager_unknown(ngx_oci_loader_t *ld,
     ngx_oci_digest_t *digest, uint64_t bytes, time_t used);
 static void ngx_oci_manager_warn(ngx_oci_cache_t *cache);
-static ngx_int_t ngx_oci_manager_drop(ngx_oci_cache_t *cache,
-    ngx_oci_digest_t *digest, ngx_uint_t create);
 static ngx_int_t ngx_oci_manager_drop_locked(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest, int map);
 static void ngx_oci_loader_alg(ngx_oci_loader_t *ld);
@@ -238,12 +237,7 @@ ngx_oci_manager_doomed(ngx_oci_cache_t *cache)
 static off_t
 ngx_oci_manager_free(ngx_oci_cache_t *cache)
 {
-    off_t  free;
-
-    free = ngx_oci_store_free(cache);
-    __atomic_store_n(&cache->index->free, (int64_t) free, __ATOMIC_RELAXED);
-
-    return free;
+    return ngx_oci_room_look(cache);
 }
 
 
@@ -265,12 +259,7 @@ ngx_oci_manager_stuck(ngx_oci_cache_t *cache, ngx_uint_t over)
 static ngx_uint_t
 ngx_oci_manager_over(ngx_oci_cache_t *cache, off_t free)
 {
-    uint64_t  bytes;
-
-    bytes = __atomic_load_n(&cache->index->bytes, __ATOMIC_RELAXED)
-            + __atomic_load_n(&cache->index->forgotten, __ATOMIC_RELAXED);
-
-    if (bytes > (uint64_t) cache->max_size) {
+    if (ngx_oci_index_used(cache) > (uint64_t) cache->max_size) {
         return 1;
     }
 
@@ -435,7 +424,7 @@ ngx_oci_manager_warn(ngx_oci_cache_t *cache)
  * sidecar, it is made to have something to lock.
  */
 
-static ngx_int_t
+ngx_int_t
 ngx_oci_manager_drop(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     ngx_uint_t create)
 {
@@ -497,7 +486,7 @@ ngx_oci_manager_drop(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 
         /* busy: who fills it may be another nginx */
 
-        ngx_oci_index_evicted(cache, digest, 0);
+        ngx_oci_index_skip(cache, digest);
     }
 
     close(map);

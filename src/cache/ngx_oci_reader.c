@@ -6,6 +6,7 @@
 
 #include "ngx_oci_reader.h"
 #include "ngx_oci_sizes.h"
+#include "ngx_oci_room.h"
 
 
 static void ngx_oci_reader_looked_up(void *data, ngx_int_t rc);
@@ -501,12 +502,13 @@ ngx_oci_reader_admit(ngx_oci_reader_t *rd)
         return 0;
     }
 
-    rc = ngx_oci_index_admit(cache, &rd->ctx->route.digest);
+    rc = ngx_oci_index_admit(cache, &rd->ctx->route.digest,
+                             rd->r->headers_in.range ? 0 : rd->size);
 
     if (rc == NGX_DECLINED) {
-        ngx_log_error(NGX_LOG_WARN, rd->r->connection->log, 0,
-                      "less than min_free is left for oci cache zone "
-                      "\"%V\", the blob is passed through",
+        ngx_log_error(NGX_LOG_INFO, rd->r->connection->log, 0,
+                      "there was no room in oci cache zone \"%V\" just now, "
+                      "the blob is passed through",
                       &cache->zone->shm.name);
 
     } else if (rc == NGX_BUSY) {

@@ -61,6 +61,7 @@ typedef struct {
     uint32_t                    retracted;
     uint64_t                    bytes;      /* entry's at the start */
     uint64_t                    kicked;     /* place of the last kick */
+    ngx_int_t                   room;       /* NGX_OK: it was made */
     ngx_msec_t                  deadline;   /* of strict's waiting */
     ngx_msec_t                  yield;      /* until then others' rights come
                                                first; 0: not set */
@@ -81,6 +82,7 @@ typedef struct {
     unsigned                    opening:1;
     unsigned                    asked:1;    /* the registry, for a proof */
     unsigned                    proven:1;   /* it gave one, then or before */
+    unsigned                    roomed:1;   /* room was made, or tried to */
     unsigned                    header_sent:1;
     unsigned                    text_sent:1;
     unsigned                    flushed:1;  /* the header, before any body */
@@ -96,8 +98,8 @@ typedef struct {
 
 /*
  * Registers what is missing, if anything is.  NGX_OK; NGX_AGAIN: the registry
- * is asked first to show that it has the blob; NGX_BUSY: a back-off is on;
- * NGX_DECLINED: not from the cache.
+ * is asked first to show that it has the blob, or room is made;
+ * NGX_BUSY: a back-off is on; NGX_DECLINED: not from the cache.
  */
 ngx_int_t ngx_oci_want(ngx_oci_reader_t *rd);
 /* a fill needs somebody's rights: offers the caller's */

@@ -5,6 +5,7 @@
 
 
 #include "ngx_oci_fill.h"
+#include "ngx_oci_room.h"
 
 
 static ngx_int_t ngx_oci_run_header(ngx_oci_exchange_t *ex);
@@ -26,6 +27,7 @@ static time_t ngx_oci_run_retry_after(ngx_oci_exchange_t *ex);
 static ngx_int_t ngx_oci_run_place(ngx_oci_run_t *run,
     ngx_oci_registry_t *registry);
 static void ngx_oci_run_leave(ngx_oci_run_t *run);
+static ngx_int_t ngx_oci_run_cover(ngx_oci_run_t *run, uint64_t end);
 
 
 ngx_int_t
@@ -78,6 +80,14 @@ ngx_oci_run_start(ngx_oci_fill_t *fill, ngx_oci_span_t *span,
     run->task.done = ngx_oci_run_write_done;
     run->task.bulk = 1;
 
+    if (ngx_oci_run_cover(run, run->end) != NGX_OK) {
+        ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
+                      "no room for the rest of a blob in \"%V\"",
+                      &fill->blob->cache->path->name);
+        fill->disk = 1;
+        return NGX_ERROR;
+    }
+
     if (ngx_oci_run_exchange(run) != NGX_OK) {
         return NGX_ERROR;
     }
@@ -88,6 +98,32 @@ ngx_oci_run_start(ngx_oci_fill_t *fill, ngx_oci_span_t *span,
     ngx_oci_stat_add(NGX_OCI_STAT_FILLS_STARTED, 1);
 
     return NGX_OK;
+}
+
+
+/* is there room for what all runs are about to write, and this one up to end?
+   Readers reserved it, but for slices that were lost meanwhile */
+
+static ngx_int_t
+ngx_oci_run_cover(ngx_oci_run_t *run, uint64_t end)
+{
+    uint64_t         bytes;
+    ngx_uint_t       i;
+    ngx_oci_run_t   *other;
+    ngx_oci_fill_t  *fill;
+
+    fill = run->fill;
+    bytes = end - run->written;
+
+    for (i = 0; i < NGX_OCI_INDEX_RUNS; i++) {
+        other = &fill->runs[i];
+
+        if (other != run && other->active && !other->check) {
+            bytes += other->end - other->written;
+        }
+    }
+
+    return ngx_oci_index_cover(fill->blob->cache, fill->blob->entry, bytes);
 }
 
 
@@ -218,6 +254,7 @@ ngx_oci_run_header(ngx_oci_exchange_t *ex)
 {
     ngx_oci_run_t *run = ex->data;
 
+    uint64_t         end;
     ngx_uint_t       i;
     ngx_oci_fill_t  *fill;
 
@@ -304,8 +341,15 @@ ngx_oci_run_header(ngx_oci_exchange_t *ex)
     ngx_oci_run_accepted(run, ex);
 
     run->skip = run->pos;
-    run->end = ngx_oci_index_gap(fill->blob->cache, fill->blob->entry,
-                                 run->end - 1);
+
+    /* all that comes is kept, if there is room */
+
+    end = ngx_oci_index_gap(fill->blob->cache, fill->blob->entry,
+                            run->end - 1);
+
+    if (ngx_oci_run_cover(run, end) == NGX_OK) {
+        run->end = end;
+    }
 
     return NGX_OK;
 }

@@ -952,5 +952,12 @@ ngx_oci_store_free(ngx_oci_cache_t *cache)
         return -1;
     }
 
+    if (fs.f_blocks == 0) {
+
+        /* it does not tell */
+
+        return -1;
+    }
+
     return (off_t) fs.f_bavail * (off_t) fs.f_frsize;
 }

@@ -6,7 +6,7 @@
  */
 
 
-#include "ngx_oci_reader.h"
+#include "ngx_oci_room.h"
 
 
 #define NGX_OCI_WANT_YIELD        1000          /* ms for others' rights */
@@ -87,6 +87,13 @@ ngx_oci_want(ngx_oci_reader_t *rd)
                              &rd->ctx->authorization, &down))
     {
         return NGX_DECLINED;
+    }
+
+    if (absent) {
+        rc = ngx_oci_room(rd, first, end);
+        if (rc != NGX_OK) {
+            return rc;
+        }
     }
 
     return ngx_oci_want_register(rd, first, end);

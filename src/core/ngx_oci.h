@@ -326,6 +326,7 @@ typedef void (*ngx_oci_changed_pt)(ngx_http_request_t *r, ngx_oci_ctx_t *ctx);
 typedef struct {
     ngx_str_t                       name;
     uint64_t                        bytes;      /* stored */
+    uint64_t                        reserved;   /* that fills may store */
     uint64_t                        max_size;   /* bytes; 0: no limit */
     uint64_t                        blobs;
     uint64_t                        fills;      /* under way */

@@ -270,9 +270,9 @@ ngx_oci_status_json(u_char *p, ngx_oci_main_conf_t *omcf,
     {
         p = ngx_sprintf(p, i ? ",\"" : "\"");
         p = ngx_oci_status_name(p, &info.name);
-        p = ngx_sprintf(p, "\":{\"bytes\":%uL,\"max_size\":%uL,"
-                        "\"blobs\":%uL}", info.bytes, info.max_size,
-                        info.blobs);
+        p = ngx_sprintf(p, "\":{\"bytes\":%uL,\"reserved\":%uL,"
+                        "\"max_size\":%uL,\"blobs\":%uL}", info.bytes,
+                        info.reserved, info.max_size, info.blobs);
     }
 
     p = ngx_sprintf(p, "},");
@@ -435,9 +435,10 @@ ngx_oci_status_zones(u_char *p, ngx_oci_main_conf_t *omcf)
     ngx_oci_zone_info_t  info;
 
     static const char   *names[] = { "cache_bytes", "cache_max_bytes",
-                                     "cache_blobs" };
+                                     "cache_blobs",
+                                     "cache_reserved_bytes" };
 
-    for (n = 0; n < 3; n++) {
+    for (n = 0; n < 4; n++) {
 
         p = ngx_sprintf(p, "# TYPE nginx_oci_%s gauge\n", names[n]);
 
@@ -449,7 +450,8 @@ ngx_oci_status_zones(u_char *p, ngx_oci_main_conf_t *omcf)
             p = ngx_oci_status_name(p, &info.name);
             p = ngx_sprintf(p, "\"} %uL\n",
                             n == 0 ? info.bytes
-                            : n == 1 ? info.max_size : info.blobs);
+                            : n == 1 ? info.max_size
+                            : n == 2 ? info.blobs : info.reserved);
         }
     }
 

@@ -1,0 +1,319 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * Makes room for a fill before it begins: what was not used for longest and
+ * is not in use goes, in a thread.  Where that is not enough the blob is
+ * passed through, and nothing is removed for it.
+ */
+
+
+#include "ngx_oci_room.h"
+
+
+#define NGX_OCI_ROOM_FAILURES  64       /* of removals, by one task */
+#define NGX_OCI_ROOM_WAITS     20       /* times that a file system is given */
+#define NGX_OCI_ROOM_WAIT      10       /* ms, to free what was unlinked */
+#define NGX_OCI_ROOM_SHED      50       /* ms that workers are given to close
+                                           what nobody uses, */
+#define NGX_OCI_ROOM_SHEDS     3        /* so often */
+#define NGX_OCI_ROOM_WARN      60       /* s between equal warnings */
+
+
+/*
+ * Owner: its task, whose done() frees it; it holds the reader and the blob,
+ * and with that the entry.  Of a discarded blob only the digest is used.
+ */
+
+typedef struct {
+    ngx_oci_cache_t        *cache;
+    ngx_oci_reader_t       *rd;
+    ngx_oci_blob_t         *blob;
+    ngx_oci_digest_t        digest;
+    uint64_t                pos;
+    uint64_t                end;
+    ngx_int_t               rc;
+    ngx_oci_task_t          task;
+} ngx_oci_room_op_t;
+
+
+static void ngx_oci_room_task(void *data, ngx_log_t *log);
+static ngx_int_t ngx_oci_room_evict(ngx_oci_cache_t *cache,
+    ngx_oci_shortage_t *shortage, ngx_uint_t *failures);
+static void ngx_oci_room_done(void *data);
+static void ngx_oci_room_refuse(ngx_oci_reader_t *rd);
+static void ngx_oci_room_discard(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest);
+static void ngx_oci_room_discard_task(void *data, ngx_log_t *log);
+static void ngx_oci_room_discard_done(void *data);
+
+
+ngx_int_t
+ngx_oci_room(ngx_oci_reader_t *rd, uint64_t pos, uint64_t end)
+{
+    ngx_oci_blob_t      *blob;
+    ngx_oci_room_op_t   *op;
+    ngx_oci_shortage_t   shortage;
+
+    blob = rd->blob;
+
+    if (rd->ocf->abandoned_finish) {
+        pos = 0;
+        end = blob->size;
+    }
+
+    /* what a task reserved is still there, unless somebody else's end gave it
+       back */
+
+    if (rd->roomed && rd->room == NGX_OK && blob->entry->reserved) {
+        return NGX_OK;
+    }
+
+    if ((!rd->roomed || rd->room == NGX_OK)
+        && ngx_oci_index_reserve(rd->cache, blob->entry, pos, end, &shortage)
+           == NGX_OK)
+    {
+        return NGX_OK;
+    }
+
+    if (rd->roomed) {
+        ngx_oci_room_refuse(rd);
+        return NGX_DECLINED;
+    }
+
+    op = ngx_calloc(sizeof(ngx_oci_room_op_t), ngx_cycle->log);
+    if (op == NULL) {
+        return NGX_DECLINED;
+    }
+
+    op->cache = rd->cache;
+    op->rd = rd;
+    op->blob = blob;
+    op->pos = pos;
+    op->end = end;
+    op->task.run = ngx_oci_room_task;
+    op->task.done = ngx_oci_room_done;
+    op->task.data = op;
+
+    if (ngx_oci_io_post(rd->cache, &op->task) != NGX_OK) {
+        ngx_free(op);
+        return NGX_DECLINED;
+    }
+
+    rd->roomed = 1;
+    rd->refs++;
+    blob->refs++;
+
+    return NGX_AGAIN;
+}
+
+
+static void
+ngx_oci_room_task(void *data, ngx_log_t *log)
+{
+    ngx_oci_room_op_t *op = data;
+
+    ngx_uint_t           failures, sheds;
+    ngx_oci_shortage_t   shortage;
+
+    sheds = 0;
+    failures = 0;
+
+    (void) ngx_oci_room_look(op->cache);
+
+    for ( ;; ) {
+        op->rc = ngx_oci_index_reserve(op->cache, op->blob->entry, op->pos,
+                                       op->end, &shortage);
+
+        if (op->rc == NGX_OK) {
+            return;
+        }
+
+        if (ngx_oci_room_evict(op->cache, &shortage, &failures) == NGX_OK) {
+            continue;
+        }
+
+        /* workers keep files open for a while after their last reader */
+
+        if (sheds++ == NGX_OCI_ROOM_SHEDS) {
+            ngx_oci_index_refuse(op->cache, op->end - op->pos);
+            return;
+        }
+
+        if (ngx_oci_index_set_tight(op->cache)) {
+            ngx_oci_doorbell_ring_all(op->cache);
+        }
+
+        ngx_msleep(NGX_OCI_ROOM_SHED);
+    }
+}
+
+
+/* one that nobody uses goes.  NGX_DECLINED: that would not end the shortage */
+
+static ngx_int_t
+ngx_oci_room_evict(ngx_oci_cache_t *cache, ngx_oci_shortage_t *shortage,
+    ngx_uint_t *failures)
+{
+    off_t             free, before;
+    uint64_t          bytes;
+    ngx_uint_t        i;
+    ngx_oci_digest_t  digest;
+
+    if (ngx_oci_index_evictable(cache, shortage) != NGX_OK
+        || ngx_oci_index_victim(cache, &digest, &bytes) != NGX_OK)
+    {
+        return NGX_DECLINED;
+    }
+
+    before = ngx_oci_room_look(cache);
+
+    if (ngx_oci_manager_drop(cache, &digest, 0) != NGX_OK) {
+        return (++*failures == NGX_OCI_ROOM_FAILURES) ? NGX_DECLINED : NGX_OK;
+    }
+
+    ngx_oci_stat_add(NGX_OCI_STAT_EVICTED_BYTES, bytes);
+
+    /* some file systems free it later: no more goes meanwhile */
+
+    for (i = 0; i < NGX_OCI_ROOM_WAITS; i++) {
+
+        free = ngx_oci_room_look(cache);
+
+        if (!shortage->disk || free == -1
+            || free - before >= (off_t) (bytes / 2))
+        {
+            break;
+        }
+
+        ngx_msleep(NGX_OCI_ROOM_WAIT);
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_oci_room_done(void *data)
+{
+    ngx_oci_room_op_t *op = data;
+
+    ngx_connection_t  *c;
+    ngx_oci_reader_t  *rd;
+
+    rd = op->rd;
+    c = NULL;
+
+    rd->room = op->rc;
+
+    if (rd->r) {
+        c = rd->r->connection;
+
+        ngx_http_set_log_request(c->log, rd->r);
+
+        ngx_oci_blob_unref(op->blob);
+        ngx_oci_send_start(rd);
+
+    } else {
+        ngx_oci_index_settle(op->cache, op->blob->entry);
+        ngx_oci_blob_unref(op->blob);
+    }
+
+    ngx_free(op);
+
+    ngx_oci_reader_run(rd, c);
+}
+
+
+/* without room: its files are not kept open, nor kept if they are empty */
+
+static void
+ngx_oci_room_refuse(ngx_oci_reader_t *rd)
+{
+    ngx_uint_t         level;
+    ngx_oci_blob_t    *blob;
+    ngx_oci_digest_t   digest;
+
+    static time_t      warned;
+
+    blob = rd->blob;
+
+    level = NGX_LOG_INFO;
+
+    if (ngx_time() - warned >= NGX_OCI_ROOM_WARN) {
+        warned = ngx_time();
+        level = NGX_LOG_WARN;
+    }
+
+    ngx_log_error(level, rd->r->connection->log, 0,
+                  "no room for a blob of %uL bytes in \"%V\", all else is in "
+                  "use: it is passed through", blob->size,
+                  &rd->cache->path->name);
+
+    digest = blob->digest;
+
+    rd->blob = NULL;
+    ngx_oci_blob_unref(blob);
+
+    ngx_oci_room_discard(rd->cache, &digest);
+}
+
+
+static void
+ngx_oci_room_discard(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
+{
+    ngx_oci_room_op_t  *op;
+
+    if (!ngx_oci_index_empty(cache, digest)) {
+        return;
+    }
+
+    op = ngx_calloc(sizeof(ngx_oci_room_op_t), ngx_cycle->log);
+    if (op == NULL) {
+        return;
+    }
+
+    op->cache = cache;
+    op->digest = *digest;
+    op->task.run = ngx_oci_room_discard_task;
+    op->task.done = ngx_oci_room_discard_done;
+    op->task.data = op;
+
+    if (ngx_oci_io_post(cache, &op->task) != NGX_OK) {
+        ngx_free(op);
+    }
+}
+
+
+static void
+ngx_oci_room_discard_task(void *data, ngx_log_t *log)
+{
+    ngx_oci_room_op_t *op = data;
+
+    if (ngx_oci_index_empty(op->cache, &op->digest)) {
+        (void) ngx_oci_manager_drop(op->cache, &op->digest, 0);
+    }
+}
+
+
+static void
+ngx_oci_room_discard_done(void *data)
+{
+    ngx_free(data);
+}
+
+
+off_t
+ngx_oci_room_look(ngx_oci_cache_t *cache)
+{
+    off_t     free;
+    uint64_t  stored;
+
+    stored = ngx_oci_index_written(cache);
+
+    free = ngx_oci_store_free(cache);
+
+    ngx_oci_index_look(cache, free, stored);
+
+    return free;
+}
