@@ -411,6 +411,8 @@ ngx_int_t ngx_oci_index_note(ngx_oci_cache_t *cache,
 ngx_uint_t ngx_oci_index_known(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest);
 
+/* a file may have been left without an entry: the manager looks for it */
+void ngx_oci_index_stray(ngx_oci_cache_t *cache);
 /* bytes of files without an entry are gone */
 void ngx_oci_index_found(ngx_oci_cache_t *cache, uint64_t bytes);
 /* all files were looked at: so many bytes have no entry, unless something was

@@ -355,6 +355,15 @@ ngx_oci_index_recall(ngx_oci_cache_t *cache, uint64_t bytes)
 
 
 void
+ngx_oci_index_stray(ngx_oci_cache_t *cache)
+{
+    ngx_oci_index_lock(cache);
+    cache->index->forgets++;
+    ngx_oci_index_unlock(cache);
+}
+
+
+void
 ngx_oci_index_found(ngx_oci_cache_t *cache, uint64_t bytes)
 {
     ngx_oci_index_lock(cache);

@@ -508,6 +508,13 @@ ngx_oci_manager_drop_locked(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
         return rc;
     }
 
+    /* data that stays without a sidecar would be nobody's */
+
+    if (ngx_oci_store_unlink_data(cache, digest, ngx_cycle->log) != NGX_OK) {
+        ngx_oci_index_evicted(cache, digest, 0);
+        return NGX_ERROR;
+    }
+
     ngx_oci_store_unlink(cache, digest, ngx_cycle->log);
 
     if (fstat(map, &sb) == -1 || sb.st_nlink != 0) {

@@ -45,6 +45,8 @@ static ngx_int_t ngx_oci_store_write_new(ngx_oci_cache_t *cache,
     ngx_oci_store_t *st, ngx_log_t *log);
 static ngx_int_t ngx_oci_store_setlk(int fd, int type);
 static uint32_t ngx_oci_store_header_crc(ngx_oci_store_header_t *header);
+static ngx_int_t ngx_oci_store_unlink_name(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest, char *sub, char *name, ngx_log_t *log);
 
 
 static u_char  ngx_oci_store_magic[8] = { 'n', 'g', 'x', 'o', 'c', 'i',
@@ -876,29 +878,48 @@ void
 ngx_oci_store_unlink(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     ngx_log_t *log)
 {
-    int         dir;
-    char        sub[3], name[NGX_OCI_STORE_NAME];
-    ngx_uint_t  i;
-
-    ngx_oci_store_names(digest, sub, name);
-
-    dir = cache->algs[digest->alg];
+    char  sub[3], name[NGX_OCI_STORE_NAME];
 
     /* the data first: a sidecar without data is unusable, never wrong */
 
-    for (i = 0; i < 2; i++) {
-
-        if (ngx_oci_unlink(cache, dir, sub, name, log) == -1
-            && ngx_errno != ENOENT && ngx_errno != NGX_OCI_SAID)
-        {
-            ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
-                          "unlinkat() \"%s/%s\" failed", sub, name);
-        }
-
-        if (i == 0) {
-            ngx_oci_store_map_name(name);
-        }
+    if (ngx_oci_store_unlink_data(cache, digest, log) != NGX_OK) {
+        ngx_oci_index_stray(cache);
     }
+
+    ngx_oci_store_names(digest, sub, name);
+    ngx_oci_store_map_name(name);
+
+    (void) ngx_oci_store_unlink_name(cache, digest, sub, name, log);
+}
+
+
+ngx_int_t
+ngx_oci_store_unlink_data(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    ngx_log_t *log)
+{
+    char  sub[3], name[NGX_OCI_STORE_NAME];
+
+    ngx_oci_store_names(digest, sub, name);
+
+    return ngx_oci_store_unlink_name(cache, digest, sub, name, log);
+}
+
+
+/* what is not ours stays, and is no file of this blob */
+
+static ngx_int_t
+ngx_oci_store_unlink_name(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    char *sub, char *name, ngx_log_t *log)
+{
+    if (ngx_oci_unlink(cache, cache->algs[digest->alg], sub, name, log) == -1
+        && ngx_errno != ENOENT && ngx_errno != NGX_OCI_SAID)
+    {
+        ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
+                      "unlinkat() \"%s/%s\" failed", sub, name);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
 }
 
 

@@ -160,6 +160,9 @@ ngx_int_t ngx_oci_store_write(int fd, u_char *p, size_t n, off_t offset);
 /* unlinks both files; errors other than ENOENT are logged */
 void ngx_oci_store_unlink(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     ngx_log_t *log);
+/* the data only, which has to go first: NGX_OK, also if there was none */
+ngx_int_t ngx_oci_store_unlink_data(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest, ngx_log_t *log);
 
 /* the CRC32C of a part of the file; NGX_OK or NGX_ERROR (errno) */
 ngx_int_t ngx_oci_store_crc(int fd, off_t offset, size_t len, uint32_t *crc);
