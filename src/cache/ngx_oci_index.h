@@ -156,8 +156,9 @@ struct ngx_oci_index_sh_s {
     time_t                    scrub_begun;
     int64_t                   free;         /* bytes on the file system when
                                                somebody last looked; -1 */
-    uint64_t                  stored;       /* bytes, since the beginning */
-    uint64_t                  looked;       /* of them, before that look */
+    uint64_t                  written;      /* bytes, since the beginning */
+    uint64_t                  looked;       /* of them, before that look, */
+    ngx_msec_t                looked_at;    /* which was then */
     time_t                    tight;        /* when there was little room */
     time_t                    refused;      /* when there was none, since when
                                                nothing was released; 0 */
@@ -188,8 +189,9 @@ off_t ngx_oci_index_size(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 
 /* can a blob of this size be cached at all?  A registry may say anything */
 ngx_uint_t ngx_oci_index_fits(ngx_oci_cache_t *cache, uint64_t size);
-/* writing failed, or reading back: new fills are refused for a while (s) */
-void ngx_oci_index_bypass(ngx_oci_cache_t *cache, time_t time);
+/* writing failed, or reading back: new fills are refused for a while (s).  1:
+   they were not */
+ngx_uint_t ngx_oci_index_bypass(ngx_oci_cache_t *cache, time_t time);
 
 /* another directory is in the place of the one that the entries are about:
    forgets those that nobody uses */

@@ -23,6 +23,7 @@ static ngx_int_t ngx_oci_index_raise(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, uint64_t goal, ngx_oci_shortage_t *shortage);
 static void ngx_oci_index_shortage(ngx_oci_cache_t *cache, uint64_t need,
     ngx_oci_shortage_t *shortage);
+static ngx_msec_t ngx_oci_index_now(void);
 
 
 ngx_int_t
@@ -158,9 +159,9 @@ ngx_oci_index_shortage(ngx_oci_cache_t *cache, uint64_t need,
         return;
     }
 
-    /* what is stored since may not be in the file system's answer */
+    /* what was written since may not be in the file system's answer */
 
-    left = cache->min_free + (sh->stored - sh->looked) + sh->reserved + need;
+    left = cache->min_free + (sh->written - sh->looked) + sh->reserved + need;
 
     if (left > (uint64_t) sh->free
         && left - sh->free > shortage->bytes)
@@ -204,7 +205,6 @@ ngx_oci_index_add(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
     entry->bytes += bytes;
     cache->index->bytes += bytes;
-    cache->index->stored += bytes;
 
     n = ngx_min(bytes, entry->reserved);
 
@@ -329,19 +329,57 @@ ngx_oci_index_skip(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
 
 
 void
-ngx_oci_index_look(ngx_oci_cache_t *cache, off_t free, uint64_t stored)
+ngx_oci_index_look(ngx_oci_cache_t *cache, off_t free,
+    uint64_t written)
 {
     ngx_oci_index_lock(cache);
     cache->index->free = free;
-    cache->index->looked = stored;
+    cache->index->looked = written;
+    cache->index->looked_at = ngx_oci_index_now();
     ngx_oci_index_unlock(cache);
 }
 
 
-uint64_t
-ngx_oci_index_written(ngx_oci_cache_t *cache)
+off_t
+ngx_oci_index_free(ngx_oci_cache_t *cache, ngx_msec_t *age)
 {
-    return __atomic_load_n(&cache->index->stored, __ATOMIC_RELAXED);
+    off_t                free;
+    ngx_oci_index_sh_t  *sh;
+
+    sh = cache->index;
+
+    ngx_oci_index_lock(cache);
+
+    free = sh->free;
+    *age = ngx_oci_index_now() - sh->looked_at;
+
+    if (free != -1) {
+        free -= ngx_min(sh->written - sh->looked, (uint64_t) free);
+    }
+
+    ngx_oci_index_unlock(cache);
+
+    return free;
+}
+
+
+/* a worker's own time does not go on while a thread of it works */
+
+static ngx_msec_t
+ngx_oci_index_now(void)
+{
+    struct timespec  ts;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return (ngx_msec_t) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+
+uint64_t
+ngx_oci_index_written(ngx_oci_cache_t *cache, uint64_t bytes)
+{
+    return __atomic_add_fetch(&cache->index->written, bytes, __ATOMIC_RELAXED);
 }
 
 
@@ -449,9 +487,10 @@ ngx_oci_index_admit(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 }
 
 
-void
+ngx_uint_t
 ngx_oci_index_bypass(ngx_oci_cache_t *cache, time_t time)
 {
-    __atomic_store_n(&cache->index->bypass, ngx_time() + time,
-                     __ATOMIC_RELAXED);
+    return __atomic_exchange_n(&cache->index->bypass, ngx_time() + time,
+                               __ATOMIC_RELAXED)
+           <= ngx_time();
 }

@@ -17,6 +17,7 @@
 #define NGX_OCI_ROOM_SHED      50       /* ms that workers are given to close
                                            what nobody uses, */
 #define NGX_OCI_ROOM_SHEDS     3        /* so often */
+#define NGX_OCI_ROOM_LOOK      20       /* ms between looks, if all is well */
 #define NGX_OCI_ROOM_WARN      60       /* s between equal warnings */
 
 
@@ -37,9 +38,20 @@ typedef struct {
 } ngx_oci_room_op_t;
 
 
+/* what one task has done to make room */
+
+typedef struct {
+    ngx_uint_t              failures;   /* of removals */
+    ngx_uint_t              sheds;
+} ngx_oci_room_tries_t;
+
+
 static void ngx_oci_room_task(void *data, ngx_log_t *log);
 static ngx_int_t ngx_oci_room_evict(ngx_oci_cache_t *cache,
-    ngx_oci_shortage_t *shortage, ngx_uint_t *failures);
+    ngx_oci_shortage_t *shortage, ngx_oci_room_tries_t *tries);
+static ngx_int_t ngx_oci_room_evict_one(ngx_oci_cache_t *cache,
+    ngx_oci_shortage_t *shortage);
+static ngx_int_t ngx_oci_room_check(ngx_oci_cache_t *cache, size_t n);
 static void ngx_oci_room_done(void *data);
 static void ngx_oci_room_refuse(ngx_oci_reader_t *rd);
 static void ngx_oci_room_discard(ngx_oci_cache_t *cache,
@@ -113,11 +125,10 @@ ngx_oci_room_task(void *data, ngx_log_t *log)
 {
     ngx_oci_room_op_t *op = data;
 
-    ngx_uint_t           failures, sheds;
-    ngx_oci_shortage_t   shortage;
+    ngx_oci_shortage_t    shortage;
+    ngx_oci_room_tries_t  tries;
 
-    sheds = 0;
-    failures = 0;
+    ngx_memzero(&tries, sizeof(ngx_oci_room_tries_t));
 
     (void) ngx_oci_room_look(op->cache);
 
@@ -129,47 +140,63 @@ ngx_oci_room_task(void *data, ngx_log_t *log)
             return;
         }
 
-        if (ngx_oci_room_evict(op->cache, &shortage, &failures) == NGX_OK) {
-            continue;
-        }
-
-        /* workers keep files open for a while after their last reader */
-
-        if (sheds++ == NGX_OCI_ROOM_SHEDS) {
+        if (ngx_oci_room_evict(op->cache, &shortage, &tries) != NGX_OK) {
             ngx_oci_index_refuse(op->cache, op->end - op->pos);
             return;
         }
-
-        if (ngx_oci_index_set_tight(op->cache)) {
-            ngx_oci_doorbell_ring_all(op->cache);
-        }
-
-        ngx_msleep(NGX_OCI_ROOM_SHED);
     }
 }
 
 
-/* one that nobody uses goes.  NGX_DECLINED: that would not end the shortage */
+/* something is done against a shortage.  NGX_OK: it may be over; NGX_DECLINED:
+   nothing can be */
 
 static ngx_int_t
 ngx_oci_room_evict(ngx_oci_cache_t *cache, ngx_oci_shortage_t *shortage,
-    ngx_uint_t *failures)
+    ngx_oci_room_tries_t *tries)
+{
+    if (tries->failures < NGX_OCI_ROOM_FAILURES
+        && ngx_oci_index_evictable(cache, shortage) == NGX_OK)
+    {
+        if (ngx_oci_room_evict_one(cache, shortage) != NGX_OK) {
+            tries->failures++;
+        }
+
+        return NGX_OK;
+    }
+
+    if (tries->sheds++ == NGX_OCI_ROOM_SHEDS) {
+        return NGX_DECLINED;
+    }
+
+    /* workers keep files open for a while after their last reader */
+
+    if (ngx_oci_index_set_tight(cache)) {
+        ngx_oci_doorbell_ring_all(cache);
+    }
+
+    ngx_msleep(NGX_OCI_ROOM_SHED);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_oci_room_evict_one(ngx_oci_cache_t *cache, ngx_oci_shortage_t *shortage)
 {
     off_t             free, before;
     uint64_t          bytes;
     ngx_uint_t        i;
     ngx_oci_digest_t  digest;
 
-    if (ngx_oci_index_evictable(cache, shortage) != NGX_OK
-        || ngx_oci_index_victim(cache, &digest, &bytes) != NGX_OK)
-    {
+    if (ngx_oci_index_victim(cache, &digest, &bytes) != NGX_OK) {
         return NGX_DECLINED;
     }
 
     before = ngx_oci_room_look(cache);
 
     if (ngx_oci_manager_drop(cache, &digest, 0) != NGX_OK) {
-        return (++*failures == NGX_OCI_ROOM_FAILURES) ? NGX_DECLINED : NGX_OK;
+        return NGX_DECLINED;
     }
 
     ngx_oci_stat_add(NGX_OCI_STAT_EVICTED_BYTES, bytes);
@@ -303,17 +330,100 @@ ngx_oci_room_discard_done(void *data)
 }
 
 
+ngx_int_t
+ngx_oci_room_write(ngx_oci_cache_t *cache, int fd, u_char *p, size_t n,
+    off_t offset)
+{
+    off_t                 free;
+    ngx_int_t             rc;
+    ngx_oci_shortage_t    shortage;
+    ngx_oci_room_tries_t  tries;
+
+    rc = ngx_oci_room_check(cache, n);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    ngx_memzero(&tries, sizeof(ngx_oci_room_tries_t));
+    shortage.bytes = n;
+    shortage.disk = 1;
+
+    for ( ;; ) {
+        rc = ngx_oci_store_write(fd, p, n, offset);
+
+        if (rc == NGX_OK) {
+            (void) ngx_oci_index_written(cache, n);
+            return NGX_OK;
+        }
+
+        if (ngx_errno != NGX_ENOSPC) {
+            return NGX_ERROR;
+        }
+
+        /* it may be something else than bytes that it has not enough of */
+
+        free = ngx_oci_room_look(cache);
+
+        if (free == -1 || free > (off_t) n * 2
+            || ngx_oci_room_evict(cache, &shortage, &tries) != NGX_OK)
+        {
+            ngx_set_errno(NGX_ENOSPC);
+            return NGX_ERROR;
+        }
+    }
+}
+
+
+/* was it reserved in vain, since somebody else fills the disk? */
+
+static ngx_int_t
+ngx_oci_room_check(ngx_oci_cache_t *cache, size_t n)
+{
+    off_t                 free;
+    ngx_msec_t            age;
+    ngx_oci_shortage_t    shortage;
+    ngx_oci_room_tries_t  tries;
+
+    if (cache->min_free == 0) {
+        return NGX_OK;
+    }
+
+    free = ngx_oci_index_free(cache, &age);
+
+    if (free - (off_t) n >= cache->min_free && age < NGX_OCI_ROOM_LOOK) {
+        return NGX_OK;
+    }
+
+    ngx_memzero(&tries, sizeof(ngx_oci_room_tries_t));
+
+    for ( ;; ) {
+        free = ngx_oci_room_look(cache);
+
+        if (free == -1 || free - (off_t) n >= cache->min_free) {
+            return NGX_OK;
+        }
+
+        shortage.bytes = cache->min_free + n - free;
+        shortage.disk = 1;
+
+        if (ngx_oci_room_evict(cache, &shortage, &tries) != NGX_OK) {
+            return NGX_DECLINED;
+        }
+    }
+}
+
+
 off_t
 ngx_oci_room_look(ngx_oci_cache_t *cache)
 {
     off_t     free;
-    uint64_t  stored;
+    uint64_t  written;
 
-    stored = ngx_oci_index_written(cache);
+    written = ngx_oci_index_written(cache, 0);
 
     free = ngx_oci_store_free(cache);
 
-    ngx_oci_index_look(cache, free, stored);
+    ngx_oci_index_look(cache, free, written);
 
     return free;
 }

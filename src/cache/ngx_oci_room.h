@@ -52,11 +52,15 @@ ngx_int_t ngx_oci_index_victim(ngx_oci_cache_t *cache,
 /* its turn comes again after all others */
 void ngx_oci_index_skip(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest);
 
-/* the file system has so many free bytes; stored: what
+/* the file system has so many free bytes; written: what
    ngx_oci_index_written() said before it was asked */
-void ngx_oci_index_look(ngx_oci_cache_t *cache, off_t free, uint64_t stored);
-/* bytes stored since the zone was made */
-uint64_t ngx_oci_index_written(ngx_oci_cache_t *cache);
+void ngx_oci_index_look(ngx_oci_cache_t *cache, off_t free,
+    uint64_t written);
+/* so many more bytes were written; all since the zone was made */
+uint64_t ngx_oci_index_written(ngx_oci_cache_t *cache, uint64_t bytes);
+/* the free bytes, as far as is known: as last seen, less what was written
+   since; *age: of that look, ms.  -1: nobody has looked yet */
+off_t ngx_oci_index_free(ngx_oci_cache_t *cache, ngx_msec_t *age);
 
 /* there is little room: for a while nothing is kept open for nobody.  1: that
    is news to workers */
@@ -78,6 +82,14 @@ ngx_uint_t ngx_oci_index_empty(ngx_oci_cache_t *cache,
  * there is none, the reader's blob is gone.
  */
 ngx_int_t ngx_oci_room(ngx_oci_reader_t *rd, uint64_t pos, uint64_t end);
+
+/*
+ * In a thread: writes n bytes of a blob, if at least min_free is left then,
+ * for which what nobody uses is removed.  NGX_OK; NGX_DECLINED: there would be
+ * less; NGX_ERROR with errno.
+ */
+ngx_int_t ngx_oci_room_write(ngx_oci_cache_t *cache, int fd, u_char *p,
+    size_t n, off_t offset);
 
 /* asks the file system, in a thread or in the manager; the free bytes, or -1:
    not known */

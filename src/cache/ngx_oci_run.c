@@ -18,6 +18,7 @@ static void ngx_oci_run_exchange_done(ngx_oci_exchange_t *ex, ngx_int_t rc);
 static void ngx_oci_run_write(ngx_oci_run_t *run, ngx_uint_t flush);
 static void ngx_oci_run_write_task(void *data, ngx_log_t *log);
 static void ngx_oci_run_write_done(void *data);
+static void ngx_oci_run_unwritten(ngx_oci_run_t *run);
 static void ngx_oci_run_check_task(void *data, ngx_log_t *log);
 static void ngx_oci_run_check_done(void *data);
 static void ngx_oci_run_end(ngx_oci_run_t *run, ngx_int_t rc);
@@ -537,9 +538,14 @@ ngx_oci_run_write_task(void *data, ngx_log_t *log)
 
         b = &run->bufs[(run->tail + i) % NGX_OCI_RUN_BUFFERS];
 
-        if (ngx_oci_store_write(blob->store.fd, b->data, b->size, b->offset)
-            != NGX_OK)
-        {
+        run->task_rc = ngx_oci_room_write(blob->cache, blob->store.fd,
+                                          b->data, b->size, b->offset);
+
+        if (run->task_rc == NGX_DECLINED) {
+            return;
+        }
+
+        if (run->task_rc != NGX_OK) {
             goto failed;
         }
 
@@ -591,13 +597,7 @@ ngx_oci_run_write_done(void *data)
     run->writing = 0;
 
     if (run->task_rc != NGX_OK) {
-        ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, run->err,
-                      "writing a blob in \"%V\" failed",
-                      &blob->cache->path->name);
-        ngx_oci_stat_add(NGX_OCI_STAT_DISK_ERRORS, 1);
-        ngx_oci_index_bypass(blob->cache, NGX_OCI_RUN_BYPASS);
-        fill->disk = 1;
-        ngx_oci_run_end(run, NGX_ERROR);
+        ngx_oci_run_unwritten(run);
         return;
     }
 
@@ -659,6 +659,44 @@ ngx_oci_run_write_done(void *data)
         run->paused = 0;
         ngx_oci_core.exchange_resume(run->ex);
     }
+}
+
+
+/* what comes is not stored any more: readers go on without the disk */
+
+static void
+ngx_oci_run_unwritten(ngx_oci_run_t *run)
+{
+    ngx_uint_t        level;
+    ngx_oci_fill_t   *fill;
+    ngx_oci_cache_t  *cache;
+
+    fill = run->fill;
+    cache = fill->blob->cache;
+
+    if (run->task_rc == NGX_DECLINED) {
+
+        if (!fill->disk) {
+            ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
+                          "less than min_free is left in \"%V\", no more of "
+                          "a blob is stored", &cache->path->name);
+        }
+
+    } else {
+        ngx_oci_stat_add(NGX_OCI_STAT_DISK_ERRORS, 1);
+
+        /* others fail for the same reason */
+
+        level = ngx_oci_index_bypass(cache, NGX_OCI_RUN_BYPASS)
+                ? NGX_LOG_CRIT : NGX_LOG_INFO;
+
+        ngx_log_error(level, ngx_cycle->log, run->err,
+                      "writing a blob in \"%V\" failed", &cache->path->name);
+    }
+
+    fill->disk = 1;
+
+    ngx_oci_run_end(run, NGX_ERROR);
 }
 
 
