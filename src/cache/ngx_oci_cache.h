@@ -63,6 +63,8 @@ typedef struct {
     size_t                          slice;      /* bytes */
     off_t                           max_size;   /* bytes; NGX_MAX_OFF_T */
     off_t                           min_free;   /* bytes */
+    uint64_t                        small_max;  /* bytes of manifests/ and
+                                                   refs/, of max_size */
     time_t                          inactive;   /* seconds */
     ngx_uint_t                      manager_files;
     ngx_msec_t                      manager_sleep;
@@ -220,10 +222,25 @@ void ngx_oci_refs_revoke(ngx_oci_cache_t *cache, ngx_oci_registry_t *registry,
 ngx_int_t ngx_oci_refs_init(ngx_oci_cache_t *cache, ngx_uint_t existing);
 
 /*
- * Removes files under refs/ and manifests/ not used for cache->inactive
- * seconds; called in the cache manager process now and then.
+ * ngx_oci_refs_expire.c: files under refs/ and manifests/ that were not used
+ * for cache->inactive seconds go, and those that were not used for longest
+ * when all of them take too much; called in the cache manager process now and
+ * then.
  */
 void ngx_oci_refs_expire(ngx_oci_cache_t *cache);
+
+/*
+ * In a thread, before a file of size bytes is written to dir/sub/name there.
+ * NGX_OK: *taken is counted, what it takes more than one that is there;
+ * NGX_DECLINED: there is no room for it.
+ */
+ngx_int_t ngx_oci_refs_room(ngx_oci_cache_t *cache, int dir, const char *sub,
+    const char *name, size_t size, int64_t *taken, ngx_log_t *log);
+/* it was not written, or was unlinked: so much is not taken any more */
+void ngx_oci_refs_unroom(ngx_oci_cache_t *cache, int64_t taken);
+
+/* what a file of size bytes takes, about */
+#define ngx_oci_refs_takes(size)  (int64_t) ngx_align((off_t) (size), 4096)
 
 
 /*

@@ -13,6 +13,9 @@
 #define NGX_OCI_CACHE_SLICE_MAX   (1024 * 1024 * 1024)
 #define NGX_OCI_CACHE_SCRUB_MIN   (64 * 1024)     /* bytes per second */
 #define NGX_OCI_CACHE_ZONE_MIN    (8 * ngx_pagesize)
+#define NGX_OCI_CACHE_SMALL_SHARE 16    /* of max_size: a 16th */
+#define NGX_OCI_CACHE_SMALL_MIN   (uint64_t) (1024 * 1024)
+#define NGX_OCI_CACHE_SMALL_MAX   ((uint64_t) 8 * 1024 * 1024 * 1024)
 
 
 static ngx_int_t ngx_oci_cache_path_param(ngx_conf_t *cf,
@@ -96,6 +99,13 @@ ngx_oci_cache_path(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
                            &cmd->name);
         return NGX_CONF_ERROR;
     }
+
+    /* tags, references and manifests take little beside the blobs */
+
+    cache->small_max = ngx_max((uint64_t) cache->max_size
+                               / NGX_OCI_CACHE_SMALL_SHARE,
+                               NGX_OCI_CACHE_SMALL_MIN);
+    cache->small_max = ngx_min(cache->small_max, NGX_OCI_CACHE_SMALL_MAX);
 
     if (ngx_oci_cache_path_add(cf, cache, &name, size) != NGX_OK) {
         return NGX_CONF_ERROR;

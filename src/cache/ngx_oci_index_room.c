@@ -13,6 +13,7 @@
 
 
 #define NGX_OCI_INDEX_LOOK_EVICT  8192  /* entries looked at under the mutex */
+#define NGX_OCI_INDEX_STEPS       16    /* of the bound of small files */
 #define NGX_OCI_INDEX_TIGHT       10    /* s that unused files are closed */
 #define NGX_OCI_INDEX_REFUSED     2     /* s that others are refused at once */
 
@@ -23,6 +24,7 @@ static ngx_int_t ngx_oci_index_raise(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, uint64_t goal, ngx_oci_shortage_t *shortage);
 static void ngx_oci_index_shortage(ngx_oci_cache_t *cache, uint64_t need,
     ngx_oci_shortage_t *shortage);
+static uint64_t ngx_oci_index_quota(ngx_oci_cache_t *cache);
 static ngx_msec_t ngx_oci_index_now(void);
 
 
@@ -179,7 +181,83 @@ ngx_oci_index_used(ngx_oci_cache_t *cache)
 
     sh = cache->index;
 
-    return sh->bytes + sh->forgotten + sh->extra;
+    return sh->bytes + sh->forgotten + sh->extra
+           + ngx_oci_index_quota(cache);
+}
+
+
+/* what small files may take just now: there is always some more for them, so
+   that they need not wait for blobs to go */
+
+static uint64_t
+ngx_oci_index_quota(ngx_oci_cache_t *cache)
+{
+    uint64_t  step;
+
+    step = cache->small_max / NGX_OCI_INDEX_STEPS;
+
+    return ngx_min((cache->index->small / step + 2) * step,
+                   cache->small_max);
+}
+
+
+ngx_int_t
+ngx_oci_index_small(ngx_oci_cache_t *cache, int64_t bytes)
+{
+    uint64_t             blobs;
+    ngx_int_t            rc;
+    ngx_oci_index_sh_t  *sh;
+
+    sh = cache->index;
+    rc = NGX_OK;
+
+    ngx_oci_index_lock(cache);
+
+    if (bytes <= 0) {
+        sh->small -= ngx_min((uint64_t) -bytes, sh->small);
+        goto done;
+    }
+
+    blobs = sh->bytes + sh->forgotten + sh->extra + sh->reserved;
+
+    if (sh->small + bytes > cache->small_max
+        || sh->small + bytes + blobs > (uint64_t) cache->max_size)
+    {
+        rc = NGX_DECLINED;
+        goto done;
+    }
+
+    sh->small += bytes;
+
+done:
+
+    ngx_oci_index_unlock(cache);
+
+    return rc;
+}
+
+
+void
+ngx_oci_index_recount(ngx_oci_cache_t *cache, uint64_t before,
+    uint64_t counted)
+{
+    uint64_t  since;
+
+    ngx_oci_index_lock(cache);
+
+    /* what came and went meanwhile may or may not have been counted */
+
+    since = cache->index->small + counted;
+    cache->index->small = since - ngx_min(before, since);
+
+    ngx_oci_index_unlock(cache);
+}
+
+
+uint64_t
+ngx_oci_index_smalls(ngx_oci_cache_t *cache)
+{
+    return __atomic_load_n(&cache->index->small, __ATOMIC_RELAXED);
 }
 
 

@@ -229,8 +229,11 @@ ngx_oci_manifest_read_task(void *data, ngx_log_t *log)
                       "manifest file \"%s/%s\" was damaged and is removed",
                       sub, name);
 
-        (void) ngx_oci_unlink(op->cache, op->cache->manifests, sub, name,
-                              log);
+        if (ngx_oci_unlink(op->cache, op->cache->manifests, sub, name, log)
+            == 0)
+        {
+            ngx_oci_refs_unroom(op->cache, ngx_oci_refs_takes(op->size));
+        }
     }
 
     close(fd);
@@ -296,9 +299,10 @@ ngx_oci_manifest_write_task(void *data, ngx_log_t *log)
 {
     ngx_oci_manifest_op_t *op = data;
 
-    int   fd, dir;
-    char  sub[3], name[NGX_OCI_STORE_NAME];
-    char  tmp[NGX_OCI_STORE_NAME + 2 * NGX_INT64_LEN + 8];
+    int      fd, dir;
+    char     sub[3], name[NGX_OCI_STORE_NAME];
+    char     tmp[NGX_OCI_STORE_NAME + 2 * NGX_INT64_LEN + 8];
+    int64_t  taken;
 
     dir = op->cache->manifests;
 
@@ -306,10 +310,17 @@ ngx_oci_manifest_write_task(void *data, ngx_log_t *log)
     (void) ngx_sprintf((u_char *) tmp, "%s.%P.%ui.tmp%Z", name, ngx_pid,
                        op->number);
 
+    if (ngx_oci_refs_room(op->cache, dir, sub, name, op->size, &taken, log)
+        != NGX_OK)
+    {
+        return;
+    }
+
     fd = ngx_oci_open(op->cache, dir, sub, tmp, O_WRONLY|O_CREAT|O_EXCL,
                       log);
 
     if (fd == -1) {
+        ngx_oci_refs_unroom(op->cache, taken);
 
         if (ngx_errno != NGX_OCI_SAID) {
             ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
@@ -328,6 +339,7 @@ ngx_oci_manifest_write_task(void *data, ngx_log_t *log)
                       "writing manifest \"%s/%s\" failed", sub, name);
         op->rc = NGX_ERROR;
         (void) ngx_oci_unlink(op->cache, dir, sub, tmp, log);
+        ngx_oci_refs_unroom(op->cache, taken);
     }
 
     close(fd);

@@ -2,35 +2,115 @@
 /*
  * Copyright (C) The nginx-oci authors
  *
- * Files of references and bodies of manifests that nobody used for long go;
- * in the cache manager's process, which may wait for the disk.
+ * Files of references and bodies of manifests: what all of them take is
+ * bounded when one is written, and counted anew now and then.  Those that
+ * nobody used for long go, and more of them when all take too much; in the
+ * cache manager's process, which may wait for the disk.
  */
 
 
 #include "ngx_oci_refs.h"
+#include "ngx_oci_room.h"
 
 
-static void ngx_oci_refs_expire_dir(ngx_oci_cache_t *cache, int dir,
+#define NGX_OCI_REFS_AGES     256       /* classes of ages, of an eighth of an
+                                           octave each */
+#define NGX_OCI_REFS_TRIM     10        /* s between trims */
+#define NGX_OCI_REFS_WARN     60        /* s between equal warnings */
+
+
+typedef struct {
+    ngx_oci_cache_t  *cache;
+    uint64_t          taken;        /* bytes of what stays */
+    uint64_t          goal;         /* it is trimmed to this, */
+    ngx_uint_t        oldest;       /* of files of this class, or older */
+    ngx_uint_t        trim;         /* 0: expired ones go */
+    uint64_t          ages[NGX_OCI_REFS_AGES];  /* bytes, of each class */
+} ngx_oci_refs_walk_t;
+
+
+static ngx_uint_t ngx_oci_refs_expire_due(ngx_oci_cache_t *cache,
+    uint64_t high);
+static void ngx_oci_refs_walk(ngx_oci_refs_walk_t *walk);
+static void ngx_oci_refs_walk_dir(ngx_oci_refs_walk_t *walk, int dir,
     const char *what);
-static void ngx_oci_refs_expire_sub(ngx_oci_cache_t *cache, int fd);
+static void ngx_oci_refs_walk_sub(ngx_oci_refs_walk_t *walk, int fd);
+static ngx_uint_t ngx_oci_refs_walk_goes(ngx_oci_refs_walk_t *walk,
+    struct stat *sb, ngx_uint_t tmp);
 static ngx_uint_t ngx_oci_refs_expirable(const char *name, ngx_uint_t *tmp);
+static ngx_uint_t ngx_oci_refs_age(time_t age);
 
 
 void
 ngx_oci_refs_expire(ngx_oci_cache_t *cache)
 {
-    time_t      now;
+    uint64_t              before, older;
+    ngx_uint_t            n;
+    ngx_oci_refs_walk_t  *walk;
+
+    if (!ngx_oci_refs_expire_due(cache, cache->small_max / 8 * 7)) {
+        return;
+    }
+
+    walk = ngx_calloc(sizeof(ngx_oci_refs_walk_t), ngx_cycle->log);
+    if (walk == NULL) {
+        return;
+    }
+
+    walk->cache = cache;
+    walk->goal = cache->small_max / 4 * 3;
+
+    before = ngx_oci_index_smalls(cache);
+
+    ngx_oci_refs_walk(walk);
+
+    if (ngx_quit || ngx_terminate) {
+        ngx_free(walk);
+        return;
+    }
+
+    ngx_oci_index_recount(cache, before, walk->taken);
+
+    if (walk->taken > walk->goal) {
+
+        older = 0;
+
+        for (n = NGX_OCI_REFS_AGES - 1; n > 0; n--) {
+            older += walk->ages[n];
+
+            if (walk->taken - older <= walk->goal) {
+                break;
+            }
+        }
+
+        walk->oldest = n;
+        walk->trim = 1;
+
+        ngx_oci_refs_walk(walk);
+    }
+
+    ngx_free(walk);
+}
+
+
+/* once an hour, and when there is too much; whichever process manages the
+   zone */
+
+static ngx_uint_t
+ngx_oci_refs_expire_due(ngx_oci_cache_t *cache, uint64_t high)
+{
+    time_t      now, passed;
     ngx_uint_t  due;
 
-    /* once an hour, whichever process manages the zone */
-
-    due = 0;
     now = ngx_time();
+    due = 0;
 
     ngx_oci_refs_lock(cache);
 
-    if (now - cache->refs->expired >= NGX_OCI_REFS_HOUR
-        || now < cache->refs->expired)
+    passed = now - cache->refs->expired;
+
+    if (passed >= NGX_OCI_REFS_HOUR || passed < 0
+        || (passed >= NGX_OCI_REFS_TRIM && ngx_oci_index_smalls(cache) > high))
     {
         cache->refs->expired = now;
         due = 1;
@@ -38,15 +118,20 @@ ngx_oci_refs_expire(ngx_oci_cache_t *cache)
 
     ngx_oci_refs_unlock(cache);
 
-    if (due) {
-        ngx_oci_refs_expire_dir(cache, cache->refs_dir, "refs");
-        ngx_oci_refs_expire_dir(cache, cache->manifests, "manifests");
-    }
+    return due;
 }
 
 
 static void
-ngx_oci_refs_expire_dir(ngx_oci_cache_t *cache, int dir, const char *what)
+ngx_oci_refs_walk(ngx_oci_refs_walk_t *walk)
+{
+    ngx_oci_refs_walk_dir(walk, walk->cache->refs_dir, "refs");
+    ngx_oci_refs_walk_dir(walk, walk->cache->manifests, "manifests");
+}
+
+
+static void
+ngx_oci_refs_walk_dir(ngx_oci_refs_walk_t *walk, int dir, const char *what)
 {
     int             fd, sub;
     DIR            *d;
@@ -60,7 +145,7 @@ ngx_oci_refs_expire_dir(ngx_oci_cache_t *cache, int dir, const char *what)
     if (d == NULL) {
         ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, ngx_errno,
                       "opening the directory \"%V/%s\" failed",
-                      &cache->path->name, what);
+                      &walk->cache->path->name, what);
 
         if (fd != -1) {
             close(fd);
@@ -86,7 +171,7 @@ ngx_oci_refs_expire_dir(ngx_oci_cache_t *cache, int dir, const char *what)
                      O_RDONLY|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC);
 
         if (sub != -1) {
-            ngx_oci_refs_expire_sub(cache, sub);
+            ngx_oci_refs_walk_sub(walk, sub);
             ngx_msleep(NGX_OCI_REFS_PAUSE);
         }
     }
@@ -99,10 +184,9 @@ ngx_oci_refs_expire_dir(ngx_oci_cache_t *cache, int dir, const char *what)
 /* closes fd */
 
 static void
-ngx_oci_refs_expire_sub(ngx_oci_cache_t *cache, int fd)
+ngx_oci_refs_walk_sub(ngx_oci_refs_walk_t *walk, int fd)
 {
     DIR            *d;
-    time_t          now, used;
     ngx_uint_t      tmp;
     struct stat     sb;
     struct dirent  *de;
@@ -113,8 +197,6 @@ ngx_oci_refs_expire_sub(ngx_oci_cache_t *cache, int fd)
         return;
     }
 
-    now = ngx_time();
-
     for ( ;; ) {
         de = readdir(d);
 
@@ -124,30 +206,73 @@ ngx_oci_refs_expire_sub(ngx_oci_cache_t *cache, int fd)
 
         if (!ngx_oci_refs_expirable(de->d_name, &tmp)
             || fstatat(fd, de->d_name, &sb, AT_SYMLINK_NOFOLLOW) == -1
-            || !S_ISREG(sb.st_mode))
+            || !S_ISREG(sb.st_mode)
+            || !ngx_oci_refs_walk_goes(walk, &sb, tmp))
         {
             continue;
         }
 
-        used = ngx_max(sb.st_atime, sb.st_mtime);
+        if (unlinkat(fd, de->d_name, 0) == 0) {
+            if (walk->trim) {
+                walk->taken -= ngx_oci_refs_takes(sb.st_size);
+                ngx_oci_refs_unroom(walk->cache,
+                                    ngx_oci_refs_takes(sb.st_size));
+            }
 
-        /* of a leftover that got its name, too, the times are the file's */
-
-        if (!(tmp && sb.st_nlink > 1)
-            && now - used <= (tmp ? NGX_OCI_REFS_HOUR : cache->inactive))
-        {
-            continue;
-        }
-
-        if (unlinkat(fd, de->d_name, 0) == -1 && ngx_errno != ENOENT) {
+        } else if (ngx_errno != ENOENT) {
             ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, ngx_errno,
                           "unlinkat() \"%V/.../%s\" failed",
-                          &cache->path->name, de->d_name);
+                          &walk->cache->path->name, de->d_name);
             break;
         }
     }
 
     closedir(d);
+}
+
+
+static ngx_uint_t
+ngx_oci_refs_walk_goes(ngx_oci_refs_walk_t *walk, struct stat *sb,
+    ngx_uint_t tmp)
+{
+    time_t  age;
+
+    age = ngx_time() - ngx_max(sb->st_atime, sb->st_mtime);
+
+    if (walk->trim) {
+        return !tmp && walk->taken > walk->goal
+               && ngx_oci_refs_age(age) >= walk->oldest;
+    }
+
+    /* of a leftover that got its name, too, the times are the file's */
+
+    if (age > (tmp ? NGX_OCI_REFS_HOUR : walk->cache->inactive)
+        || (tmp && sb->st_nlink > 1))
+    {
+        return 1;
+    }
+
+    walk->taken += ngx_oci_refs_takes(sb->st_size);
+    walk->ages[ngx_oci_refs_age(age)] += ngx_oci_refs_takes(sb->st_size);
+
+    return 0;
+}
+
+
+/* in classes: of a second each, then of an eighth of an octave */
+
+static ngx_uint_t
+ngx_oci_refs_age(time_t age)
+{
+    ngx_uint_t  n, octave;
+
+    n = (age < 0) ? 0 : (ngx_uint_t) age;
+
+    for (octave = 0; n >= 16; octave++) {
+        n >>= 1;
+    }
+
+    return ngx_min(n + 8 * octave, NGX_OCI_REFS_AGES - 1);
 }
 
 
@@ -176,4 +301,48 @@ ngx_oci_refs_expirable(const char *name, ngx_uint_t *tmp)
            && ngx_strcmp(name + len - (sizeof(".tmp") - 1), ".tmp") == 0;
 
     return 1;
+}
+
+
+ngx_int_t
+ngx_oci_refs_room(ngx_oci_cache_t *cache, int dir, const char *sub,
+    const char *name, size_t size, int64_t *taken, ngx_log_t *log)
+{
+    char           path[NGX_OCI_STORE_NAME + 3];
+    struct stat    sb;
+
+    static time_t  warned;
+
+    (void) ngx_sprintf((u_char *) path, "%s/%s%Z", sub, name);
+
+    *taken = ngx_oci_refs_takes(size);
+
+    if (fstatat(dir, path, &sb, AT_SYMLINK_NOFOLLOW) == 0) {
+        *taken -= ngx_oci_refs_takes(sb.st_size);
+    }
+
+    if (ngx_oci_index_small(cache, *taken) == NGX_OK) {
+        return NGX_OK;
+    }
+
+    /* (two threads may say it) */
+
+    if (ngx_time() - warned >= NGX_OCI_REFS_WARN) {
+        warned = ngx_time();
+        ngx_log_error(NGX_LOG_WARN, log, 0,
+                      "no room for more in refs/ and manifests/ of \"%V\", "
+                      "they take %uL bytes", &cache->path->name,
+                      ngx_oci_index_smalls(cache));
+    }
+
+    return NGX_DECLINED;
+}
+
+
+void
+ngx_oci_refs_unroom(ngx_oci_cache_t *cache, int64_t taken)
+{
+    if (taken > 0) {
+        (void) ngx_oci_index_small(cache, -taken);
+    }
 }

@@ -350,10 +350,13 @@ ngx_oci_refs_write_task(void *data, ngx_log_t *log)
     ngx_oci_refs_op_t *op = data;
 
     int64_t               epoch;
+    ngx_int_t             rc;
     ngx_oci_refs_mark_t  *mark;
 
-    if (ngx_oci_refs_epoch(op, &epoch, 1, log) != NGX_OK) {
-        op->failed = 1;
+    rc = ngx_oci_refs_epoch(op, &epoch, 1, log);
+
+    if (rc != NGX_OK) {
+        op->failed = (rc == NGX_ERROR);
 
         /* an older record could be wrong by now */
 
@@ -376,10 +379,10 @@ ngx_oci_refs_write_task(void *data, ngx_log_t *log)
     op->record.epoch = epoch;
     op->record.crc = ngx_oci_refs_record_crc(&op->record);
 
-    if (ngx_oci_refs_create(op, op->place.key, &op->record, 1, log)
-        != NGX_OK)
-    {
-        op->failed = 1;
+    rc = ngx_oci_refs_create(op, op->place.key, &op->record, 1, log);
+
+    if (rc != NGX_OK) {
+        op->failed = (rc == NGX_ERROR);
         ngx_oci_refs_unlink(op, op->place.key, log);
         op->rc = NGX_DECLINED;
         return;
@@ -391,7 +394,7 @@ ngx_oci_refs_write_task(void *data, ngx_log_t *log)
 
 /*
  * Writes a record by way of a temporary file.  NGX_OK; NGX_BUSY: not to be
- * replaced, and it is there; NGX_ERROR: logged.
+ * replaced, and it is there; NGX_DECLINED: no room for it; NGX_ERROR: logged.
  */
 
 static ngx_int_t
@@ -400,11 +403,19 @@ ngx_oci_refs_create(ngx_oci_refs_op_t *op, u_char *key,
 {
     int        fd, dir;
     char       sub[3], name[NGX_OCI_REFS_NAME], tmp[NGX_OCI_REFS_TMP];
+    int64_t    taken;
     ngx_err_t  err;
 
     ngx_oci_refs_names(key, sub, name);
     (void) ngx_sprintf((u_char *) tmp, "%s.%P.%ui.tmp%Z", name, ngx_pid,
                        op->number);
+
+    if (ngx_oci_refs_room(op->cache, op->cache->refs_dir, sub, name,
+                          sizeof(ngx_oci_refs_record_t), &taken, log)
+        != NGX_OK)
+    {
+        return NGX_DECLINED;
+    }
 
     err = 0;
 
@@ -451,6 +462,8 @@ ngx_oci_refs_create(ngx_oci_refs_op_t *op, u_char *key,
         return NGX_OK;
     }
 
+    ngx_oci_refs_unroom(op->cache, taken);
+
     if (err == EEXIST && !replace) {
         return NGX_BUSY;
     }
@@ -467,8 +480,8 @@ ngx_oci_refs_create(ngx_oci_refs_op_t *op, u_char *key,
 
 /*
  * The number that the repository's file has, and all files of its references
- * that are not void.  NGX_OK; NGX_DECLINED: it has none, and so no reference;
- * NGX_ERROR: logged.
+ * that are not void.  NGX_OK; NGX_DECLINED: it has none, and so no reference,
+ * or there is no room for one; NGX_ERROR: logged.
  */
 
 static ngx_int_t
@@ -513,8 +526,10 @@ ngx_oci_refs_epoch(ngx_oci_refs_op_t *op, int64_t *epoch, ngx_uint_t create,
             ngx_oci_refs_unlink(op, op->place.repo, log);
         }
 
-        if (ngx_oci_refs_epoch_create(op, log) == NGX_ERROR) {
-            return NGX_ERROR;
+        rc = ngx_oci_refs_epoch_create(op, log);
+
+        if (rc == NGX_ERROR || rc == NGX_DECLINED) {
+            return rc;
         }
     }
 
@@ -569,6 +584,10 @@ ngx_oci_refs_unlink(ngx_oci_refs_op_t *op, u_char *key, ngx_log_t *log)
 
     if (dir == -1 || unlinkat(dir, name, 0) == -1) {
         err = ngx_errno;
+
+    } else {
+        ngx_oci_refs_unroom(op->cache,
+                            ngx_oci_refs_takes(sizeof(ngx_oci_refs_record_t)));
     }
 
     if (dir != -1) {

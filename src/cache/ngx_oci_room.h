@@ -62,6 +62,15 @@ uint64_t ngx_oci_index_written(ngx_oci_cache_t *cache, uint64_t bytes);
    since; *age: of that look, ms.  -1: nobody has looked yet */
 off_t ngx_oci_index_free(ngx_oci_cache_t *cache, ngx_msec_t *age);
 
+/* files of refs/ and manifests/ come to take so much more.  NGX_DECLINED: that
+   is too much; NGX_OK, also where it is less */
+ngx_int_t ngx_oci_index_small(ngx_oci_cache_t *cache, int64_t bytes);
+/* they were counted: so much, and before so much was known of */
+void ngx_oci_index_recount(ngx_oci_cache_t *cache, uint64_t before,
+    uint64_t counted);
+/* what they take, about */
+uint64_t ngx_oci_index_smalls(ngx_oci_cache_t *cache);
+
 /* there is little room: for a while nothing is kept open for nobody.  1: that
    is news to workers */
 ngx_uint_t ngx_oci_index_set_tight(ngx_oci_cache_t *cache);
