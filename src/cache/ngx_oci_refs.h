@@ -29,7 +29,7 @@
                                                    may precede a removal */
 #define NGX_OCI_REFS_EVICT      32              /* nodes for one */
 #define NGX_OCI_REFS_ROOM       128             /* bytes, smallest chunk */
-#define NGX_OCI_REFS_MARKS      1024            /* repositories share them */
+#define NGX_OCI_REFS_MARKS      448             /* repositories share them */
 
 #define NGX_OCI_REFS_HOUR       3600            /* s between expirations, and
                                                    the age of leftovers */
