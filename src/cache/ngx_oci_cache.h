@@ -239,6 +239,10 @@ ngx_int_t ngx_oci_refs_room(ngx_oci_cache_t *cache, int dir, const char *sub,
 /* it was not written, or was unlinked: so much is not taken any more */
 void ngx_oci_refs_unroom(ngx_oci_cache_t *cache, int64_t taken);
 
+/* at what level to log that one could not be written: a full disk is said now
+   and then only */
+ngx_uint_t ngx_oci_refs_level(ngx_err_t err);
+
 /* what a file of size bytes takes, about */
 #define ngx_oci_refs_takes(size)  (int64_t) ngx_align((off_t) (size), 4096)
 

@@ -299,10 +299,11 @@ ngx_oci_manifest_write_task(void *data, ngx_log_t *log)
 {
     ngx_oci_manifest_op_t *op = data;
 
-    int      fd, dir;
-    char     sub[3], name[NGX_OCI_STORE_NAME];
-    char     tmp[NGX_OCI_STORE_NAME + 2 * NGX_INT64_LEN + 8];
-    int64_t  taken;
+    int        fd, dir;
+    char       sub[3], name[NGX_OCI_STORE_NAME];
+    char       tmp[NGX_OCI_STORE_NAME + 2 * NGX_INT64_LEN + 8];
+    int64_t    taken;
+    ngx_err_t  err;
 
     dir = op->cache->manifests;
 
@@ -320,10 +321,11 @@ ngx_oci_manifest_write_task(void *data, ngx_log_t *log)
                       log);
 
     if (fd == -1) {
+        err = ngx_errno;
         ngx_oci_refs_unroom(op->cache, taken);
 
-        if (ngx_errno != NGX_OCI_SAID) {
-            ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
+        if (err != NGX_OCI_SAID) {
+            ngx_log_error(ngx_oci_refs_level(err), log, err,
                           "open() \"%s/%s\" of a manifest failed", sub,
                           tmp);
             op->rc = NGX_ERROR;
@@ -335,7 +337,8 @@ ngx_oci_manifest_write_task(void *data, ngx_log_t *log)
     if (ngx_oci_store_write(fd, op->body, op->size, 0) != NGX_OK
         || ngx_oci_rename(op->cache, dir, sub, tmp, name, log) == -1)
     {
-        ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
+        err = ngx_errno;
+        ngx_log_error(ngx_oci_refs_level(err), log, err,
                       "writing manifest \"%s/%s\" failed", sub, name);
         op->rc = NGX_ERROR;
         (void) ngx_oci_unlink(op->cache, dir, sub, tmp, log);

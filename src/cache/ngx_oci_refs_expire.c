@@ -339,6 +339,27 @@ ngx_oci_refs_room(ngx_oci_cache_t *cache, int dir, const char *sub,
 }
 
 
+ngx_uint_t
+ngx_oci_refs_level(ngx_err_t err)
+{
+    static time_t  said;
+
+    if (err != NGX_ENOSPC) {
+        return NGX_LOG_CRIT;
+    }
+
+    /* (two threads may say it) */
+
+    if (ngx_time() - said < NGX_OCI_REFS_WARN) {
+        return NGX_LOG_INFO;
+    }
+
+    said = ngx_time();
+
+    return NGX_LOG_CRIT;
+}
+
+
 void
 ngx_oci_refs_unroom(ngx_oci_cache_t *cache, int64_t taken)
 {

@@ -469,7 +469,7 @@ ngx_oci_refs_create(ngx_oci_refs_op_t *op, u_char *key,
     }
 
     if (err != NGX_OCI_SAID) {
-        ngx_log_error(NGX_LOG_CRIT, log, err,
+        ngx_log_error(ngx_oci_refs_level(err), log, err,
                       "writing \"%V/refs/%s/%s\" failed",
                       &op->cache->path->name, sub, name);
     }

@@ -19,6 +19,7 @@
                                            are not counted there */
 #define NGX_OCI_STORE_MEMORY     (64 * 1024 * 1024)   /* bytes of records, of
                                            all blobs that a process opens */
+#define NGX_OCI_STORE_BYPASS     10       /* s without fills on a full disk */
 
 #ifndef F_OFD_SETLK
 #define F_OFD_SETLK              37
@@ -552,6 +553,12 @@ ngx_oci_store_write_new(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 
         level = (err == EFBIG || err == ENOMEM) ? NGX_LOG_ERR
                                                 : NGX_LOG_CRIT;
+
+        if (err == NGX_ENOSPC
+            && !ngx_oci_index_bypass(cache, NGX_OCI_STORE_BYPASS))
+        {
+            level = NGX_LOG_INFO;
+        }
 
         ngx_log_error(level, log, err,
                       "creating a blob of %O bytes in \"%V\" failed",
