@@ -8,6 +8,7 @@ use strict;
 
 use Test::More;
 use File::Basename qw/ dirname /;
+use Time::HiRes qw/ sleep /;
 
 use lib dirname(__FILE__) . '/lib';
 use OCI;
@@ -21,22 +22,30 @@ my $t = OCI->new(workers => 2, unwind => 1);
 my $d = $t->{dir};
 my ($cert, $key) = $t->certificate('registry.test');
 my ($ecert, $ekey) = $t->certificate('edge.test');
+my ($xcert, $xkey) = $t->certificate('expired.test', -1);
 
 my $size = 9 * 1024 * 1024 + 99;
 my $blob = $t->random_blob($size);
 my $digest = $t->digest($blob);
+my $manifest = '{"schemaVersion":2}';
 
 my $plain = $t->upstream(sub {
     my ($c, $q) = @_;
+    return $t->reply($c, $q, 200, { 'Content-Type' => $OCI::TYPE{manifest},
+        'Docker-Content-Digest' => $t->digest($manifest) }, $manifest)
+        if $q->{uri} =~ /manifests/ && $q->{method} ne 'PUT';
     return $t->reply_blob($c, $q, $blob);
 });
 
 my ($tls, $edge) = (OCI::port(), OCI::port());
 
-$t->conf(http => <<EOC, location => <<EOL, server => <<EOS);
+sub conf {
+    my ($cert, $key, $host) = @_;
+
+    $t->conf(http => <<EOC, location => <<EOL, server => <<EOS);
 oci_registry good {
     url https://127.0.0.1:$tls;
-    host registry.test;
+    host $host;
     trusted_certificate $d/ca.pem;
 }
 oci_registry name {
@@ -71,6 +80,19 @@ listen 127.0.0.1:$edge ssl http2;
 ssl_certificate $ecert;
 ssl_certificate_key $ekey;
 EOS
+}
+
+sub reload {
+    my @old = $t->workers();
+    $t->signal('HUP');
+    for (1 .. 200) {
+        my %now = map { $_ => 1 } $t->workers();
+        last if %now && !grep { $now{$_} } @old;
+        sleep 0.1;
+    }
+}
+
+conf($cert, $key, 'registry.test');
 $t->start();
 
 my $r = $t->get("/v2/good/m/blobs/$digest");
@@ -94,6 +116,33 @@ my $pushed = $t->http($t->{edge}, 'PUT', '/v2/good/m/manifests/x', {}, 'x');
 is($pushed->{status}, 200, 'what is passed goes the same way');
 is($t->http($t->{edge}, 'PUT', '/v2/name/m/manifests/x', {}, 'x')->{status},
     502, 'and is refused the same way');
+
+# it expires while the edge runs: what is stored is served, the rest is not
+
+is($t->get('/v2/good/m/manifests/v1')->{body}, $manifest, 'a tag');
+conf($xcert, $xkey, 'expired.test');
+reload();
+
+$r = $t->get("/v2/good/m/blobs/$digest");
+is($r->{status}, 200, 'expired: a stored blob');
+ok($r->{body} eq $blob, 'expired: its bytes');
+$r = $t->get('/v2/good/m/manifests/v1');
+is($r->{body}, $manifest, 'expired: a tag');
+like($r->{h}{'cache-status'} // '', qr/stale/, 'expired: stale');
+like($t->get('/v2/good/m/blobs/' . $t->digest('x'))->{status}, qr/^50[23]$/,
+    'expired: what is not there');
+like($t->read_file('error.log'), qr/certificate verify error: \(10:/,
+    'and it is said why');
+
+conf($cert, $key, 'registry.test');
+reload();
+
+for (1 .. 50) {
+    $r = $t->get("/v2/good/n/blobs/$digest");
+    last if $r->{status} == 200;
+    sleep 0.2;
+}
+ok($r->{body} eq $blob, 'renewed: it goes on');
 
 # the edge over TLS
 

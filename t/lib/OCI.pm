@@ -833,10 +833,12 @@ sub reset {
 }
 
 
-# certificates: a CA, and a server's for the names
+# certificates: a CA, and a server's for the names, which expires in so many
+# days
 
 sub certificate {
-    my ($self, $name) = @_;
+    my ($self, $name, $days) = @_;
+    $days //= 2;
     my $d = $self->{dir};
     my $q = '>/dev/null 2>&1';
     if (!-f "$d/ca.pem") {
@@ -848,7 +850,7 @@ sub certificate {
         . "-keyout $d/$name.key -out $d/$name.csr $q") == 0
         or croak 'openssl';
     $self->write_file("$name.ext", "subjectAltName=DNS:$name\n");
-    system("openssl x509 -req -days 2 -in $d/$name.csr -CA $d/ca.pem "
+    system("openssl x509 -req -days $days -in $d/$name.csr -CA $d/ca.pem "
         . "-CAkey $d/ca.key -CAcreateserial -extfile $d/$name.ext "
         . "-out $d/$name.pem $q") == 0 or croak 'openssl';
     return ("$d/$name.pem", "$d/$name.key");
