@@ -686,6 +686,7 @@ ngx_oci_hop_finish(ngx_oci_hop_t *hop)
 static void
 ngx_oci_hop_read(ngx_http_request_t *r, ngx_http_upstream_t *u)
 {
+    off_t              bytes;
     ngx_int_t          rc;
     ngx_connection_t  *c;
     ngx_oci_hop_t     *hop;
@@ -710,6 +711,8 @@ ngx_oci_hop_read(ngx_http_request_t *r, ngx_http_upstream_t *u)
 
     c->log->action = "reading upstream";
 
+    bytes = hop->body_bytes;
+
     rc = ngx_oci_hop_body(hop, c);
 
     if (hop->ending) {
@@ -731,7 +734,11 @@ ngx_oci_hop_read(ngx_http_request_t *r, ngx_http_upstream_t *u)
         return;
     }
 
-    ngx_add_timer(c->read, u->conf->read_timeout);
+    /* what is no body is no progress */
+
+    if (hop->body_bytes != bytes || !c->read->timer_set) {
+        ngx_add_timer(c->read, u->conf->read_timeout);
+    }
 
     if (ngx_handle_read_event(c->read, 0) != NGX_OK) {
         ngx_oci_hop_end(hop, NGX_ERROR);
@@ -872,6 +879,7 @@ ngx_oci_hop_recv(ngx_oci_hop_t *hop, ngx_connection_t *c, u_char *p,
             ngx_memcpy(p, raw->pos, len);
             raw->pos += len;
             hop->chunked_state.size -= len;
+            hop->framing = 0;
 
             return len;
         }
@@ -885,6 +893,16 @@ ngx_oci_hop_recv(ngx_oci_hop_t *hop, ngx_connection_t *c, u_char *p,
         }
 
         raw->last += n;
+        hop->framing += n;
+
+        /* a buffer of extensions or trailers, which may have no end */
+
+        if (hop->framing > (size_t) (raw->end - raw->start)) {
+            ngx_log_error(NGX_LOG_ERR, hop->log, 0,
+                          "upstream sent no body in %uz bytes of a chunked "
+                          "response", hop->framing);
+            return NGX_ERROR;
+        }
     }
 }
 

@@ -74,6 +74,8 @@ struct ngx_oci_hop_s {
     off_t                           length; /* of the body left; -1: to the
                                                connection's end */
     ngx_http_chunked_t              chunked_state;
+    size_t                          framing;    /* bytes of a chunked body
+                                               since the last that counts */
     ngx_buf_t                       raw;    /* what came with the header, or
                                                of a chunked body */
     ngx_int_t                       rc;
