@@ -1,8 +1,8 @@
 #!/usr/bin/perl
 
 # A verified blob that came from one registry is served to another one's
-# callers only when that one has shown that it has the blob: a random range of
-# it, with the caller's own rights.
+# callers only when that one has shown that it has the blob: some ranges of it,
+# with the caller's own rights.
 
 use warnings;
 use strict;
@@ -212,16 +212,13 @@ is(scalar(@c), 4, 'is, at four places');
 is($c[0]{h}{authorization}, $good->{Authorization}, 'as the caller');
 is($t->get("/v2/b/auth/blobs/$digest[1]")->{status}, 401, 'nobody still');
 
-# the place says something
+# where one of the places says nothing, nothing is shown
 
-for my $i (1 .. 4) {
-    $t->forget_requests(1);
-    ok($t->get("/v2/c$i/m/blobs/$d_mixed")->{body} eq $mixed, "mixed, $i");
-    my ($range) = map { $_->{h}{range} } challenges();
-    my ($from, $to) = ($range // '') =~ /(\d+)-(\d+)/;
-    ok(defined $from && substr($mixed, $from, 64) =~ /[^\0]/, 'no zeros')
-        or diag($range);
-}
+$r = $t->get("/v2/c1/m/blobs/$d_mixed");
+ok($r->{body} eq $mixed, 'mixed');
+is($r->{h}{'cache-status'}, undef, 'mixed: passed through');
+is($t->get("/v2/c1/m/blobs/$d_mixed")->{h}{'cache-status'},
+    'nginx-oci; hit', 'mixed: who sends all of it has it');
 
 $t->forget_requests(1);
 $r = $t->get("/v2/b/m/blobs/$d_small");

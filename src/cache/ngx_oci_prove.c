@@ -7,16 +7,18 @@
  */
 
 
+#define OPENSSL_SUPPRESS_DEPRECATED
+
 #include "ngx_oci_prove.h"
-#include <openssl/rand.h>
+#include <openssl/sha.h>
 
 
 #define NGX_OCI_PROVE_BYTES     64      /* of the blob, or all of it */
 #define NGX_OCI_PROVE_PLACES    4       /* one after the other */
 #define NGX_OCI_PROVE_TIME      60      /* s for the answer at one place */
 #define NGX_OCI_PROVE_DISTINCT  12      /* values among them, to be no guess */
-#define NGX_OCI_PROVE_BUFFER    (64 * 1024)
-#define NGX_OCI_PROVE_LOOK      (8 * 1024 * 1024)   /* bytes looked through */
+#define NGX_OCI_PROVE_LOOK      4096    /* bytes looked through at a place */
+#define NGX_OCI_PROVE_RECORDS   512     /* read at once */
 
 
 /*
@@ -34,7 +36,7 @@ typedef struct {
     ngx_str_t                authorization;
     ngx_oci_task_t           task;
     ngx_int_t                rc;            /* of the task */
-    uint64_t                 random[NGX_OCI_PROVE_PLACES];
+    uint64_t                 places[NGX_OCI_PROVE_PLACES]; /* a SHA-256 */
     ngx_uint_t               place;
     time_t                   started;       /* at this place */
     off_t                    bytes;         /* of all answers */
@@ -53,10 +55,11 @@ static ngx_oci_prove_t *ngx_oci_prove_create(ngx_oci_blob_t *blob,
 static ngx_int_t ngx_oci_prove_copy(ngx_pool_t *pool, ngx_str_t *dst,
     ngx_str_t *src);
 static void ngx_oci_prove_pick(void *data, ngx_log_t *log);
-static ngx_int_t ngx_oci_prove_look(ngx_oci_prove_t *prove, u_char *buf,
-    uint64_t pos, uint64_t size);
+static ngx_int_t ngx_oci_prove_places(ngx_oci_prove_t *prove);
+static ngx_int_t ngx_oci_prove_look(ngx_oci_prove_t *prove, uint64_t pos,
+    uint64_t size);
 static ngx_uint_t ngx_oci_prove_telling(u_char *p);
-static ngx_int_t ngx_oci_prove_read(int fd, u_char *p, size_t len,
+static ngx_int_t ngx_oci_prove_read(int fd, void *buf, size_t len,
     uint64_t pos);
 static void ngx_oci_prove_picked(void *data);
 static ngx_int_t ngx_oci_prove_ask(ngx_oci_prove_t *prove);
@@ -178,14 +181,6 @@ ngx_oci_prove_create(ngx_oci_blob_t *blob, ngx_oci_ctx_t *ctx)
         goto failed;
     }
 
-    /* a place that could be foreseen would prove nothing */
-
-    if (RAND_bytes((u_char *) prove->random, sizeof(prove->random)) != 1) {
-        ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0,
-                      "RAND_bytes() failed");
-        goto failed;
-    }
-
     prove->task.run = ngx_oci_prove_pick;
     prove->task.done = ngx_oci_prove_picked;
     prove->task.data = prove;
@@ -229,9 +224,8 @@ ngx_oci_prove_copy(ngx_pool_t *pool, ngx_str_t *dst, ngx_str_t *src)
 
 
 /*
- * In a thread: the place and its bytes.  From the random place on the first
- * bytes that are not to be guessed: much of a model may be zeros.  rc: NGX_OK;
- * NGX_DECLINED: there are none; NGX_ERROR: logged.
+ * In a thread: the place and its bytes.  rc: NGX_OK; NGX_DECLINED: nothing is
+ * told there; NGX_ERROR: logged.
  */
 
 static void
@@ -239,42 +233,26 @@ ngx_oci_prove_pick(void *data, ngx_log_t *log)
 {
     ngx_oci_prove_t *prove = data;
 
-    int        fd;
-    u_char    *buf;
-    uint64_t   size, first;
+    uint64_t  size;
 
-    fd = prove->blob->store.fd;
     size = prove->blob->size;
 
-    first = 0;
-    prove->len = NGX_OCI_PROVE_BYTES;
-    prove->rc = NGX_OK;
-
     if (size <= NGX_OCI_PROVE_BYTES) {
+        prove->pos = 0;
         prove->len = size;
+        prove->rc = ngx_oci_prove_read(prove->blob->store.fd, prove->stored,
+                                       prove->len, 0);
 
     } else {
-        first = prove->random[prove->place]
-                % (size - NGX_OCI_PROVE_BYTES + 1);
-
-        buf = malloc(NGX_OCI_PROVE_BUFFER);
-        if (buf == NULL) {
-            prove->rc = NGX_ERROR;
-            return;
-        }
-
-        prove->rc = ngx_oci_prove_look(prove, buf, first, size);
-
-        free(buf);
+        prove->len = NGX_OCI_PROVE_BYTES;
+        prove->rc = prove->place ? NGX_OK : ngx_oci_prove_places(prove);
 
         if (prove->rc == NGX_OK) {
-            return;
+            prove->rc = ngx_oci_prove_look(prove,
+                                           prove->places[prove->place]
+                                           % (size - NGX_OCI_PROVE_BYTES + 1),
+                                           size);
         }
-    }
-
-    if (prove->rc == NGX_OK) {
-        prove->pos = first;
-        prove->rc = ngx_oci_prove_read(fd, prove->stored, prove->len, first);
     }
 
     if (prove->rc == NGX_ERROR) {
@@ -285,34 +263,80 @@ ngx_oci_prove_pick(void *data, ngx_log_t *log)
 }
 
 
-/* as rc above; from pos on, and on at the beginning */
+/*
+ * Who has not got the blob can't foresee them: they follow from its checksums
+ * (and differ between registries).  They are the same whenever it is tried
+ * again, in any worker, after a restart, and after the blob was removed and
+ * fetched again: who knows a part of it has no second throw.
+ */
 
 static ngx_int_t
-ngx_oci_prove_look(ngx_oci_prove_t *prove, u_char *buf, uint64_t pos,
-    uint64_t size)
+ngx_oci_prove_places(ngx_oci_prove_t *prove)
 {
-    size_t    n, i;
-    uint64_t  left;
+    size_t                   i, n, slices;
+    uint64_t                 pos;
+    SHA256_CTX               sha;
+    ngx_oci_blob_t          *blob;
+    ngx_oci_store_record_t   records[NGX_OCI_PROVE_RECORDS];
 
-    for (left = ngx_min(size, NGX_OCI_PROVE_LOOK); left; /* void */ ) {
+    blob = prove->blob;
+    pos = NGX_OCI_STORE_RECORDS;
 
-        n = ngx_min(size - pos, NGX_OCI_PROVE_BUFFER);
+    (void) SHA256_Init(&sha);
+    (void) SHA256_Update(&sha, prove->registry->name.data,
+                         prove->registry->name.len);
+    (void) SHA256_Update(&sha, "", 1);
+    (void) SHA256_Update(&sha, blob->digest.bytes, blob->digest.size);
 
-        if (ngx_oci_prove_read(prove->blob->store.fd, buf, n, pos) != NGX_OK) {
+    for (slices = blob->store.slices; slices; slices -= n) {
+
+        n = ngx_min(slices, NGX_OCI_PROVE_RECORDS);
+
+        if (ngx_oci_prove_read(blob->store.map, records,
+                               n * sizeof(ngx_oci_store_record_t), pos)
+            != NGX_OK)
+        {
             return NGX_ERROR;
         }
 
-        for (i = 0; i + NGX_OCI_PROVE_BYTES <= n; i += NGX_OCI_PROVE_BYTES) {
+        pos += n * sizeof(ngx_oci_store_record_t);
 
-            if (ngx_oci_prove_telling(buf + i)) {
-                prove->pos = pos + i;
-                ngx_memcpy(prove->stored, buf + i, NGX_OCI_PROVE_BYTES);
-                return NGX_OK;
-            }
+        for (i = 0; i < n; i++) {
+            (void) SHA256_Update(&sha, &records[i].crc, sizeof(uint32_t));
         }
+    }
 
-        left -= ngx_min(left, n);
-        pos = (pos + n == size) ? 0 : pos + n;
+    (void) SHA256_Final((u_char *) prove->places, &sha);
+
+    return NGX_OK;
+}
+
+
+/*
+ * As rc above: from the place on the first bytes that are not to be guessed.
+ * Not from far away: what lies behind long runs of zeros would be asked for
+ * rather than the rest, and may be all that somebody knows.
+ */
+
+static ngx_int_t
+ngx_oci_prove_look(ngx_oci_prove_t *prove, uint64_t pos, uint64_t size)
+{
+    size_t  n, i;
+    u_char  buf[NGX_OCI_PROVE_LOOK];
+
+    n = ngx_min(size - pos, NGX_OCI_PROVE_LOOK);
+
+    if (ngx_oci_prove_read(prove->blob->store.fd, buf, n, pos) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i + NGX_OCI_PROVE_BYTES <= n; i += NGX_OCI_PROVE_BYTES) {
+
+        if (ngx_oci_prove_telling(buf + i)) {
+            prove->pos = pos + i;
+            ngx_memcpy(prove->stored, buf + i, NGX_OCI_PROVE_BYTES);
+            return NGX_OK;
+        }
     }
 
     return NGX_DECLINED;
@@ -337,9 +361,12 @@ ngx_oci_prove_telling(u_char *p)
 
 
 static ngx_int_t
-ngx_oci_prove_read(int fd, u_char *p, size_t len, uint64_t pos)
+ngx_oci_prove_read(int fd, void *buf, size_t len, uint64_t pos)
 {
-    ssize_t  n;
+    u_char   *p;
+    ssize_t   n;
+
+    p = buf;
 
     while (len) {
         n = pread(fd, p, len, pos);
@@ -370,17 +397,9 @@ ngx_oci_prove_picked(void *data)
 {
     ngx_oci_prove_t *prove = data;
 
-    if (prove->rc == NGX_DECLINED && prove->place) {
-
-        /* nothing is told there, it was elsewhere: the others are asked for */
-
-        ngx_oci_prove_next(prove);
-        return;
-    }
-
     if (prove->rc == NGX_DECLINED) {
         ngx_log_error(NGX_LOG_INFO, ngx_cycle->log, 0,
-                      "a blob of nearly equal bytes in \"%V\" is passed "
+                      "a blob with many equal bytes in \"%V\" is passed "
                       "through: who has it can't be told from who guesses",
                       &prove->blob->cache->path->name);
     }

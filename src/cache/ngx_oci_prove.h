@@ -24,10 +24,10 @@ typedef struct {
 
 /*
  * Does the request's registry have a verified blob that came from another
- * one?  It is asked for a range at a random place, with the caller's
- * credentials, as a probe is; only 206 with exactly the stored bytes proves
- * it.  Equal questions of a worker are one.  handler() follows from the event
- * loop.  NGX_OK or NGX_ERROR (no handler() then).
+ * one?  It is asked for ranges at places that can't be foreseen, with the
+ * caller's credentials, as a probe is; only 206 with exactly the stored bytes
+ * at each of them proves it.  Equal questions of a worker are one.  handler()
+ * follows from the event loop.  NGX_OK or NGX_ERROR (no handler() then).
  */
 ngx_int_t ngx_oci_prove(ngx_oci_blob_t *blob, ngx_oci_ctx_t *ctx,
     ngx_oci_prove_waiter_t *waiter);
