@@ -88,7 +88,7 @@ static ngx_http_module_t  ngx_http_oci_module_ctx = {
     ngx_http_oci_create_main_conf,         /* create main configuration */
     NULL,                                  /* init main configuration */
 
-    NULL,                                  /* create server configuration */
+    ngx_oci_group_create_conf,             /* create server configuration */
     NULL,                                  /* merge server configuration */
 
     ngx_http_oci_create_loc_conf,          /* create location configuration */
@@ -664,7 +664,9 @@ ngx_http_oci_postconfiguration(ngx_conf_t *cf)
 
     ngx_oci_pass_init_filter();
 
-    if (ngx_oci_health_add_zone(cf, omcf) != NGX_OK) {
+    if (ngx_oci_group_init(cf, omcf) != NGX_OK
+        || ngx_oci_health_add_zone(cf, omcf) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 

@@ -102,6 +102,13 @@ void ngx_oci_names_resolved(ngx_oci_registry_t *registry,
 ngx_int_t ngx_oci_names_failed(ngx_oci_registry_t *registry,
     ngx_resolver_ctx_t *ctx, ngx_log_t *log);
 
+/*
+ * ngx_oci_group.c: upstream{} groups of registries.  init() is called when
+ * the core has made their balancers; NGX_OK, or NGX_ERROR, which was logged.
+ */
+void *ngx_oci_group_create_conf(ngx_conf_t *cf);
+ngx_int_t ngx_oci_group_init(ngx_conf_t *cf, ngx_oci_main_conf_t *omcf);
+
 /* ngx_oci_pass.c */
 char *ngx_oci_pass_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 ngx_int_t ngx_oci_pass_request(ngx_http_request_t *r);
