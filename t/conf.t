@@ -96,6 +96,25 @@ my @rows = (
     [ h => 'oci_registry demo { url http://127.0.0.1; }',
         'duplicate oci_registry "demo"' ],
 
+    # whose connections to one group's servers can't be each other's
+
+    [ h => 'oci_registry x { url https://group; host a.test; }'
+        . ' oci_registry y { url https://group; host b.test; }',
+        'oci_registry "y" has another "host" than "x", whose upstream'
+        . ' "group" it names' ],
+    [ h => 'oci_registry x { url https://group; host a.test; }'
+        . ' oci_registry y { url https://group; host A.test:5000;'
+        . ' ssl_verify off; }', 'another "ssl_verify" than "x"' ],
+    [ h => 'oci_registry x { url https://group; host a.test; }'
+        . ' oci_registry z { url http://127.0.0.1; }'
+        . ' oci_registry y { url https://group; host a.test;'
+        . ' trusted_certificate'
+        . ' /etc/ssl/certs/../certs/ca-certificates.crt; }',
+        'another "trusted_certificate" than "x"' ],
+    [ h => 'oci_registry x { url https://group; host a.test; }'
+        . ' oci_registry y { url http://group; host a.test; }',
+        'another scheme than "x"' ],
+
     [ h => 'oci_registry tried { url http://late resolve; }'
         . ' upstream late { server 127.0.0.1:1; }'
         . ' server { listen 127.0.0.1:1; resolver 127.0.0.1;'
@@ -207,6 +226,7 @@ http {
     access_log off;
     oci_cache_path $d/cache keys_zone=models:8m;
     upstream group { server 127.0.0.1:1; }
+    upstream plain { server 127.0.0.1:1; }
     oci_registry demo { url http://127.0.0.1:1; }
     oci_registry named { url http://no-such-host.invalid resolve; }
     oci_registry wrong { url http://127.0.0.1:1; proxy_buffering perhaps; }
@@ -260,6 +280,12 @@ my @good = (
         . ' realm_allow a.example:443 b.example; public_url https://x;'
         . ' breaker off; rate 10g; max_connections 65535;'
         . " fill_credentials file $d/good;" ],
+    [ h => 'oci_registry x { url https://group; host a.test; }'
+        . ' oci_registry y { url https://group; host A.TEST:443; path b c; }'
+        . ' oci_registry p { url http://plain; host a.test; }'
+        . ' oci_registry q { url http://plain; host b.test; }'
+        . ' oci_registry r { url https://127.0.0.1:1; host a.test; }'
+        . ' oci_registry s { url https://127.0.0.1:1; host b.test; }' ],
     [ c => 'keys_zone=x:8m slice=64k max_size=2t min_free=1g inactive=1d'
         . ' manager_files=5 manager_sleep=1s manager_threshold=1s'
         . ' scrub=16m' ],

@@ -105,7 +105,9 @@ ngx_int_t ngx_oci_names_failed(ngx_oci_registry_t *registry,
 /*
  * ngx_oci_group.c: upstream{} groups of registries.  init() is called when
  * the core has made their balancers; NGX_OK, or NGX_ERROR, which was logged.
+ * check(): may the registry share its group with those that name it, too?
  */
+char *ngx_oci_group_check(ngx_conf_t *cf, ngx_oci_registry_t *registry);
 void *ngx_oci_group_create_conf(ngx_conf_t *cf);
 ngx_int_t ngx_oci_group_init(ngx_conf_t *cf, ngx_oci_main_conf_t *omcf);
 

@@ -459,6 +459,14 @@ ngx_oci_hop_create_request(ngx_http_request_t *r)
 }
 
 
+ngx_oci_hop_t *
+ngx_oci_hop_of(ngx_http_request_t *r)
+{
+    return (r->upstream->create_request == ngx_oci_hop_create_request)
+           ? r->upstream->input_filter_ctx : NULL;
+}
+
+
 static ngx_int_t
 ngx_oci_hop_reinit_request(ngx_http_request_t *r)
 {

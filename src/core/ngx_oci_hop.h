@@ -113,6 +113,9 @@ void ngx_oci_hop_abort(ngx_oci_hop_t *hop);
 /* done(rc) follows from the event loop */
 void ngx_oci_hop_end(ngx_oci_hop_t *hop, ngx_int_t rc);
 
+/* whose request it is, which has an upstream; NULL: a client's */
+ngx_oci_hop_t *ngx_oci_hop_of(ngx_http_request_t *r);
+
 
 /* ngx_oci_hop_conf.c: registry->conf and redirect_conf */
 ngx_int_t ngx_oci_hop_init_registry(ngx_conf_t *cf,

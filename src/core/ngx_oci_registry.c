@@ -785,7 +785,7 @@ ngx_oci_registry_done(ngx_conf_t *cf, ngx_oci_registry_t *registry)
         return NGX_CONF_ERROR;
     }
 
-    return NGX_CONF_OK;
+    return ngx_oci_group_check(cf, registry);
 }
 
 
