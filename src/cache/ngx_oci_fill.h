@@ -26,6 +26,11 @@
 #define NGX_OCI_FILL_RETRIES   5            /* in a row, without a byte */
 #define NGX_OCI_RUN_QUEUE      100          /* ms from look to look whether it
                                                is a run's turn */
+#define NGX_OCI_RUN_PATIENCE   10000        /* ms at least that a fill waits
+                                               for a place */
+#define NGX_OCI_RUN_SLOW       65536        /* bytes: less in stall_timeout
+                                               does not keep a place that
+                                               others wait for */
 
 
 typedef struct {
@@ -70,6 +75,8 @@ typedef struct {
                                            (ms); 0: it is not */
     ngx_oci_registry_t     *registry;   /* whose place it waits for */
     uint64_t                ticket;     /* its turn; 0: has none */
+    ngx_msec_t              looked;     /* how fast its exchange is, at */
+    off_t                   brought;    /* by then, bytes */
 
     ngx_oci_run_buf_t       bufs[NGX_OCI_RUN_BUFFERS];
     ngx_uint_t              head;       /* the one being filled */
@@ -84,6 +91,7 @@ typedef struct {
     unsigned                check:1;    /* re-reads a slice, no exchange */
     unsigned                writing:1;  /* a task is out */
     unsigned                paused:1;
+    unsigned                held:1;     /* it was, since "looked" */
     unsigned                stop:1;     /* ends at once, whatever is left */
     unsigned                retry:1;    /* waits for the fill's timer */
 } ngx_oci_run_t;
@@ -107,6 +115,8 @@ struct ngx_oci_fill_s {
     ngx_uint_t              failures;   /* in a row */
     ngx_msec_t              down;       /* the registry is out of reach since
                                            (ms); 0: it is not */
+    ngx_msec_t              placeless;  /* no exchange has had a place since
+                                           (ms); 0: one has */
     ngx_event_t             timer;      /* retries, abandonment */
     ngx_connection_t        dummy;      /* for the timer's debug lines */
     ngx_oci_verify_t        verify;
@@ -118,7 +128,8 @@ struct ngx_oci_fill_s {
     unsigned                verifying:1;
     unsigned                stream:1;   /* the upstream ignores Range */
     unsigned                failed:1;
-    unsigned                disk:1;     /* for the disk's sake */
+    unsigned                disk:1;     /* for the disk's sake, or for want of
+                                           a place: readers go on past it */
     unsigned                mismatch:1;
     unsigned                adopting:1;
     unsigned                rewritten:1;    /* not by this zone's workers */

@@ -88,7 +88,8 @@ typedef struct {
     ngx_oci_doubt_t           doubts[NGX_OCI_INDEX_DOUBTS];
     unsigned                  verified:1;
     unsigned                  disk:1;       /* it was the disk's fault that the
-                                               last one did */
+                                               last one did, or want of a
+                                               place */
     unsigned                  loaded:1;     /* map tells what the disk has */
     unsigned                  evicting:1;   /* somebody is about to unlink the
                                                files */
@@ -347,10 +348,12 @@ ngx_uint_t ngx_oci_index_has(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
 /* takes the place of owner for this slot; NGX_OK or NGX_BUSY */
 ngx_int_t ngx_oci_index_own(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
-/* gives it back; failed: the fill gave up; disk: because of the disk */
+/* gives it back; failed: the fill gave up; disk: because of the disk, or of
+   something else that readers don't need */
 void ngx_oci_index_disown(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     ngx_uint_t failed, ngx_uint_t disk);
-/* was it the disk that the last fill gave up for? */
+/* was it the disk that the last fill gave up for, or something else that its
+   readers don't need? */
 ngx_uint_t ngx_oci_index_disk(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
 /* rings whoever waits */
 void ngx_oci_index_ring(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);

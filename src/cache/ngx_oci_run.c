@@ -27,8 +27,12 @@ static ngx_uint_t ngx_oci_run_short(ngx_oci_run_t *run,
 static time_t ngx_oci_run_retry_after(ngx_oci_exchange_t *ex);
 static ngx_int_t ngx_oci_run_place(ngx_oci_run_t *run,
     ngx_oci_registry_t *registry);
+static ngx_int_t ngx_oci_run_queue(ngx_oci_run_t *run,
+    ngx_oci_registry_t *registry);
 static void ngx_oci_run_leave(ngx_oci_run_t *run);
 static ngx_int_t ngx_oci_run_cover(ngx_oci_run_t *run, uint64_t end);
+static ngx_uint_t ngx_oci_run_slow(ngx_oci_run_t *run,
+    ngx_oci_exchange_t *ex);
 
 
 ngx_int_t
@@ -212,9 +216,16 @@ ngx_oci_run_exchange(ngx_oci_run_t *run)
 
     if (ngx_oci_run_place(run, registry) != NGX_OK) {
         ngx_oci_core.exchange_abort(ex);
-        return ngx_oci_fill_postpone(fill, run, registry, NGX_OCI_RUN_QUEUE,
-                                     0);
+        return ngx_oci_run_queue(run, registry);
     }
+
+    fill->placeless = 0;
+
+    /* to connect, and for the header, it has a turn more */
+
+    run->looked = ngx_current_msec + registry->stall_timeout;
+    run->brought = 0;
+    run->held = 0;
 
     if (ngx_oci_core.exchange_start(ex) != NGX_OK) {
         ngx_oci_core.place_free(registry);
@@ -238,6 +249,54 @@ ngx_oci_run_place(ngx_oci_run_t *run, ngx_oci_registry_t *registry)
     }
 
     return ngx_oci_core.place(registry, &run->ticket);
+}
+
+
+/*
+ * It looks again.  A fill that has had no place for long does not keep its
+ * readers: they go on past the cache, which takes no place.
+ */
+
+static ngx_int_t
+ngx_oci_run_queue(ngx_oci_run_t *run, ngx_oci_registry_t *registry)
+{
+    ngx_uint_t       i;
+    ngx_msec_t       now, patience;
+    ngx_oci_fill_t  *fill;
+
+    fill = run->fill;
+    now = ngx_current_msec ? ngx_current_msec : 1;
+    patience = ngx_max(registry->stall_timeout, NGX_OCI_RUN_PATIENCE);
+
+    for (i = 0; i < NGX_OCI_INDEX_RUNS; i++) {
+        if (fill->runs[i].active && fill->runs[i].ex) {
+            fill->placeless = 0;
+            break;
+        }
+    }
+
+    if (i == NGX_OCI_INDEX_RUNS) {
+
+        if (fill->placeless == 0) {
+            fill->placeless = now;
+
+        } else if (now - fill->placeless > patience
+                   && ngx_oci_index_wanted(fill->blob->cache,
+                                           fill->blob->entry))
+        {
+            ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
+                          "a fill gives up at %uL: none of max_connections "
+                          "of oci_registry \"%V\" is free", run->pos,
+                          &registry->name);
+
+            ngx_oci_run_leave(run);
+            fill->disk = 1;
+
+            return NGX_ERROR;
+        }
+    }
+
+    return ngx_oci_fill_postpone(fill, run, registry, NGX_OCI_RUN_QUEUE, 0);
 }
 
 
@@ -390,6 +449,7 @@ ngx_oci_run_buffer(ngx_oci_exchange_t *ex, u_char **p, size_t *size)
         || ngx_oci_verify_full(&run->fill->verify, run->written))
     {
         run->paused = 1;
+        run->held = 1;
         return NGX_AGAIN;
     }
 
@@ -438,7 +498,7 @@ ngx_oci_run_received(ngx_oci_exchange_t *ex, size_t n, ngx_uint_t idle)
     size_t              slice;
     ngx_oci_run_buf_t  *b;
 
-    if (run->stop) {
+    if (run->stop || ngx_oci_run_slow(run, ex)) {
         return NGX_ERROR;
     }
 
@@ -466,6 +526,53 @@ ngx_oci_run_received(ngx_oci_exchange_t *ex, size_t n, ngx_uint_t idle)
     ngx_oci_run_write(run, idle);
 
     return NGX_OK;
+}
+
+
+/*
+ * Bytes that drip in keep a place for ever: who brings next to nothing in a
+ * while gives his to others who wait, and waits for it again.  Unless it was
+ * us who did not read.
+ */
+
+static ngx_uint_t
+ngx_oci_run_slow(ngx_oci_run_t *run, ngx_oci_exchange_t *ex)
+{
+    off_t                bytes, least, share;
+    ngx_uint_t           held;
+    ngx_oci_registry_t  *registry;
+
+    registry = ex->registry;
+
+    if ((ngx_msec_int_t) (ngx_current_msec - run->looked)
+        < (ngx_msec_int_t) registry->stall_timeout)
+    {
+        return 0;
+    }
+
+    held = run->held;
+    bytes = ex->received_bytes - run->brought;
+
+    run->held = run->paused;
+    run->looked = ngx_current_msec;
+    run->brought = ex->received_bytes;
+
+    least = NGX_OCI_RUN_SLOW;
+
+    if (registry->rate) {
+        share = registry->rate / (off_t) registry->max_connections;
+        least = ngx_min(least, share * (off_t) registry->stall_timeout / 4000);
+    }
+
+    if (held || bytes >= least || !ngx_oci_core.place_wanted(registry)) {
+        return 0;
+    }
+
+    ngx_log_error(NGX_LOG_WARN, ex->log, 0,
+                  "upstream sent %O bytes in %M ms while others wait, "
+                  "\"%V\"", bytes, registry->stall_timeout, &ex->uri);
+
+    return 1;
 }
 
 

@@ -126,6 +126,7 @@ ngx_oci_core_t  ngx_oci_core = {
     ngx_oci_health_place,
     ngx_oci_health_place_free,
     ngx_oci_health_place_leave,
+    ngx_oci_health_place_wanted,
     ngx_http_oci_map_name,
     ngx_oci_stats,
     ngx_oci_code_name,

@@ -22,7 +22,7 @@
 
 
 #define NGX_OCI_VERSION             "0.1.0"
-#define NGX_OCI_ABI                 4
+#define NGX_OCI_ABI                 5
 #define NGX_OCI_BUILD               "nginx-oci/" NGX_OCI_VERSION " for "      \
                                     NGINX_VER
 
@@ -404,6 +404,9 @@ typedef struct {
     void                          (*place_free)(ngx_oci_registry_t *registry);
     void                          (*place_leave)(ngx_oci_registry_t *registry,
                                       uint64_t *ticket);
+    /* does anybody wait for one? */
+    ngx_uint_t                    (*place_wanted)(
+                                      ngx_oci_registry_t *registry);
 
     /* a repository's name at the registry: *mapped is name, or in pool.
        NGX_OK or NGX_ERROR */

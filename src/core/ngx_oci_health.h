@@ -158,12 +158,14 @@ ngx_msec_t ngx_oci_health_limited(ngx_oci_registry_t *registry,
 void ngx_oci_health_init_process(ngx_cycle_t *cycle);
 void ngx_oci_health_exit_process(void);
 
-/* as place(), place_free() and place_leave() of ngx_oci_core_t */
+/* as place(), place_free(), place_leave() and place_wanted() of
+   ngx_oci_core_t */
 ngx_int_t ngx_oci_health_place(ngx_oci_registry_t *registry,
     uint64_t *ticket);
 void ngx_oci_health_place_free(ngx_oci_registry_t *registry);
 void ngx_oci_health_place_leave(ngx_oci_registry_t *registry,
     uint64_t *ticket);
+ngx_uint_t ngx_oci_health_place_wanted(ngx_oci_registry_t *registry);
 
 /* bytes that may be read now from a registry that has a rate; 0: none before
    *delay ms are over */

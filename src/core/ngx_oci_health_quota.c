@@ -305,6 +305,25 @@ ngx_oci_health_place_leave(ngx_oci_registry_t *registry, uint64_t *ticket)
 }
 
 
+ngx_uint_t
+ngx_oci_health_place_wanted(ngx_oci_registry_t *registry)
+{
+    ngx_uint_t         wanted;
+    ngx_oci_health_t  *h;
+
+    h = ngx_oci_health_lock(registry);
+    if (h == NULL) {
+        return 0;
+    }
+
+    wanted = ngx_oci_health_rank(h, 0) != 0;
+
+    ngx_oci_health_unlock();
+
+    return wanted;
+}
+
+
 /* half a second's bytes are the most that the bucket holds */
 
 size_t
