@@ -47,14 +47,19 @@ typedef struct {
 
 /* from where and with whose rights a blob may be fetched */
 
-typedef struct {
+typedef struct ngx_oci_source_s  ngx_oci_source_t;
+
+struct ngx_oci_source_s {
+    ngx_oci_source_t         *next;         /* the one before, until bytes came
+                                               with this one; or NULL */
+    uint32_t                  id;           /* of those of a zone; not 0 */
     uint32_t                  registry;     /* crc32 of the name */
     uint16_t                  repository_len;
     uint16_t                  authorization_len;
     uint32_t                  good;         /* bytes came with it */
     time_t                    since;        /* when it was offered */
     u_char                    data[1];      /* both, one after the other */
-} ngx_oci_source_t;
+};
 
 
 /* in shared memory; freed by eviction when no slot uses it */
@@ -90,6 +95,8 @@ typedef struct {
     unsigned                  disk:1;       /* it was the disk's fault that the
                                                last one did, or want of a
                                                place */
+    unsigned                  ask:1;        /* readers offer sources, though
+                                               there is one */
     unsigned                  loaded:1;     /* map tells what the disk has */
     unsigned                  evicting:1;   /* somebody is about to unlink the
                                                files */
@@ -121,6 +128,9 @@ struct ngx_oci_want_s {
     uint64_t                  end;
     int32_t                   slot;
     uint32_t                  all;          /* however far ahead */
+    uint32_t                  lent;         /* id of its reader's source; 0:
+                                               none */
+    uint32_t                  refused;      /* by the registry, that was */
 };
 
 
@@ -144,6 +154,7 @@ struct ngx_oci_index_sh_s {
                                                without an entry */
     uint32_t                  recalls;      /* raised when such files got one
                                                again */
+    uint32_t                  sources;      /* the last id */
     uint64_t                  count;
     uint64_t                  fills;        /* entries with an owner */
     uint64_t                  doomed;       /* entries that are */
@@ -290,7 +301,8 @@ void ngx_oci_index_showed(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     uint32_t origin);
 
 /*
- * Offers a source.  NGX_OK: it is what is fetched with; NGX_DECLINED: another
+ * Offers a source, of a want if that is there already (else NULL).  NGX_OK:
+ * it is what is fetched with; NGX_DECLINED: another
  * one is, with which bytes have come lately, or it can't be had, which is
  * harmless.  Another registry's is refused until the blob is verified.  It is
  * wiped when the blob is, and when nobody wants or fetches anything: then a
@@ -298,11 +310,16 @@ void ngx_oci_index_showed(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
  */
 ngx_int_t ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     ngx_oci_registry_t *registry, ngx_str_t *repository,
-    ngx_str_t *authorization);
+    ngx_str_t *authorization, ngx_oci_want_t *want);
+/* the registry asks whoever it is to wait, if it is still this one: another's
+   may go before */
+void ngx_oci_index_source_limited(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry, ngx_str_t *repository, ngx_str_t *authorization);
 /* bytes came with it, if it is still this one */
 void ngx_oci_index_source_good(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, ngx_str_t *repository, ngx_str_t *authorization);
-/* forgets it if it is still this one: the registry refused it */
+/* forgets it if it is still this one: the registry refused it.  The one before
+   it has its place again, if there is one */
 void ngx_oci_index_source_drop(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, ngx_str_t *repository, ngx_str_t *authorization);
 /* copies it into buf of NGX_OCI_SOURCE_MAX bytes; NGX_DECLINED: none */

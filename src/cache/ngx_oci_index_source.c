@@ -15,6 +15,13 @@
 
 static ngx_uint_t ngx_oci_index_source_is(ngx_oci_source_t *src,
     ngx_str_t *repository, ngx_str_t *authorization);
+static void ngx_oci_index_source_keep(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry, ngx_oci_source_t *src);
+static void ngx_oci_index_source_lend(ngx_oci_source_t *src,
+    ngx_oci_want_t *want);
+static uint64_t ngx_oci_index_source_ask(ngx_oci_entry_t *entry);
+static void ngx_oci_index_source_wipe(ngx_oci_cache_t *cache,
+    ngx_oci_source_t *src);
 
 
 static ngx_uint_t
@@ -34,7 +41,7 @@ ngx_oci_index_source_is(ngx_oci_source_t *src, ngx_str_t *repository,
 ngx_int_t
 ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     ngx_oci_registry_t *registry, ngx_str_t *repository,
-    ngx_str_t *authorization)
+    ngx_str_t *authorization, ngx_oci_want_t *want)
 {
     size_t             len;
     ngx_int_t          rc;
@@ -62,6 +69,8 @@ ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     if (src && src->registry == id
         && ngx_oci_index_source_is(src, repository, authorization))
     {
+        entry->ask = 0;
+        ngx_oci_index_source_lend(src, want);
         rc = NGX_OK;
         goto done;
     }
@@ -83,9 +92,12 @@ ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
         ngx_memcpy(src->data + repository->len, authorization->data,
                    authorization->len);
 
-        ngx_oci_index_source_free(cache, entry);
+        src->id = ++cache->index->sources;
+        src->id = src->id ? src->id : ++cache->index->sources;
 
-        entry->source = src;
+        ngx_oci_index_source_keep(cache, entry, src);
+        ngx_oci_index_source_lend(src, want);
+
         rc = NGX_OK;
     }
 
@@ -97,6 +109,92 @@ done:
 }
 
 
+/*
+ * src becomes the source.  What is only asked for a better one stays behind
+ * it: the registry may refuse that, and nobody is to be worse off.
+ */
+
+static void
+ngx_oci_index_source_keep(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    ngx_oci_source_t *src)
+{
+    ngx_oci_source_t  *old, *next;
+
+    old = entry->source;
+    next = NULL;
+
+    if (old) {
+        next = old->next;
+        old->next = NULL;
+
+        if (entry->ask) {
+            ngx_oci_index_source_wipe(cache, next);
+            next = old;
+
+        } else {
+            ngx_oci_index_source_wipe(cache, old);
+        }
+    }
+
+    src->next = next;
+
+    entry->source = src;
+    entry->ask = 0;
+}
+
+
+static void
+ngx_oci_index_source_lend(ngx_oci_source_t *src, ngx_oci_want_t *want)
+{
+    if (want && want->lent != src->id) {
+        want->lent = src->id;
+        want->refused = 0;
+    }
+}
+
+
+/* the slots to ring */
+
+static uint64_t
+ngx_oci_index_source_ask(ngx_oci_entry_t *entry)
+{
+    uint64_t  waiters;
+
+    entry->source->good = 0;
+
+    if (entry->ask) {
+        return 0;
+    }
+
+    entry->ask = 1;
+
+    waiters = entry->waiters;
+    entry->waiters = 0;
+
+    return waiters;
+}
+
+
+void
+ngx_oci_index_source_limited(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    ngx_str_t *repository, ngx_str_t *authorization)
+{
+    uint64_t  waiters;
+
+    waiters = 0;
+
+    ngx_oci_index_lock(cache);
+
+    if (ngx_oci_index_source_is(entry->source, repository, authorization)) {
+        waiters = ngx_oci_index_source_ask(entry);
+    }
+
+    ngx_oci_index_unlock(cache);
+
+    ngx_oci_doorbell_ring(cache, waiters);
+}
+
+
 void
 ngx_oci_index_source_good(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     ngx_str_t *repository, ngx_str_t *authorization)
@@ -105,6 +203,10 @@ ngx_oci_index_source_good(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
     if (ngx_oci_index_source_is(entry->source, repository, authorization)) {
         entry->source->good = 1;
+        entry->ask = 0;
+
+        ngx_oci_index_source_wipe(cache, entry->source->next);
+        entry->source->next = NULL;
     }
 
     ngx_oci_index_unlock(cache);
@@ -120,7 +222,20 @@ ngx_oci_index_source_free(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
 
     if (src) {
         entry->source = NULL;
+        entry->ask = 0;
 
+        ngx_oci_index_source_wipe(cache, src->next);
+        ngx_oci_index_source_wipe(cache, src);
+    }
+}
+
+
+/* one of them; NULL: none */
+
+static void
+ngx_oci_index_source_wipe(ngx_oci_cache_t *cache, ngx_oci_source_t *src)
+{
+    if (src) {
         ngx_explicit_memzero(src, offsetof(ngx_oci_source_t, data)
                                   + src->repository_len
                                   + src->authorization_len);
@@ -133,14 +248,33 @@ void
 ngx_oci_index_source_drop(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     ngx_str_t *repository, ngx_str_t *authorization)
 {
-    uint64_t  waiters;
+    uint64_t           waiters;
+    ngx_queue_t       *q;
+    ngx_oci_want_t    *want;
+    ngx_oci_source_t  *src;
 
     waiters = 0;
 
     ngx_oci_index_lock(cache);
 
-    if (ngx_oci_index_source_is(entry->source, repository, authorization)) {
-        ngx_oci_index_source_free(cache, entry);
+    src = entry->source;
+
+    if (ngx_oci_index_source_is(src, repository, authorization)) {
+        for (q = ngx_queue_head(&entry->wants);
+             q != ngx_queue_sentinel(&entry->wants);
+             q = ngx_queue_next(q))
+        {
+            want = ngx_queue_data(q, ngx_oci_want_t, queue);
+
+            if (want->lent == src->id) {
+                want->refused = 1;
+            }
+        }
+
+        entry->source = src->next;
+        entry->ask = (src->next != NULL);
+
+        ngx_oci_index_source_wipe(cache, src);
 
         waiters = entry->waiters;
         entry->waiters = 0;

@@ -102,7 +102,7 @@ typedef struct {
  * NGX_BUSY: a back-off is on; NGX_DECLINED: not from the cache.
  */
 ngx_int_t ngx_oci_want(ngx_oci_reader_t *rd);
-/* a fill needs somebody's rights: offers the caller's */
+/* offers the caller's rights, if the fill needs somebody's */
 void ngx_oci_want_offer(ngx_oci_reader_t *rd);
 
 /* ngx_oci_send.c: all of these may finalize the request */

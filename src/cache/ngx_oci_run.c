@@ -157,6 +157,16 @@ ngx_oci_run_exchange(ngx_oci_run_t *run)
     delay = ngx_oci_core.wait(registry, &repository, &authorization, &down);
 
     if (delay) {
+
+        if (!down && registry->fill == NULL
+            && registry->credentials == NGX_OCI_CREDENTIALS_CLIENT)
+        {
+            /* it is his limit: another reader may have none */
+
+            ngx_oci_index_source_limited(fill->blob->cache, fill->blob->entry,
+                                         &repository, &authorization);
+        }
+
         ngx_explicit_memzero(authorization.data, authorization.len);
         return ngx_oci_fill_postpone(fill, run, registry, delay, down);
     }

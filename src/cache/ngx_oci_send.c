@@ -705,6 +705,7 @@ ngx_oci_send_file(ngx_oci_reader_t *rd, ngx_oci_part_t *part, uint64_t limit)
         /* the fill's window moves along */
 
         rd->kicked = limit;
+        ngx_oci_want_offer(rd);
         ngx_oci_index_want_move(rd->cache, rd->want, limit);
         (void) ngx_oci_fill_kick(rd->blob, rd->ocf);
     }

@@ -119,11 +119,10 @@ ngx_oci_want_register(ngx_oci_reader_t *rd, uint64_t first, uint64_t end)
         return NGX_DECLINED;
     }
 
-    /* another's last want may have taken it along; from here on it stays */
+    /* another's last want may have taken it along; from here on it stays, and
+       is this one's */
 
-    if (entry->source == NULL) {
-        ngx_oci_want_source(rd);
-    }
+    ngx_oci_want_source(rd);
 
     if (entry->source == NULL) {
 
@@ -160,7 +159,8 @@ static void
 ngx_oci_want_source(ngx_oci_reader_t *rd)
 {
     if (ngx_oci_index_source(rd->cache, rd->blob->entry, rd->ctx->registry,
-                             &rd->ctx->repository, &rd->ctx->authorization)
+                             &rd->ctx->repository, &rd->ctx->authorization,
+                             rd->want)
         == NGX_OK)
     {
         rd->offered = 1;
@@ -169,14 +169,28 @@ ngx_oci_want_source(ngx_oci_reader_t *rd)
 }
 
 
-/* a fill needs somebody's rights.  Who gave his before lets others come
-   first: they were refused, it seems */
+/* a fill needs somebody's rights, or better ones than it has.  Who gave his
+   before lets others come first: they were refused, it seems */
 
 void
 ngx_oci_want_offer(ngx_oci_reader_t *rd)
 {
-    if (rd->blob->entry->source) {
+    ngx_uint_t        down;
+    ngx_oci_entry_t  *entry;
+
+    entry = rd->blob->entry;
+
+    if (entry->source) {
         rd->yield = 0;
+
+        if (entry->ask && rd->want && !rd->want->refused
+            && ngx_oci_core.wait(rd->ctx->registry, &rd->ctx->repository,
+                                 &rd->ctx->authorization, &down)
+               == 0)
+        {
+            ngx_oci_want_source(rd);
+        }
+
         return;
     }
 
