@@ -109,4 +109,39 @@ cmp_ok(scalar(grep { $_ eq 'probes' } @lenders), '<=', 2,
     'and is not asked again and again');
 close $brief;
 
+# who lends leaves: others go on with their own, also one who comes behind
+
+my @who = $t->parallel(2, sub {
+    my ($k) = @_;
+    if ($k == 0) {
+        close begin(2, 'alice', 12 << 20);
+        return 'left';
+    }
+    for (my $end = time() + 20; time() < $end; sleep 0.02) {
+        last if lenders(2);
+    }
+    sleep 0.3;
+    return pull(2, 'bob', 'slow');
+});
+is("@who", 'left right', 'a lender leaves');
+like(lenders(2), qr/^alice( alice)* bob( bob)*$/, 'so do his credentials');
+
+
+# or with the lender's, if they have none that are good
+
+@who = $t->parallel(2, sub {
+    my ($k) = @_;
+    if ($k == 0) {
+        close begin(3, 'alice', 8 << 20);
+        return 'left';
+    }
+    for (my $end = time() + 20; time() < $end; sleep 0.02) {
+        last if lenders(3);
+    }
+    sleep 0.3;
+    return pull(3, 'probes');
+});
+is("@who", 'left right', 'nobody is cut for that');
+like(lenders(3), qr/probes.* alice$/, 'with the credentials that there were');
+
 $t->done();

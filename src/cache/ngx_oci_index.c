@@ -777,6 +777,8 @@ ngx_oci_index_sweep(ngx_oci_cache_t *cache, ngx_int_t slot)
             want = ngx_queue_data(w, ngx_oci_want_t, queue);
 
             if (want->slot == slot) {
+                waiters |= ngx_oci_index_source_leave(entry, want);
+
                 ngx_queue_remove(w);
                 ngx_slab_free_locked(cache->shpool, want);
             }

@@ -57,6 +57,10 @@ struct ngx_oci_source_s {
     uint16_t                  repository_len;
     uint16_t                  authorization_len;
     uint32_t                  good;         /* bytes came with it */
+    uint32_t                  lenders;      /* wants whose readers have these
+                                               credentials, and not gone */
+    uint32_t                  borrowed;     /* it is with them that a fill
+                                               fetches */
     time_t                    since;        /* when it was offered */
     u_char                    data[1];      /* both, one after the other */
 };
@@ -301,7 +305,8 @@ void ngx_oci_index_showed(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     uint32_t origin);
 
 /*
- * Offers a source, of a want if that is there already (else NULL).  NGX_OK:
+ * Offers a source (its reader's credentials, which go when he goes and another
+ * one has some), of a want if that is there already (else NULL).  NGX_OK:
  * it is what is fetched with; NGX_DECLINED: another
  * one is, with which bytes have come lately, or it can't be had, which is
  * harmless.  Another registry's is refused until the blob is verified.  It is

@@ -67,11 +67,14 @@ ngx_oci_index_want_move(ngx_oci_cache_t *cache, ngx_oci_want_t *want,
 void
 ngx_oci_index_unwant(ngx_oci_cache_t *cache, ngx_oci_want_t *want)
 {
+    uint64_t          waiters;
     ngx_oci_entry_t  *entry;
 
     ngx_oci_index_lock(cache);
 
     entry = want->entry;
+
+    waiters = ngx_oci_index_source_leave(entry, want);
 
     ngx_queue_remove(&want->queue);
     ngx_slab_free_locked(cache->shpool, want);
@@ -79,6 +82,8 @@ ngx_oci_index_unwant(ngx_oci_cache_t *cache, ngx_oci_want_t *want)
     ngx_oci_index_unneed(cache, entry);
 
     ngx_oci_index_unlock(cache);
+
+    ngx_oci_doorbell_ring(cache, waiters);
 }
 
 

@@ -83,6 +83,11 @@ uint64_t ngx_oci_index_extra(ngx_oci_entry_t *entry);
 
 #define NGX_OCI_INDEX_BLOCK       4096  /* bytes, of a file system, about */
 
+/* under the mutex: a want goes, with its reader's credentials; the slots to
+   ring */
+uint64_t ngx_oci_index_source_leave(ngx_oci_entry_t *entry,
+    ngx_oci_want_t *want);
+
 /* zeroed memory, under the mutex; for it, forgets up to so many entries that
    nobody uses */
 void *ngx_oci_index_alloc(ngx_oci_cache_t *cache, size_t size,

@@ -86,6 +86,10 @@ ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     if (src) {
         src->since = ngx_time();
         src->registry = id;
+        src->borrowed = (registry->fill == NULL
+                         && registry->credentials
+                            == NGX_OCI_CREDENTIALS_CLIENT
+                         && authorization->len);
         src->repository_len = (uint16_t) repository->len;
         src->authorization_len = (uint16_t) authorization->len;
         ngx_memcpy(src->data, repository->data, repository->len);
@@ -149,7 +153,40 @@ ngx_oci_index_source_lend(ngx_oci_source_t *src, ngx_oci_want_t *want)
     if (want && want->lent != src->id) {
         want->lent = src->id;
         want->refused = 0;
+        src->lenders++;
     }
+}
+
+
+/*
+ * Credentials do not work on for others after their lender has gone, if one of
+ * those has his own: they are asked.  Only if there are none that the registry
+ * takes, the fill ends with what it began with: nobody is cut for a client's
+ * leaving.
+ */
+
+uint64_t
+ngx_oci_index_source_leave(ngx_oci_entry_t *entry, ngx_oci_want_t *want)
+{
+    uint64_t           waiters;
+    ngx_oci_source_t  *src;
+
+    waiters = 0;
+
+    for (src = entry->source; src; src = src->next) {
+
+        if (src->id != want->lent) {
+            continue;
+        }
+
+        src->lenders--;
+
+        if (src->lenders == 0 && src->borrowed && src == entry->source) {
+            waiters = ngx_oci_index_source_ask(entry);
+        }
+    }
+
+    return waiters;
 }
 
 
@@ -201,7 +238,9 @@ ngx_oci_index_source_good(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 {
     ngx_oci_index_lock(cache);
 
-    if (ngx_oci_index_source_is(entry->source, repository, authorization)) {
+    if (ngx_oci_index_source_is(entry->source, repository, authorization)
+        && (entry->source->lenders || !entry->source->borrowed))
+    {
         entry->source->good = 1;
         entry->ask = 0;
 
