@@ -34,7 +34,7 @@ my $size = ($full ? 1024 : 32) * 1024 * 1024 + 4711;
 
 # of a connection of the registry, bytes a second
 
-my $rate = ($full ? 80 : 16) * 1024 * 1024;
+my $rate = ($full ? 80 : 6) * 1024 * 1024;
 
 srand($seed);
 diag("TAKEOVER_SEED=$seed") if $ENV{TEST_VERBOSE};
@@ -47,18 +47,28 @@ my ($hex) = $digest =~ /:(.+)/;
 my $uri = "/v2/m/a/blobs/$digest";
 my $file = "$d/cache/blobs/sha256/" . substr($hex, 0, 2) . "/$hex";
 
-# a smaller one, at 4 MB/s
+# smaller ones, at 2 MB/s
 
-my $small = $t->random_blob(12 * 1024 * 1024 + 99);
+my @small = map { $t->random_blob(8 * 1024 * 1024 + 99) } 0 .. 2;
+my %small = map { $t->digest($_) => $_ } @small;
 
 my $port = $t->upstream(sub {
     my ($c, $q) = @_;
-    my ($data, $speed) = $q->{uri} =~ /$hex/ ? (\$blob, $rate)
-        : (\$small, 4 * 1024 * 1024);
+    my ($data, $speed) = (\$blob, $rate);
+    ($data, $speed) = (\$small{$1}, 2 * 1024 * 1024)
+        if $q->{uri} !~ /$hex/ && $q->{uri} =~ m!/blobs/(.+)$!;
     my $size = length $$data;
     my ($from, $to) = ($q->{from} // 0, $q->{to} // $size);
-    return $t->reply_blob($c, $q, $$data) if $to - $from <= 1;
-    print $c "HTTP/1.1 206 X\r\nContent-Length: " . ($to - $from)
+
+    # idle connections would tell nothing of who fills
+
+    if ($to - $from <= 1) {
+        $t->reply_blob($c, $q, $$data, { Connection => 'close' });
+        return 0;
+    }
+
+    print $c "HTTP/1.1 206 X\r\nConnection: close\r\nContent-Length: "
+        . ($to - $from)
         . "\r\nContent-Range: bytes $from-" . ($to - 1) . "/$size\r\n\r\n";
     my $began = time();
     for (my $i = $from; $i < $to; $i += 262144) {
@@ -67,7 +77,7 @@ my $port = $t->upstream(sub {
         my $ahead = ($i + $n - $from) / $speed - (time() - $began);
         sleep $ahead if $ahead > 0.005;
     }
-    return 1;
+    return 0;
 }, quiet => 1);
 
 $t->conf(http => "oci_registry demo { url http://127.0.0.1:$port; }",
@@ -76,6 +86,11 @@ location /v2/ {
     oci_pass demo;
     oci_cache models;
     oci_fill_connections $connections;
+}
+location /v2/slow/ {
+    oci_pass demo;
+    oci_cache models;
+    oci_fill_connections 1;
 }
 location /v2/strict/ {
     oci_pass demo;
@@ -163,7 +178,7 @@ my ($cut, $worst) = (0, 0);
 
 for my $i (1 .. $pulls) {
     my $before = $t->upstream_bytes();
-    my $at = int($size * (0.05 + rand 0.9));
+    my $at = int($size * (0.05 + rand($full ? 0.85 : 0.7)));
 
     my @out = $t->parallel($readers + 1, sub {
         return $_[0] == $readers ? killer($at) : reader();
@@ -208,13 +223,13 @@ cmp_ok($cut, '>', 0, 'some readers were cut');
 # strict: a reader for whom another worker fetches, and who has nothing yet
 
 {
-    my $uri = '/v2/strict/a/blobs/' . $t->digest($small);
+    my $uri = '/v2/strict/a/blobs/' . $t->digest($small[0]);
     my %s = $t->to_workers();
     is(scalar keys %s, 3, 'strict: three workers');
 
     my ($first, $second) = keys %s;
     $t->send_request($s{$first}, 'GET', $uri);
-    ok(until_true(10, sub { $t->worker_to($port) == $first }),
+    ok(until_true(20, sub { $t->worker_to($port) == $first }),
         'strict: the first one fills');
     $t->send_request($s{$second}, 'GET', $uri);
     sleep 0.5;
@@ -222,12 +237,100 @@ cmp_ok($cut, '>', 0, 'some readers were cut');
 
     my $r = $t->read_header($s{$second}, 60);
     is($r->{status}, 200, 'strict: the second one goes on');
-    ok($t->read_body($s{$second}, $r, 'GET')->{body} eq $small,
+    ok($t->read_body($s{$second}, $r, 'GET')->{body} eq $small[0],
         'strict: all is right');
     ok(until_true(5, sub { $t->workers() == 3 }), 'strict: replaced');
 }
 
+# the rest of a body, until the end
+
+sub rest {
+    my ($s, $r) = @_;
+    return $t->read_body($s, $r, 'GET', 60)->{body};
+}
+
+# two workers that read a blob that the first one fills
+
+sub two {
+    my ($uri, $name) = @_;
+    my %s = $t->to_workers();
+    is(scalar keys %s, 3, "$name: three workers");
+
+    my ($first, $second, $third) = keys %s;
+    $t->send_request($s{$first}, 'GET', $uri);
+    my @r = $t->read_header($s{$first});
+    ok(until_true(20, sub { $t->worker_to($port) == $first }),
+        "$name: the first one fills");
+    $t->send_request($s{$second}, 'GET', $uri);
+    push @r, $t->read_header($s{$second});
+    while (length $r[1]{rest} < 2 * 1024 * 1024) {
+        sysread $s{$second}, $r[1]{rest}, 65536, length $r[1]{rest} or last;
+    }
+    return (\@r, $first, $second, $third, %s);
+}
+
+# it is stopped, and goes on later; nobody writes the file meanwhile
+
+{
+    my $uri = '/v2/slow/a/blobs/' . $t->digest($small[1]);
+    my ($h) = $t->digest($small[1]) =~ /:(.+)/;
+    my $file = "$d/cache/blobs/sha256/" . substr($h, 0, 2) . "/$h";
+    my ($r, $first, $second, $third, %s) = two($uri, 'stopped');
+
+    kill 'STOP', $first;
+    ok(until_true(10, sub {
+        open my $f, '<', "/proc/$first/stat";
+        (<$f> // '') =~ /\) T/;
+    }), 'stopped: it is');
+    my @before = (stat $file)[9, 12];
+
+    ok(rest($s{$second}, $r->[1]) eq $small[1], 'stopped: who reads goes on');
+
+    $t->send_request($s{$third}, 'GET', $uri);
+    my $new = $t->read_header($s{$third}, 60);
+    is($new->{status}, 200, 'stopped: who comes now');
+    ok(rest($s{$third}, $new) eq $small[1], 'stopped: has all');
+
+    is(join(' ', (stat $file)[9, 12]), "@before", 'stopped: nobody wrote');
+    like($t->read_file('error.log'), qr/does not answer/, 'stopped: logged');
+
+    kill 'CONT', $first;
+    ok(rest($s{$first}, $r->[0]) eq $small[1], 'stopped: it goes on');
+
+    $t->send_request($s{$second}, 'GET', $uri);
+    $new = $t->read_header($s{$second});
+    like($new->{h}{'cache-status'}, qr/hit/, 'stopped: all is stored');
+    ok(rest($s{$second}, $new) eq $small[1], 'stopped: and right');
+}
+
 is($t->status()->{counters}{wakeup_fallbacks} // 0, 0, 'no wake-up was lost');
+
+# it is killed, and so is the master, who would replace it
+
+{
+    my $uri = '/v2/slow/a/blobs/' . $t->digest($small[2]);
+    my ($r, $first, $second, $third, %s) = two($uri, 'alone');
+
+    my @children = $t->children();
+    my $master = delete $t->{pids}{nginx};
+    kill 'KILL', $master;
+    ok(until_true(10, sub { $t->ended($master) }), 'alone: no master');
+    kill 'KILL', $first;
+
+    ok(rest($s{$second}, $r->[1]) eq $small[2], 'alone: who reads goes on');
+
+    $t->send_request($s{$third}, 'GET', $uri);
+    my $new = $t->read_header($s{$third}, 60);
+    ok(rest($s{$third}, $new) eq $small[2], 'alone: another one, too');
+    ok(until_true(10, sub {
+        $t->get($uri, { Range => 'bytes=0-9' })->{h}{'cache-status'} =~ /hit/;
+    }), 'alone: all is stored');
+
+    kill 'KILL', @children;
+    ok(until_true(10, sub { !grep { !$t->ended($_) } @children }),
+        'alone: all of them are gone');
+}
+
 diag("$pulls pulls, $cut readers cut, $worst bytes fetched twice at most")
     if $full || $ENV{TEST_VERBOSE};
 

@@ -50,6 +50,7 @@ struct ngx_oci_blob_s {
     unsigned                opening:1;
     unsigned                ready:1;
     unsigned                stale:1;    /* its files were dropped */
+    unsigned                deaf:1;     /* whoever owns its fill does not hear */
     unsigned                foreign:1;  /* somebody else may want to have them
                                            made anew: not kept open */
 };
@@ -109,8 +110,8 @@ void ngx_oci_blob_rung(ngx_oci_cache_t *cache);
 
 /*
  * Somebody registered a want: lets the owner know, or becomes it.  NGX_OK;
- * NGX_BUSY: the file is locked by somebody who is not in this zone's index;
- * NGX_DECLINED: a back-off is on; NGX_ERROR.
+ * NGX_BUSY: the file is locked by somebody who is not in this zone's index, or
+ * the owner's worker is stopped; NGX_DECLINED: a back-off is on; NGX_ERROR.
  */
 ngx_int_t ngx_oci_fill_kick(ngx_oci_blob_t *blob,
     ngx_oci_cache_loc_conf_t *ocf);

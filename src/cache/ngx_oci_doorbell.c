@@ -13,6 +13,9 @@
 #include <sys/eventfd.h>
 
 
+#define NGX_OCI_DOORBELL_DEAF  1000000      /* us until it seems so */
+
+
 typedef struct {
     ngx_oci_cache_t    *cache;
     ngx_int_t           slot;
@@ -109,8 +112,6 @@ ngx_int_t
 ngx_oci_doorbell_claim(ngx_oci_cache_t *cache, ngx_cycle_t *cycle,
     void (*handler)(ngx_oci_cache_t *cache))
 {
-    pid_t                   pid;
-    uint64_t                dead;
     ngx_int_t               slot;
     ngx_uint_t              i;
     ngx_oci_doorbell_t     *db;
@@ -124,43 +125,20 @@ ngx_oci_doorbell_claim(ngx_oci_cache_t *cache, ngx_cycle_t *cycle,
         return NGX_ERROR;
     }
 
+    ngx_oci_doorbell_reap(cache);
+
     sh = cache->doorbell;
-    dead = 0;
     slot = -1;
 
     ngx_shmtx_lock(&cache->shpool->mutex);
 
     for (i = 0; i < NGX_OCI_SLOTS; i++) {
-        pid = sh->pids[i];
 
-        if (pid && kill(pid, 0) == -1 && ngx_errno == ESRCH) {
-
-            /* ours to sweep, and nobody else's */
-
+        if (sh->pids[i] == 0 && sh->fds[i] != -1) {
             sh->pids[i] = ngx_pid;
-            dead |= (uint64_t) 1 << i;
-        }
-    }
-
-    ngx_shmtx_unlock(&cache->shpool->mutex);
-
-    for (i = 0; i < NGX_OCI_SLOTS; i++) {
-        if (dead & ((uint64_t) 1 << i)) {
-            ngx_oci_index_sweep(cache, i);
-        }
-    }
-
-    ngx_shmtx_lock(&cache->shpool->mutex);
-
-    for (i = 0; i < NGX_OCI_SLOTS; i++) {
-
-        if (dead & ((uint64_t) 1 << i)) {
-            sh->pids[i] = 0;
-        }
-
-        if (slot == -1 && sh->pids[i] == 0 && sh->fds[i] != -1) {
-            sh->pids[i] = ngx_pid;
+            sh->rung[i] = 0;
             slot = i;
+            break;
         }
     }
 
@@ -190,6 +168,56 @@ ngx_oci_doorbell_claim(ngx_oci_cache_t *cache, ngx_cycle_t *cycle,
     }
 
     return NGX_OK;
+}
+
+
+void
+ngx_oci_doorbell_reap(ngx_oci_cache_t *cache)
+{
+    pid_t                   pid;
+    uint64_t                dead;
+    ngx_uint_t              i;
+    ngx_oci_doorbell_sh_t  *sh;
+
+    sh = cache->doorbell;
+    dead = 0;
+
+    ngx_shmtx_lock(&cache->shpool->mutex);
+
+    for (i = 0; i < NGX_OCI_SLOTS; i++) {
+        pid = sh->pids[i];
+
+        if (pid && kill(pid, 0) == -1 && ngx_errno == ESRCH) {
+
+            /* ours to sweep, and nobody else's */
+
+            sh->pids[i] = ngx_pid;
+            dead |= (uint64_t) 1 << i;
+        }
+    }
+
+    ngx_shmtx_unlock(&cache->shpool->mutex);
+
+    if (dead == 0) {
+        return;
+    }
+
+    for (i = 0; i < NGX_OCI_SLOTS; i++) {
+        if (dead & ((uint64_t) 1 << i)) {
+            ngx_oci_index_sweep(cache, i);
+        }
+    }
+
+    ngx_shmtx_lock(&cache->shpool->mutex);
+
+    for (i = 0; i < NGX_OCI_SLOTS; i++) {
+        if (dead & ((uint64_t) 1 << i)) {
+            sh->pids[i] = 0;
+            sh->rung[i] = 0;
+        }
+    }
+
+    ngx_shmtx_unlock(&cache->shpool->mutex);
 }
 
 
@@ -285,6 +313,18 @@ ngx_oci_doorbell_pending(ngx_oci_cache_t *cache, ngx_int_t slot)
 {
     return __atomic_load_n(&cache->doorbell->rung[slot], __ATOMIC_SEQ_CST)
            != 0;
+}
+
+
+ngx_uint_t
+ngx_oci_doorbell_deaf(ngx_oci_cache_t *cache, ngx_int_t slot)
+{
+    uint64_t  now, rung;
+
+    rung = __atomic_load_n(&cache->doorbell->rung[slot], __ATOMIC_SEQ_CST);
+    now = ngx_oci_doorbell_now();
+
+    return rung && now > rung && now - rung >= NGX_OCI_DOORBELL_DEAF;
 }
 
 

@@ -16,6 +16,7 @@
 #define NGX_OCI_FILL_LOCKED        1000     /* ms that a lock is waited for */
 
 
+static ngx_int_t ngx_oci_fill_own(ngx_oci_blob_t *blob);
 static ngx_int_t ngx_oci_fill_create(ngx_oci_blob_t *blob,
     ngx_oci_cache_loc_conf_t *ocf);
 static void ngx_oci_fill_conf(ngx_oci_fill_t *fill,
@@ -57,11 +58,10 @@ ngx_oci_fill_kick(ngx_oci_blob_t *blob, ngx_oci_cache_loc_conf_t *ocf)
         return NGX_DECLINED;
     }
 
-    rc = ngx_oci_index_own(blob->cache, blob->entry);
+    rc = ngx_oci_fill_own(blob);
 
     if (rc != NGX_OK) {
-        (void) ngx_oci_index_ring_owner(blob->cache, blob->entry);
-        return NGX_OK;
+        return (rc == NGX_AGAIN) ? NGX_OK : NGX_BUSY;
     }
 
     rc = ngx_oci_store_lock(blob->cache, &blob->digest, blob->store.map);
@@ -94,9 +94,44 @@ ngx_oci_fill_kick(ngx_oci_blob_t *blob, ngx_oci_cache_loc_conf_t *ocf)
 }
 
 
+/* NGX_OK; NGX_AGAIN: somebody else is the owner, and knows; NGX_BUSY: his
+   worker is stopped, with the lock: when it goes on, it may write at once */
+
+static ngx_int_t
+ngx_oci_fill_own(ngx_oci_blob_t *blob)
+{
+    blob->deaf = 0;
+
+    if (ngx_oci_index_own(blob->cache, blob->entry) == NGX_OK) {
+        return NGX_OK;
+    }
+
+    if (ngx_oci_index_ring_owner(blob->cache, blob->entry) != NGX_BUSY) {
+        blob->locked = 0;
+        return NGX_AGAIN;
+    }
+
+    /* a dead one may have nobody who replaces it */
+
+    ngx_oci_doorbell_reap(blob->cache);
+
+    if (ngx_oci_index_own(blob->cache, blob->entry) == NGX_OK) {
+        return NGX_OK;
+    }
+
+    blob->deaf = 1;
+
+    return NGX_BUSY;
+}
+
+
 ngx_uint_t
 ngx_oci_fill_locked(ngx_oci_blob_t *blob)
 {
+    if (blob->deaf) {
+        return 1;
+    }
+
     return blob->locked
            && ngx_current_msec - blob->locked >= NGX_OCI_FILL_LOCKED;
 }

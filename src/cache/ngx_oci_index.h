@@ -379,7 +379,8 @@ void ngx_oci_index_disown(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 ngx_uint_t ngx_oci_index_disk(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
 /* rings whoever waits */
 void ngx_oci_index_ring(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
-/* rings the owner, if it is another worker; NGX_DECLINED: there is none */
+/* rings the owner; NGX_DECLINED: there is none; NGX_BUSY: it has not heard the
+   last ring for so long that it seems to be stopped */
 ngx_int_t ngx_oci_index_ring_owner(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry);
 
@@ -477,6 +478,10 @@ void ngx_oci_doorbell_ring(ngx_oci_cache_t *cache, uint64_t slots);
 void ngx_oci_doorbell_ring_all(ngx_oci_cache_t *cache);
 /* has a slot been rung that has not heard it yet? */
 ngx_uint_t ngx_oci_doorbell_pending(ngx_oci_cache_t *cache, ngx_int_t slot);
+/* for so long that its worker is stopped, or dead and not replaced? */
+ngx_uint_t ngx_oci_doorbell_deaf(ngx_oci_cache_t *cache, ngx_int_t slot);
+/* frees what the slots of dead workers held */
+void ngx_oci_doorbell_reap(ngx_oci_cache_t *cache);
 /* this worker's slot; -1: none, it polls */
 ngx_int_t ngx_oci_doorbell_slot(ngx_oci_cache_t *cache);
 

@@ -759,7 +759,7 @@ ngx_oci_index_ring_owner(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
 
     ngx_oci_doorbell_ring(cache, (uint64_t) 1 << owner);
 
-    return NGX_OK;
+    return ngx_oci_doorbell_deaf(cache, owner) ? NGX_BUSY : NGX_OK;
 }
 
 

@@ -616,9 +616,11 @@ ngx_oci_send_missing(ngx_oci_reader_t *rd, ngx_oci_part_t *part,
     }
 
     if (rc == NGX_BUSY && ngx_oci_fill_locked(blob) && ngx_oci_tail_may(rd)) {
-        ngx_log_error(NGX_LOG_NOTICE, rd->r->connection->log, 0,
-                      "another nginx, or one that is about to exit, fills the "
-                      "blob");
+        ngx_log_error(NGX_LOG_NOTICE, rd->r->connection->log, 0, "%s",
+                      blob->deaf
+                      ? "the worker that fills the blob does not answer"
+                      : "another nginx, or one that is about to exit, fills "
+                        "the blob");
         return ngx_oci_send_tail(rd, part->end, "the blob is being filled");
     }
 

@@ -304,9 +304,21 @@ sub stop {
 
 sub workers {
     my ($self) = @_;
-    my @w = map { /^(\d+)$/ ? $1 : () }
-        split /\n/, `pgrep -P $self->{pids}{nginx}`;
-    return grep { `cat /proc/$_/cmdline 2>/dev/null` =~ /worker process/ } @w;
+    return grep {
+        open my $f, '<', "/proc/$_/cmdline";
+        (($f && <$f>) // '') =~ /worker process/;
+    } $self->children();
+}
+
+
+# all processes of nginx's master
+
+sub children {
+    my ($self) = @_;
+    my $pid = $self->{pids}{nginx};
+    open my $f, '<', "/proc/$pid/task/$pid/children"
+        or return `pgrep -P $pid` =~ /(\d+)/g;
+    return (<$f> // '') =~ /(\d+)/g;
 }
 
 
