@@ -90,6 +90,8 @@ typedef struct {
     unsigned                active:1;
     unsigned                check:1;    /* re-reads a slice, no exchange */
     unsigned                writing:1;  /* a task is out */
+    unsigned                flush:1;    /* then also what fills no buffer: there
+                                           was no more */
     unsigned                paused:1;
     unsigned                held:1;     /* it was, since "looked" */
     unsigned                stop:1;     /* ends at once, whatever is left */

@@ -597,8 +597,11 @@ ngx_oci_run_write(ngx_oci_run_t *run, ngx_uint_t flush)
     ngx_oci_run_buf_t  *b;
 
     if (run->writing) {
+        run->flush = (flush != 0);
         return;
     }
+
+    run->flush = 0;
 
     if (run->head == run->tail) {
 
@@ -770,7 +773,7 @@ ngx_oci_run_write_done(void *data)
 
     /* with an exchange a run does not end in here */
 
-    ngx_oci_run_write(run, 0);
+    ngx_oci_run_write(run, run->flush);
 
     if (run->paused && run->ex) {
         run->paused = 0;
