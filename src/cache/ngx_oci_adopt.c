@@ -9,12 +9,14 @@
 
 
 #include "ngx_oci_fill.h"
+#include <sys/random.h>
 
 
 static void ngx_oci_adopt_task(void *data, ngx_log_t *log);
 static ngx_int_t ngx_oci_adopt_header(ngx_oci_fill_t *fill,
     ngx_oci_store_header_t *h, ngx_oci_store_record_t *records,
     size_t slices);
+static uint64_t ngx_oci_adopt_writer(void);
 static void ngx_oci_adopt_done(void *data);
 
 
@@ -35,7 +37,6 @@ ngx_oci_adopt_task(void *data, ngx_log_t *log)
     ngx_oci_fill_t *fill = data;
 
     size_t                   len;
-    ngx_int_t                rc;
     ngx_oci_blob_t          *blob;
     ngx_oci_store_header_t  *h;
 
@@ -64,10 +65,7 @@ ngx_oci_adopt_task(void *data, ngx_log_t *log)
         return;
     }
 
-    rc = ngx_oci_store_writer(blob->store.map, blob->cache->index->nonce);
-
-    if (rc != NGX_ERROR) {
-        fill->rewritten = (rc == NGX_DECLINED);
+    if (ngx_oci_store_writer(blob->store.map, &fill->found) == NGX_OK) {
         fill->adopt_rc = ngx_oci_adopt_header(fill, h, blob->store.records,
                                               blob->store.slices);
     }
@@ -87,7 +85,7 @@ ngx_oci_adopt_header(ngx_oci_fill_t *fill, ngx_oci_store_header_t *h,
 {
     int              map;
     size_t           i;
-    ngx_uint_t       earlier, distrusted;
+    ngx_uint_t       earlier, distrusted, missing, stored;
     ngx_oci_blob_t  *blob;
 
     blob = fill->blob;
@@ -99,11 +97,28 @@ ngx_oci_adopt_header(ngx_oci_fill_t *fill, ngx_oci_store_header_t *h,
 
     distrusted = ngx_oci_store_distrust(blob->cache, h, records, slices);
 
-    if (h->origin != fill->origin) {
-        for (i = 0; i < slices; i++) {
-            if (records[i].state != NGX_OCI_SLICE_ABSENT) {
-                return NGX_DECLINED;
-            }
+    missing = 0;
+    stored = 0;
+
+    for (i = 0; i < slices; i++) {
+        missing |= (records[i].state != NGX_OCI_SLICE_PRESENT);
+        stored |= (records[i].state != NGX_OCI_SLICE_ABSENT);
+    }
+
+    if (stored && h->origin != fill->origin) {
+        return NGX_DECLINED;
+    }
+
+    fill->writer = fill->found;
+
+    if (missing) {
+
+        /* something will be written */
+
+        fill->writer = ngx_oci_adopt_writer();
+
+        if (ngx_oci_store_set_writer(map, fill->writer) != NGX_OK) {
+            goto failed;
         }
     }
 
@@ -124,17 +139,44 @@ ngx_oci_adopt_header(ngx_oci_fill_t *fill, ngx_oci_store_header_t *h,
             != NGX_OK
             || fdatasync(map) == -1)
         {
-            return NGX_ERROR;
+            goto failed;
         }
     }
 
     if (ngx_oci_store_header(map, h) != NGX_OK
         || (distrusted && fdatasync(map) == -1))
     {
-        return NGX_ERROR;
+        goto failed;
     }
 
     return NGX_OK;
+
+failed:
+
+    fill->adopt_err = ngx_errno;
+
+    return NGX_ERROR;
+}
+
+
+/* a number that nobody else has; never 0 */
+
+static uint64_t
+ngx_oci_adopt_writer(void)
+{
+    uint64_t         writer;
+    struct timespec  ts;
+
+    if (getrandom(&writer, sizeof(writer), GRND_NONBLOCK)
+        != (ssize_t) sizeof(writer))
+    {
+        (void) clock_gettime(CLOCK_REALTIME, &ts);
+
+        writer = (uint64_t) ts.tv_sec << 32 | (uint64_t) ts.tv_nsec;
+        writer ^= (uint64_t) ngx_pid << 30;
+    }
+
+    return writer ? writer : 1;
 }
 
 
@@ -149,7 +191,7 @@ ngx_oci_adopt_done(void *data)
 
     if (fill->adopt_rc == NGX_OK) {
         ngx_oci_index_adopt(blob->cache, blob->entry, &blob->store.header,
-                            blob->store.records, fill->rewritten);
+                            blob->store.records, fill->found, fill->writer);
 
     } else if (fill->adopt_rc == NGX_DECLINED) {
         ngx_log_error(NGX_LOG_NOTICE, ngx_cycle->log, 0,
@@ -157,9 +199,17 @@ ngx_oci_adopt_done(void *data)
                       &blob->cache->path->name);
 
     } else {
-        ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0,
-                      "the sidecar of a blob in \"%V\" is unusable",
-                      &blob->cache->path->name);
+
+        if (fill->adopt_err) {
+            ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, fill->adopt_err,
+                          "writing the sidecar of a blob in \"%V\" failed",
+                          &blob->cache->path->name);
+        } else {
+            ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0,
+                          "the sidecar of a blob in \"%V\" is unusable",
+                          &blob->cache->path->name);
+        }
+
         ngx_oci_stat_add(NGX_OCI_STAT_DISK_ERRORS, 1);
     }
 

@@ -90,8 +90,8 @@ typedef struct {
     unsigned                active:1;
     unsigned                check:1;    /* re-reads a slice, no exchange */
     unsigned                writing:1;  /* a task is out */
-    unsigned                flush:1;    /* then also what fills no buffer: there
-                                           was no more */
+    unsigned                flush:1;    /* then also what fills no buffer:
+                                           there was no more */
     unsigned                paused:1;
     unsigned                held:1;     /* it was, since "looked" */
     unsigned                stop:1;     /* ends at once, whatever is left */
@@ -126,6 +126,9 @@ struct ngx_oci_fill_s {
     ngx_oci_task_t          adopt;      /* what the sidecar says now */
     uint32_t                origin;     /* as the index has it */
     ngx_int_t               adopt_rc;
+    ngx_err_t               adopt_err;  /* of writing; 0: it was not that */
+    uint64_t                found;      /* who wrote last */
+    uint64_t                writer;     /* and who does now */
 
     unsigned                verifying:1;
     unsigned                stream:1;   /* the upstream ignores Range */
@@ -134,7 +137,6 @@ struct ngx_oci_fill_s {
                                            a place: readers go on past it */
     unsigned                mismatch:1;
     unsigned                adopting:1;
-    unsigned                rewritten:1;    /* not by this zone's workers */
     unsigned                planning:1;
 };
 

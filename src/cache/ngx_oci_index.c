@@ -5,7 +5,6 @@
 
 
 #include "ngx_oci_index_sh.h"
-#include <sys/random.h>
 
 
 #define NGX_OCI_INDEX_LOOK   64     /* slices looked at by one readable() */
@@ -15,7 +14,6 @@
                                        zone */
 
 
-static uint64_t ngx_oci_index_nonce(void);
 static ngx_oci_entry_t *ngx_oci_index_replace(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, ngx_oci_digest_t *digest, uint64_t size);
 static ngx_int_t ngx_oci_index_uniq(ngx_oci_store_t *st, uint64_t *uniq);
@@ -53,7 +51,6 @@ ngx_oci_index_init(ngx_oci_cache_t *cache, ngx_uint_t existing)
     }
 
     sh->layout = layout;
-    sh->nonce = ngx_oci_index_nonce();
     sh->free = -1;
     ngx_rbtree_init(&sh->rbtree, &sh->sentinel, ngx_oci_index_insert);
     ngx_queue_init(&sh->queue);
@@ -61,23 +58,6 @@ ngx_oci_index_init(ngx_oci_cache_t *cache, ngx_uint_t existing)
     cache->index = sh;
 
     return NGX_OK;
-}
-
-
-/* never 0 */
-
-static uint64_t
-ngx_oci_index_nonce(void)
-{
-    uint64_t  nonce;
-
-    if (getrandom(&nonce, sizeof(nonce), GRND_NONBLOCK)
-        != (ssize_t) sizeof(nonce))
-    {
-        nonce = (uint64_t) ngx_time() << 32 | (uint64_t) ngx_pid << 1;
-    }
-
-    return nonce | 1;
 }
 
 
@@ -519,6 +499,7 @@ ngx_oci_index_load(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     entry->origin = st->header.origin;
     entry->proven = st->header.proven;
     ngx_memcpy(entry->uniq, uniq, sizeof(entry->uniq));
+    entry->writer = 0;
     entry->loaded = 1;
 }
 
@@ -526,15 +507,16 @@ ngx_oci_index_load(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 void
 ngx_oci_index_adopt(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     ngx_oci_store_header_t *h, ngx_oci_store_record_t *records,
-    ngx_uint_t rewritten)
+    uint64_t found, uint64_t writer)
 {
     size_t      n;
     u_char     *check;
     uint64_t    at, bytes, waiters;
-    ngx_uint_t  i, lost;
+    ngx_uint_t  i, lost, retracted;
 
     bytes = 0;
     lost = 0;
+    retracted = 0;
 
     ngx_oci_index_lock(cache);
 
@@ -576,26 +558,38 @@ ngx_oci_index_adopt(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
         n = entry->kept[i] / cache->slice;
 
-        if (ngx_oci_bit_get(entry->map, n)) {
-            entry->kept[i] = 0;
+        /* readers may have had a part of a slice that others fetched anew */
 
-        } else if (rewritten) {
-            entry->kept[i] = 0;
-            lost = 1;
+        retracted |= (found != entry->writer);
 
-        } else if (records[n].state == NGX_OCI_SLICE_ABSENT) {
-            bytes += entry->kept[i] % cache->slice;
+        if (found != entry->writer
+            || records[n].state != NGX_OCI_SLICE_ABSENT)
+        {
+            entry->kept[i] = 0;
+            continue;
         }
+
+        bytes += entry->kept[i] % cache->slice;
     }
+
+    entry->writer = writer;
+    entry->settled = 1;
 
     cache->index->bytes += bytes - entry->bytes;
     entry->bytes = bytes;
 
-    /* readers may have had other bytes than those that will be verified */
-
-    entry->retracted += lost;
+    entry->retracted += retracted;
+    entry->lost += lost;
 
     entry->verified = (h->flags & NGX_OCI_STORE_VERIFIED) ? 1 : 0;
+
+    /* what is not verified comes from one registry only */
+
+    if (!entry->verified && entry->source
+        && entry->source->registry != entry->origin)
+    {
+        ngx_oci_index_source_free(cache, entry);
+    }
 
     for (i = 0; i < h->proven.n; i++) {
         ngx_oci_proven_add(&entry->proven, h->proven.origins[i]);
@@ -680,6 +674,10 @@ ngx_oci_index_end(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
         if (i < NGX_OCI_INDEX_RUNS) {
             pos = run[i].mark;
             continue;
+        }
+
+        if (entry->owner == -1 || !entry->settled) {
+            break;
         }
 
         for (i = 0; i < NGX_OCI_INDEX_KEPT; i++) {
@@ -898,6 +896,10 @@ ngx_oci_index_rotten(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
                && ngx_memcmp(entry->uniq, uniq, sizeof(entry->uniq)) == 0)
     {
         unchecked = entry->map + ngx_oci_index_half(entry);
+
+        /* readers may have had it as it is now */
+
+        entry->lost += (ngx_oci_bit_get(entry->map, n) != 0);
 
         if (ngx_oci_bit_get(entry->map, n) || ngx_oci_bit_get(unchecked, n)) {
             waiters = ngx_oci_index_lose(cache, entry, n);

@@ -90,10 +90,15 @@ typedef struct {
     uint64_t                  waiters;      /* mask of slots */
     int32_t                   owner;        /* slot, -1: nobody */
     uint32_t                  failed;       /* raised when a fill gave up */
-    uint32_t                  retracted;    /* raised when bytes that readers
-                                               may have had were forgotten */
+    uint32_t                  retracted;    /* raised when the bytes of a slice
+                                               that was there in part, which
+                                               readers may have had, were
+                                               forgotten */
+    uint32_t                  lost;         /* likewise, of a whole slice */
     uint64_t                  uniq[3];      /* inodes of data and sidecar that
                                                map is about, and their nonce */
+    uint64_t                  writer;       /* what the last fill of this zone
+                                               left in the sidecar */
     ngx_oci_doubt_t           doubts[NGX_OCI_INDEX_DOUBTS];
     unsigned                  verified:1;
     unsigned                  disk:1;       /* it was the disk's fault that the
@@ -102,6 +107,8 @@ typedef struct {
     unsigned                  ask:1;        /* readers offer sources, though
                                                there is one */
     unsigned                  loaded:1;     /* map tells what the disk has */
+    unsigned                  settled:1;    /* its owner has seen what the disk
+                                               has: nobody else writes */
     unsigned                  evicting:1;   /* somebody is about to unlink the
                                                files */
     unsigned                  doomed:1;     /* they will be when nobody fills
@@ -113,7 +120,9 @@ typedef struct {
     uint64_t                  kept[NGX_OCI_INDEX_KEPT];
                                             /* marks of runs that ended in the
                                                middle of a slice: whoever goes
-                                               on begins there; 0: none */
+                                               on begins there; 0: none.  Not
+                                               readable before, others may be
+                                               fetching the slice anew */
     ngx_queue_t               wants;
     ngx_oci_source_t         *source;
     u_char                   *map;          /* bits "readable", then bits
@@ -139,7 +148,6 @@ struct ngx_oci_want_s {
 
 
 struct ngx_oci_index_sh_s {
-    uint64_t                  nonce;        /* of this zone, in sidecars */
     uint32_t                  layout;       /* sizes of the structs here */
     uint32_t                  mutating;     /* pid inside the mutex */
     uint32_t                  broken;       /* its owner died there: nothing
@@ -239,12 +247,13 @@ void ngx_oci_index_release(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
 
 /*
  * What the sidecar says, for the owner who has its lock: another zone's
- * workers may have had it before.  rewritten: they did, and what was not
- * recorded is not what it was.
+ * workers may have had it before.  found: who wrote last; unless it was this
+ * zone's last fill, what was not recorded is not what it was.  writer: who
+ * does now.
  */
 void ngx_oci_index_adopt(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     ngx_oci_store_header_t *h, ngx_oci_store_record_t *records,
-    ngx_uint_t rewritten);
+    uint64_t found, uint64_t writer);
 
 /* NGX_OK if the map is known and the size is this one */
 ngx_uint_t ngx_oci_index_usable(ngx_oci_cache_t *cache,

@@ -671,6 +671,7 @@ ngx_oci_index_own(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
 
     if (entry->owner == -1) {
         entry->owner = (int32_t) slot;
+        entry->settled = 0;
         cache->index->fills++;
         rc = NGX_OK;
 

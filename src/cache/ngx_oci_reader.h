@@ -59,6 +59,7 @@ typedef struct {
     ngx_oci_blob_t             *blob;       /* referenced; NULL: not open */
     uint32_t                    failed;     /* entry's counts at the start */
     uint32_t                    retracted;
+    uint32_t                    lost;
     uint64_t                    bytes;      /* entry's at the start */
     uint64_t                    kicked;     /* place of the last kick */
     ngx_int_t                   room;       /* NGX_OK: it was made */
@@ -112,6 +113,9 @@ void ngx_oci_send_start(ngx_oci_reader_t *rd);
 void ngx_oci_send_body(ngx_oci_reader_t *rd);
 /* what was handed on already, then as ngx_oci_send_body() */
 void ngx_oci_send_more(ngx_oci_reader_t *rd);
+/* may what was sent be other bytes than those that are verified?  Not in the
+   middle of a piece */
+ngx_uint_t ngx_oci_send_retracted(ngx_oci_reader_t *rd);
 /* is it bytes that it sleeps for, and not the verdict?  Finalizes nothing */
 ngx_uint_t ngx_oci_send_waits_for_bytes(ngx_oci_reader_t *rd);
 

@@ -141,6 +141,7 @@ ngx_oci_send_prepare(ngx_oci_reader_t *rd)
 
             rd->failed = entry->failed;
             rd->retracted = entry->retracted;
+            rd->lost = entry->lost;
             rd->bytes = entry->bytes;
 
             ngx_oci_send_status(rd);
@@ -444,6 +445,7 @@ static ngx_int_t
 ngx_oci_send_piece(ngx_oci_reader_t *rd)
 {
     uint64_t          limit, end;
+    uint32_t          retracted;
     ngx_int_t         rc;
     ngx_oci_blob_t   *blob;
     ngx_oci_part_t   *part;
@@ -496,26 +498,55 @@ ngx_oci_send_piece(ngx_oci_reader_t *rd)
 
     end = ngx_oci_send_end(rd, part);
 
-    /* what was sent may not be what is verified */
-
-    if (rd->ranges.whole && rd->sent
-        && rd->retracted != blob->entry->retracted
-        && rd->ocf->verify != NGX_OCI_VERIFY_MODE_OFF)
-    {
-        ngx_oci_reader_cut(rd, "a part of the blob was fetched again");
-        return NGX_ABORT;
-    }
-
     /* never past the watermark: a hole of the sparse file would go out as
        zeros */
 
     limit = ngx_oci_index_readable(rd->cache, blob->entry, rd->pos, end, 1);
+
+    /* looked at when it is known what can be sent, which may be void, too */
+
+    retracted = blob->entry->retracted;
+
+    if (ngx_oci_send_retracted(rd)) {
+        ngx_oci_reader_cut(rd, "a part of the blob was fetched again");
+        return NGX_ABORT;
+    }
+
+    if (rd->retracted != retracted) {
+        rd->retracted = retracted;
+        return NGX_OK;
+    }
 
     if (limit == rd->pos) {
         return ngx_oci_send_missing(rd, part, end);
     }
 
     return ngx_oci_send_file(rd, part, limit);
+}
+
+
+ngx_uint_t
+ngx_oci_send_retracted(ngx_oci_reader_t *rd)
+{
+    ngx_oci_entry_t  *entry;
+
+    entry = rd->blob->entry;
+
+    if (!rd->ranges.whole || rd->sent == 0
+        || rd->ocf->verify == NGX_OCI_VERIFY_MODE_OFF)
+    {
+        return 0;
+    }
+
+    if (rd->lost != entry->lost) {
+        return 1;
+    }
+
+    /* who had a part of a slice stands in the middle of it, unless it was the
+       end of a range */
+
+    return rd->retracted != entry->retracted
+           && (rd->pos % rd->cache->slice || rd->ranges.nparts > 1);
 }
 
 
@@ -690,7 +721,7 @@ ngx_oci_send_file(ngx_oci_reader_t *rd, ngx_oci_part_t *part, uint64_t limit)
     rd->pos = limit;
 
     if (b->last_buf && rd->ctx->verify_status == NGX_OCI_VERIFY_PENDING
-        && rd->retracted == rd->blob->entry->retracted
+        && !ngx_oci_send_retracted(rd)
         && ngx_oci_index_verified(rd->cache, rd->blob->entry, 0))
     {
         rd->ctx->verify_status = NGX_OCI_VERIFY_VERIFIED;

@@ -704,25 +704,29 @@ ngx_oci_store_unlock(int map)
 
 
 ngx_int_t
-ngx_oci_store_writer(int map, uint64_t nonce)
+ngx_oci_store_writer(int map, uint64_t *writer)
 {
-    uint64_t  last;
+    ssize_t  n;
 
-    if (pread(map, &last, sizeof(last), NGX_OCI_STORE_WRITER)
-        == sizeof(last)
-        && last == nonce)
-    {
+    n = pread(map, writer, sizeof(uint64_t), NGX_OCI_STORE_WRITER);
+
+    if (n == sizeof(uint64_t)) {
         return NGX_OK;
     }
 
-    if (ngx_oci_store_write(map, (u_char *) &nonce, sizeof(nonce),
-                            NGX_OCI_STORE_WRITER)
-        != NGX_OK)
-    {
-        return NGX_ERROR;
+    if (n != -1) {
+        ngx_set_errno(EIO);
     }
 
-    return NGX_DECLINED;
+    return NGX_ERROR;
+}
+
+
+ngx_int_t
+ngx_oci_store_set_writer(int map, uint64_t writer)
+{
+    return ngx_oci_store_write(map, (u_char *) &writer, sizeof(uint64_t),
+                               NGX_OCI_STORE_WRITER);
 }
 
 

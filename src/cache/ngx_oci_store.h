@@ -15,8 +15,7 @@
 
 
 #define NGX_OCI_STORE_HASH_MAX    256     /* bytes of a digest's state */
-#define NGX_OCI_STORE_WRITER      512     /* offset of who wrote last: a
-                                             zone's nonce, 0: nobody */
+#define NGX_OCI_STORE_WRITER      512     /* offset of who wrote last */
 #define NGX_OCI_STORE_RECORDS     4096    /* offset of the records, bytes */
 
 #define NGX_OCI_STORE_SLICES      (2 * 1024 * 1024)   /* of a blob at most:
@@ -121,9 +120,11 @@ ngx_int_t ngx_oci_store_lock(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest, int map);
 void ngx_oci_store_unlock(int map);
 
-/* NGX_OK: this zone's workers wrote last; NGX_DECLINED: it was somebody else,
-   from now on it is this zone; NGX_ERROR (errno).  The lock must be held */
-ngx_int_t ngx_oci_store_writer(int map, uint64_t nonce);
+/* which fill wrote last: a number that it made up, 0: none.  NGX_OK or
+   NGX_ERROR (errno) */
+ngx_int_t ngx_oci_store_writer(int map, uint64_t *writer);
+/* the lock must be held; NGX_OK or NGX_ERROR (errno) */
+ngx_int_t ngx_oci_store_set_writer(int map, uint64_t writer);
 
 /* records slice n; the lock must be held.  NGX_OK or NGX_ERROR (errno) */
 ngx_int_t ngx_oci_store_record(int map, size_t n, uint32_t crc,

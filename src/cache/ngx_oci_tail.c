@@ -50,6 +50,8 @@ struct ngx_oci_tail_s {
     ngx_uint_t              tries;
     ngx_oci_task_t          task;
     ngx_err_t               err;        /* of the task */
+    uint64_t                writer;     /* as the zone has it */
+    uint64_t                found;      /* and the sidecar, last */
 
     union {
         SHA256_CTX          sha256;
@@ -57,6 +59,8 @@ struct ngx_oci_tail_s {
     } sha;
 
     unsigned                whole:1;    /* it is hashed */
+    unsigned                part:1;     /* pos was in a slice that was there in
+                                           part */
     unsigned                paused:1;
 };
 
@@ -64,6 +68,7 @@ struct ngx_oci_tail_s {
 static ngx_int_t ngx_oci_tail_hash(ngx_oci_tail_t *tail);
 static void ngx_oci_tail_hash_task(void *data, ngx_log_t *log);
 static void ngx_oci_tail_hash_done(void *data);
+static ngx_uint_t ngx_oci_tail_rewritten(ngx_oci_tail_t *tail);
 static void ngx_oci_tail_update(ngx_oci_tail_t *tail, u_char *p, size_t n);
 static ngx_uint_t ngx_oci_tail_right(ngx_oci_tail_t *tail);
 static ngx_int_t ngx_oci_tail_exchange(ngx_oci_tail_t *tail);
@@ -137,8 +142,16 @@ ngx_oci_tail(ngx_oci_reader_t *rd, uint64_t pos, uint64_t end)
         (void) SHA512_Init(&tail->sha.sha512);
     }
 
-    return (pos == 0) ? ngx_oci_tail_exchange(tail)
-                      : ngx_oci_tail_hash(tail);
+    if (pos == 0) {
+        return ngx_oci_tail_exchange(tail);
+    }
+
+    tail->writer = rd->blob->entry->writer;
+    tail->part = (pos % rd->cache->slice
+                  && !ngx_oci_index_has(rd->cache, rd->blob->entry,
+                                        pos / rd->cache->slice));
+
+    return ngx_oci_tail_hash(tail);
 }
 
 
@@ -238,6 +251,15 @@ ngx_oci_tail_hash_task(void *data, ngx_log_t *log)
     }
 
     free(buf);
+
+    /* whoever writes says so first: looked at when all is read */
+
+    if (tail->err == 0
+        && ngx_oci_store_writer(tail->blob->store.map, &tail->found)
+           != NGX_OK)
+    {
+        tail->err = ngx_errno;
+    }
 }
 
 
@@ -246,7 +268,6 @@ ngx_oci_tail_hash_done(void *data)
 {
     ngx_oci_tail_t *tail = data;
 
-    ngx_int_t          rc;
     ngx_connection_t  *c;
     ngx_oci_reader_t  *rd;
 
@@ -265,19 +286,43 @@ ngx_oci_tail_hash_done(void *data)
                           "reading a blob in \"%V\" failed",
                           &rd->cache->path->name);
             ngx_oci_stat_add(NGX_OCI_STAT_DISK_ERRORS, 1);
-            rc = NGX_ERROR;
-
-        } else {
-            rc = (tail->hashed < tail->pos) ? ngx_oci_tail_hash(tail)
-                                            : ngx_oci_tail_exchange(tail);
-        }
-
-        if (rc != NGX_OK) {
             ngx_oci_reader_cut(rd, "the blob can't be read");
+
+        } else if (tail->hashed < tail->pos) {
+
+            if (ngx_oci_tail_hash(tail) != NGX_OK) {
+                ngx_oci_reader_cut(rd, "the blob can't be read");
+            }
+
+        } else if (ngx_oci_tail_rewritten(tail)) {
+            ngx_oci_reader_cut(rd, "a part of the blob was fetched again");
+
+        } else if (ngx_oci_tail_exchange(tail) != NGX_OK) {
+            ngx_oci_reader_cut(rd, "the blob could not be fetched");
         }
     }
 
     ngx_oci_reader_run(rd, c);
+}
+
+
+/* may what was sent be other bytes than those that were hashed? */
+
+static ngx_uint_t
+ngx_oci_tail_rewritten(ngx_oci_tail_t *tail)
+{
+    ngx_oci_reader_t  *rd;
+
+    rd = tail->rd;
+
+    if (ngx_oci_send_retracted(rd)) {
+        return 1;
+    }
+
+    /* another fill of this zone may have begun meanwhile */
+
+    return tail->part && tail->found != tail->writer
+           && tail->found != rd->blob->entry->writer;
 }
 
 
