@@ -82,6 +82,7 @@ typedef struct {
     uint32_t  count;        /* calls since it was armed */
     uint32_t  fired;
     uint32_t  cold;         /* no file is in memory, as preadv2() tells */
+    uint32_t  from;         /* reads before this place of a file don't count */
 } fault_t;
 
 
@@ -467,7 +468,7 @@ fault_pwrite(int fd, const void *p, size_t n, off_t offset)
 static ssize_t
 fault_pread(int fd, void *p, size_t n, off_t offset)
 {
-    if (fault_fd(FAULT_READ, fd)) {
+    if (fault && (uint64_t) offset >= fault->from && fault_fd(FAULT_READ, fd)) {
 
         if (errno != FAULT_SHORT) {
             return -1;

@@ -1,0 +1,162 @@
+#!/usr/bin/perl
+
+# A slice of an earlier boot that can't be read, or does not survive while the
+# sidecar can't be written, is fetched again: it is not what was verified.
+# Whoever dies then leaves nothing that says so.
+
+use warnings;
+use strict;
+
+use Test::More;
+use Cwd qw/ abs_path /;
+use Errno qw/ EIO /;
+use File::Basename qw/ dirname /;
+use Time::HiRes qw/ sleep time /;
+
+use lib dirname(__FILE__) . '/lib';
+use OCI;
+
+my $library = abs_path(dirname(__FILE__) . '/../build/faults/fault.so');
+
+plan(skip_all => 'not built, see "make preloads"')
+    unless $library && -e $library;
+
+my ($WRITE, $READ) = (3, 4);
+
+my $t = OCI->new(workers => 1);
+my $d = $t->{dir};
+my $slice = 64 * 1024;
+my $size = 4 * $slice;
+
+# the second slice can't be read; or it was damaged, and the n-th write fails:
+# one of them takes the mark off that says that the blob is verified
+
+my @cases = ({ name => 'read', function => $READ, n => 1, from => $slice },
+    map { { name => "write $_", function => $WRITE, n => $_, from => 0 } }
+        3 .. 6);
+
+for (@cases) {
+    $_->{blob} = $t->random_blob($size);
+    $_->{digest} = $t->digest($_->{blob});
+    $_->{uri} = "/v2/m/a/blobs/$_->{digest}";
+    my ($hex) = $_->{digest} =~ /:(.+)/;
+    $_->{file} = "$d/cache/blobs/sha256/" . substr($hex, 0, 2) . "/$hex";
+}
+
+my %by = map { $_->{digest} => $_->{blob} } @cases;
+
+my $port = $t->upstream(sub {
+    my ($c, $q) = @_;
+    my ($digest) = $q->{uri} =~ m!/blobs/(.+)$!;
+    my $blob = $by{$digest // ''} or return $t->reply($c, $q, 404);
+    $blob = 'x' x $size if -e "$d/bad";
+    return $t->reply_blob($c, $q, $blob);
+}, quiet => 1);
+
+$t->conf(http => "oci_registry demo { url http://127.0.0.1:$port; }",
+    cache_args => 'slice=64k', location => 'location /v2/ { oci_pass demo;'
+    . ' oci_cache models; oci_fill_connections 1; }');
+$t->allow(qr/exited on signal 9/, qr/ failed \(5: /);
+
+my $control = $t->write_file('fault', "\0" x 4096);
+
+sub control {
+    my ($offset, @values) = @_;
+    open my $f, '+<:raw', $control or die "$control: $!";
+    sysseek $f, 4 * $offset, 0;
+    syswrite $f, pack 'L*', @values;
+    close $f;
+}
+
+sub crc32c {
+    my $crc = 0xffffffff;
+    for my $c (unpack 'C*', $_[0]) {
+        $crc ^= $c;
+        $crc = $crc & 1 ? ($crc >> 1) ^ 0x82f63b78 : $crc >> 1 for 1 .. 8;
+    }
+    return $crc ^ 0xffffffff;
+}
+
+# an earlier boot has stored it (ngx_oci_store.h has the header)
+
+sub boot {
+    my ($case) = @_;
+    open my $f, '+<:raw', "$case->{file}.map" or die "$case->{file}: $!";
+    sysread $f, my $header, 456;
+    substr($header, 112, 36) = 'x' x 36;
+    substr($header, 12, 4) = pack 'L', 0;
+    substr($header, 12, 4) = pack 'L', crc32c($header);
+    sysseek $f, 0, 0;
+    syswrite $f, $header;
+    close $f;
+
+    return if $case->{function} == $READ;
+
+    open $f, '+<:raw', $case->{file} or die "$case->{file}: $!";
+    sysseek $f, $slice + 10, 0;
+    syswrite $f, 'damaged';
+    close $f;
+}
+
+sub until_true {
+    my ($seconds, $code) = @_;
+    my $end = time() + $seconds;
+    while (time() < $end) {
+        return 1 if $code->();
+        sleep 0.05;
+    }
+    return 0;
+}
+
+sub start {
+    local $ENV{FAULT_FILE} = $control;
+    local $ENV{FAULT_DIR} = "$d/cache";
+    local $ENV{LD_PRELOAD} = join ' ', $OCI::ASAN
+        ? (split ' ', `gcc -print-file-name=libasan.so`) : (), $library;
+    $t->start();
+}
+
+start();
+
+for my $case (@cases) {
+    ok($t->get($case->{uri})->{body} eq $case->{blob},
+        "$case->{name}: stored");
+    ok(until_true(10, sub { ($t->get($case->{uri}, { Range => 'bytes=0-0' })
+        ->{h}{'cache-status'} // '') =~ /hit/ }), "$case->{name}: a hit");
+}
+
+ok($t->stop(), 'stopped');
+boot($_) for @cases;
+start();
+
+for my $case (@cases) {
+    $t->write_file('bad', '');
+    control(7, 0, 0);
+    control(1, $case->{function}, $case->{n}, $case->{function} == $READ,
+        EIO, 0);
+    control(10, $case->{from});
+    control(0, 1);
+
+    my $r = $t->get($case->{uri},
+        { Range => "bytes=$slice-" . ($slice + 99) }, 20);
+    is($r->{status}, 206, "$case->{name}: of the second slice");
+
+    control(0, 0);
+    unlink "$d/bad";
+
+    my @w = $t->workers();
+    kill 'KILL', @w;
+    ok(until_true(10, sub { my @n = $t->workers();
+        @n == 1 && $n[0] != $w[0] }), "$case->{name}: the worker died");
+
+    # what the registry sent before does not match
+
+    $r = $t->get($case->{uri}, undef, 20);
+    ok($r->{status} == 200 && ($r->{cut} || $r->{body} eq $case->{blob}),
+        "$case->{name}: no wrong bytes");
+
+    $r = $t->get($case->{uri}, undef, 20);
+    ok($r->{body} eq $case->{blob}, "$case->{name}: all is right");
+}
+
+$t->done();
