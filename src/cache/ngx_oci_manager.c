@@ -75,6 +75,10 @@ ngx_oci_manager(void *data)
         return NGX_OCI_MANAGER_IDLE;
     }
 
+    /* nobody replaces a worker that died when it was about to exit */
+
+    ngx_oci_doorbell_reap(cache);
+
     if (ngx_oci_dir_check(cache, ngx_cycle->log) != NGX_OCI_DIR_OK) {
 
         /* nothing can be removed, and what is there may be another's */
