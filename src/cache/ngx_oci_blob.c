@@ -82,7 +82,7 @@ ngx_oci_blob_find(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
     {
         blob = ngx_queue_data(q, ngx_oci_blob_t, queue);
 
-        if (blob->cache != cache || blob->stale
+        if (blob->cache != cache || blob->stale || blob->suspect
             || !ngx_oci_digest_equal(&blob->digest, digest))
         {
             continue;
@@ -288,8 +288,8 @@ ngx_oci_blob_unref(ngx_oci_blob_t *blob)
         return;
     }
 
-    if (!blob->ready || blob->stale || blob->foreign || ngx_exiting
-        || ngx_oci_index_tight(blob->cache))
+    if (!blob->ready || blob->stale || blob->suspect || blob->foreign
+        || ngx_exiting || ngx_oci_index_tight(blob->cache))
     {
         ngx_oci_blob_close(blob);
         return;

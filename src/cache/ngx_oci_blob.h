@@ -50,6 +50,8 @@ struct ngx_oci_blob_s {
     unsigned                opening:1;
     unsigned                ready:1;
     unsigned                stale:1;    /* its files were dropped */
+    unsigned                suspect:1;  /* they could not be read once: who
+                                           comes next opens them anew */
     unsigned                deaf:1;     /* whoever owns its fill does not hear */
     unsigned                foreign:1;  /* somebody else may want to have them
                                            made anew: not kept open */

@@ -689,7 +689,7 @@ ngx_oci_fill_run_done(ngx_oci_fill_t *fill, ngx_oci_run_t *run, ngx_int_t rc)
 
     blob = fill->blob;
 
-    if (!blob->stale
+    if (blob->generation == blob->entry->generation
         && ngx_oci_index_run_end(blob->cache, blob->entry, run->i) != NGX_OK)
     {
         whole = run->written - run->written % blob->cache->slice;

@@ -200,9 +200,10 @@ ngx_oci_warm_done(void *data)
                           &rd->cache->path->name);
             ngx_oci_stat_add(NGX_OCI_STAT_DISK_ERRORS, 1);
 
-            /* whoever comes next looks at the files again */
+            /* whoever comes next looks at the files again; who is there, and
+               the fill, go on: it may have been this place only */
 
-            rd->blob->stale = 1;
+            rd->blob->suspect = 1;
 
             ngx_oci_warm_failed(rd);
 
