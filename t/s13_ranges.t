@@ -15,7 +15,7 @@
 #     worker.
 #
 # 1000 random headers beside the chosen ones, 10^5 with ATTACK=full;
-# RANGES_SEED repeats a run.  See also ranges.t (what must work), fuzz/range.c.
+# RANGES_SEED repeats a run.  See also ranges.t (what must work), fuzz/header_range.c.
 
 use warnings;
 use strict;
