@@ -3,7 +3,8 @@
  * Copyright (C) The nginx-oci authors
  *
  * The fill of a blob, as ngx_oci_fill.c (what next, from whom) and
- * ngx_oci_run.c (one run of slices: exchange, buffers, writes) share it.
+ * ngx_oci_run*.c (one run of slices: exchange and buffers, writes, checks)
+ * share it.
  */
 
 
@@ -154,6 +155,19 @@ ngx_int_t ngx_oci_run_start(ngx_oci_fill_t *fill, ngx_oci_span_t *span,
 ngx_int_t ngx_oci_run_exchange(ngx_oci_run_t *run);
 /* stops it as soon as its task is back */
 void ngx_oci_run_stop(ngx_oci_run_t *run);
+/* it ends once neither an exchange nor a task holds it */
+void ngx_oci_run_end(ngx_oci_run_t *run, ngx_int_t rc);
+
+/* ngx_oci_run_write.c */
+
+/* posts what has gathered, with flush also what fills no buffer yet */
+void ngx_oci_run_write(ngx_oci_run_t *run, ngx_uint_t flush);
+
+/* ngx_oci_run_check.c */
+
+/* begins to check its slice; NGX_OK or NGX_ERROR */
+ngx_int_t ngx_oci_run_check(ngx_oci_run_t *run);
+
 
 /* ngx_oci_fill.c */
 

@@ -15,15 +15,6 @@ static ngx_int_t ngx_oci_run_buffer(ngx_oci_exchange_t *ex, u_char **p,
 static ngx_int_t ngx_oci_run_received(ngx_oci_exchange_t *ex, size_t n,
     ngx_uint_t idle);
 static void ngx_oci_run_exchange_done(ngx_oci_exchange_t *ex, ngx_int_t rc);
-static void ngx_oci_run_write(ngx_oci_run_t *run, ngx_uint_t flush);
-static void ngx_oci_run_write_task(void *data, ngx_log_t *log);
-static void ngx_oci_run_write_done(void *data);
-static void ngx_oci_run_unwritten(ngx_oci_run_t *run);
-static void ngx_oci_run_check_task(void *data, ngx_log_t *log);
-static ngx_int_t ngx_oci_run_check(ngx_oci_run_t *run, size_t slice,
-    uint32_t *crc);
-static void ngx_oci_run_check_done(void *data);
-static void ngx_oci_run_end(ngx_oci_run_t *run, ngx_int_t rc);
 static ngx_uint_t ngx_oci_run_short(ngx_oci_run_t *run,
     ngx_oci_exchange_t *ex, ngx_int_t rc);
 static time_t ngx_oci_run_retry_after(ngx_oci_exchange_t *ex);
@@ -69,10 +60,7 @@ ngx_oci_run_start(ngx_oci_fill_t *fill, ngx_oci_span_t *span,
 
     if (check) {
         run->check = 1;
-        run->task.run = ngx_oci_run_check_task;
-        run->task.done = ngx_oci_run_check_done;
-
-        if (ngx_oci_io_post(fill->blob->cache, &run->task) != NGX_OK) {
+        if (ngx_oci_run_check(run) != NGX_OK) {
             return NGX_ERROR;
         }
 
@@ -82,10 +70,6 @@ ngx_oci_run_start(ngx_oci_fill_t *fill, ngx_oci_span_t *span,
 
         return NGX_OK;
     }
-
-    run->task.run = ngx_oci_run_write_task;
-    run->task.done = ngx_oci_run_write_done;
-    run->task.bulk = 1;
 
     if (ngx_oci_run_cover(run, run->end) != NGX_OK) {
         ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
@@ -588,240 +572,6 @@ ngx_oci_run_slow(ngx_oci_run_t *run, ngx_oci_exchange_t *ex)
 }
 
 
-/*
- * Posts what has gathered, in order, one task at a time: the slice's CRC is
- * continued in the task.  flush: also a buffer that is not full.
- */
-
-static void
-ngx_oci_run_write(ngx_oci_run_t *run, ngx_uint_t flush)
-{
-    ngx_oci_run_buf_t  *b;
-
-    if (run->writing) {
-        run->flush = (flush != 0);
-        return;
-    }
-
-    run->flush = 0;
-
-    if (run->head == run->tail) {
-
-        b = &run->bufs[run->head % NGX_OCI_RUN_BUFFERS];
-
-        if (!flush || b->size == 0) {
-            return;
-        }
-
-        run->head++;
-    }
-
-    run->posted = run->head - run->tail;
-
-    if (ngx_oci_io_post(run->fill->blob->cache, &run->task) != NGX_OK) {
-        ngx_oci_run_stop(run);
-        return;
-    }
-
-    run->writing = 1;
-}
-
-
-static void
-ngx_oci_run_write_task(void *data, ngx_log_t *log)
-{
-    ngx_oci_run_t *run = data;
-
-    size_t              slice;
-    uint64_t            last;
-    ngx_uint_t          i;
-    ngx_oci_blob_t     *blob;
-    ngx_oci_run_buf_t  *b;
-
-    blob = run->fill->blob;
-    slice = blob->cache->slice;
-
-    run->task_rc = NGX_OK;
-
-    if (run->resumed) {
-        run->resumed = 0;
-
-        /* another run wrote the beginning of the slice */
-
-        if (ngx_oci_store_crc(blob->store.fd, run->start,
-                              run->written - run->start, &run->crc)
-            != NGX_OK)
-        {
-            goto failed;
-        }
-    }
-
-    for (i = 0; i < run->posted; i++) {
-
-        b = &run->bufs[(run->tail + i) % NGX_OCI_RUN_BUFFERS];
-
-        run->task_rc = ngx_oci_room_write(blob->cache, blob->store.fd,
-                                          b->data, b->size, b->offset);
-
-        if (run->task_rc == NGX_DECLINED) {
-            return;
-        }
-
-        if (run->task_rc != NGX_OK) {
-            goto failed;
-        }
-
-        if (b->offset % slice == 0) {
-            run->crc = 0;
-        }
-
-        run->crc = ngx_oci_crc32c(run->crc, b->data, b->size);
-        last = b->offset + b->size;
-
-        if (last % slice && last != blob->size) {
-            continue;
-        }
-
-        if (ngx_oci_store_record(blob->store.map, b->offset / slice,
-                                 run->crc, NGX_OCI_SLICE_PRESENT)
-            != NGX_OK)
-        {
-            goto failed;
-        }
-    }
-
-    return;
-
-failed:
-
-    run->err = ngx_errno;
-    run->task_rc = NGX_ERROR;
-}
-
-
-static void
-ngx_oci_run_write_done(void *data)
-{
-    ngx_oci_run_t *run = data;
-
-    size_t              slice;
-    uint64_t            last, bytes;
-    ngx_uint_t          i;
-    ngx_oci_blob_t     *blob;
-    ngx_oci_fill_t     *fill;
-    ngx_oci_run_buf_t  *b;
-
-    fill = run->fill;
-    blob = fill->blob;
-    slice = blob->cache->slice;
-
-    bytes = 0;
-    run->writing = 0;
-
-    if (run->task_rc != NGX_OK) {
-        ngx_oci_run_unwritten(run);
-        return;
-    }
-
-    for (i = 0; i < run->posted; i++) {
-
-        b = &run->bufs[run->tail % NGX_OCI_RUN_BUFFERS];
-        last = b->offset + b->size;
-
-        if (last % slice == 0 || last == blob->size) {
-            ngx_oci_index_slice(blob->cache, blob->entry, b->offset / slice,
-                                1);
-        }
-
-        run->written = last;
-        ngx_oci_index_publish(blob->cache, blob->entry, run->i, run->start,
-                              run->written, b->size);
-
-        bytes += b->size;
-
-        ngx_oci_fill_take(fill, b);
-
-        b->size = 0;
-        run->tail++;
-    }
-
-    ngx_oci_fill_progress(fill, bytes);
-
-    if (run->stop) {
-        ngx_oci_run_end(run, NGX_OK);
-        return;
-    }
-
-    if (run->written == run->end) {
-        ngx_oci_run_end(run, NGX_OK);
-        return;
-    }
-
-    if (run->ex == NULL && run->written == run->pos && !run->retry) {
-
-        /* the exchange broke while this was written */
-
-        if (ngx_oci_fill_retry(fill, run, 0) != NGX_OK) {
-            ngx_oci_run_end(run, NGX_ERROR);
-        }
-
-        return;
-    }
-
-    if (run->ex == NULL) {
-        ngx_oci_run_write(run, 1);
-        return;
-    }
-
-    /* with an exchange a run does not end in here */
-
-    ngx_oci_run_write(run, run->flush);
-
-    if (run->paused && run->ex) {
-        run->paused = 0;
-        ngx_oci_core.exchange_resume(run->ex);
-    }
-}
-
-
-/* what comes is not stored any more: readers go on without the disk */
-
-static void
-ngx_oci_run_unwritten(ngx_oci_run_t *run)
-{
-    ngx_uint_t        level;
-    ngx_oci_fill_t   *fill;
-    ngx_oci_cache_t  *cache;
-
-    fill = run->fill;
-    cache = fill->blob->cache;
-
-    if (run->task_rc == NGX_DECLINED) {
-
-        if (!fill->disk) {
-            ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
-                          "less than min_free is left in \"%V\", no more of "
-                          "a blob is stored", &cache->path->name);
-        }
-
-    } else {
-        ngx_oci_stat_add(NGX_OCI_STAT_DISK_ERRORS, 1);
-
-        /* others fail for the same reason */
-
-        level = ngx_oci_index_bypass(cache, NGX_OCI_RUN_BYPASS)
-                ? NGX_LOG_CRIT : NGX_LOG_INFO;
-
-        ngx_log_error(level, ngx_cycle->log, run->err,
-                      "writing a blob in \"%V\" failed", &cache->path->name);
-    }
-
-    fill->disk = 1;
-
-    ngx_oci_run_end(run, NGX_ERROR);
-}
-
-
 static void
 ngx_oci_run_exchange_done(ngx_oci_exchange_t *ex, ngx_int_t rc)
 {
@@ -994,7 +744,7 @@ ngx_oci_run_stop(ngx_oci_run_t *run)
 
 /* frees what the run holds, once neither exchange nor task is left */
 
-static void
+void
 ngx_oci_run_end(ngx_oci_run_t *run, ngx_int_t rc)
 {
     ngx_uint_t       i;
@@ -1022,106 +772,4 @@ ngx_oci_run_end(ngx_oci_run_t *run, ngx_int_t rc)
     }
 
     ngx_oci_fill_run_done(fill, run, fill->failed ? NGX_ERROR : rc);
-}
-
-
-static void
-ngx_oci_run_check_task(void *data, ngx_log_t *log)
-{
-    ngx_oci_run_t *run = data;
-
-    int       map;
-    size_t    slice;
-    uint32_t  crc;
-
-    map = run->fill->blob->store.map;
-    slice = run->start / run->fill->blob->cache->slice;
-
-    run->task_rc = ngx_oci_run_check(run, slice, &crc);
-
-    if (run->task_rc == NGX_OK
-        && ngx_oci_store_record(map, slice, crc, NGX_OCI_SLICE_PRESENT)
-           == NGX_OK)
-    {
-        return;
-    }
-
-    /* whatever it was, what is fetched instead has to be verified again */
-
-    if (ngx_oci_store_unverify(map) != NGX_OK) {
-        run->err = ngx_errno;
-        run->task_rc = NGX_ERROR;
-        return;
-    }
-
-    if (run->task_rc == NGX_DECLINED) {
-        (void) ngx_oci_store_record(map, slice, crc, NGX_OCI_SLICE_ABSENT);
-    }
-
-    run->task_rc = NGX_DECLINED;
-}
-
-
-/* NGX_OK: the slice is what was recorded; NGX_DECLINED: it is not;
-   NGX_ERROR: it can't be told */
-
-static ngx_int_t
-ngx_oci_run_check(ngx_oci_run_t *run, size_t slice, uint32_t *crc)
-{
-    ngx_oci_blob_t          *blob;
-    ngx_oci_store_record_t   record;
-
-    blob = run->fill->blob;
-
-    if (pread(blob->store.map, &record, sizeof(record),
-              NGX_OCI_STORE_RECORDS + (off_t) (slice * sizeof(record)))
-        != sizeof(record)
-        || record.state != NGX_OCI_SLICE_UNCHECKED
-        || ngx_oci_store_crc(blob->store.fd, run->start,
-                             run->end - run->start, crc)
-           != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    return (*crc == record.crc) ? NGX_OK : NGX_DECLINED;
-}
-
-
-static void
-ngx_oci_run_check_done(void *data)
-{
-    ngx_oci_run_t *run = data;
-
-    ngx_oci_blob_t  *blob;
-
-    blob = run->fill->blob;
-    run->writing = 0;
-
-    if (run->task_rc == NGX_ERROR) {
-
-        /* the sidecar says "verified": nothing may be written */
-
-        ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, run->err,
-                      "writing the sidecar of a blob in \"%V\" failed",
-                      &blob->cache->path->name);
-        ngx_oci_stat_add(NGX_OCI_STAT_DISK_ERRORS, 1);
-        ngx_oci_index_bypass(blob->cache, NGX_OCI_RUN_BYPASS);
-        run->fill->disk = 1;
-        ngx_oci_run_end(run, NGX_ERROR);
-        return;
-    }
-
-    if (run->task_rc != NGX_OK) {
-        ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
-                      "a slice at %uL did not survive, it is fetched again",
-                      run->start);
-        run->fill->verify.header.flags &= ~NGX_OCI_STORE_VERIFIED;
-    }
-
-    ngx_oci_index_slice(blob->cache, blob->entry,
-                        run->start / blob->cache->slice,
-                        run->task_rc == NGX_OK);
-
-    ngx_oci_run_end(run, NGX_OK);
 }
