@@ -60,6 +60,10 @@ my @rows = (
     [ r => 'url http://127.0.0.1; redirect_allow x/y;', 'invalid host' ],
     [ r => 'url http://127.0.0.1; redirect_allow 0x7f000001;',
         'invalid host' ],
+    [ r => 'url http://127.0.0.1; address_allow minio.internal;',
+        'invalid address "minio.internal"' ],
+    [ r => 'url http://127.0.0.1; address_allow 10.0.0.0/33;',
+        'invalid address "10.0.0.0/33"' ],
     [ r => 'url https://127.0.0.1; trusted_certificate missing.pem;',
         'missing.pem' ],
     [ r => "url https://127.0.0.1; trusted_certificate $d/junk.pem;",
@@ -278,6 +282,7 @@ my @good = (
     [ r => 'url http://127.0.0.1:1; proxy_read_timeout 5s;'
         . ' proxy_set_header X-From edge; path a ""; path "" b;'
         . ' realm_allow a.example:443 b.example; public_url https://x;'
+        . ' address_allow 10.0.0.0/8 fd00::/8; address_allow 127.0.0.1;'
         . ' breaker off; rate 10g; max_connections 65535;'
         . " fill_credentials file $d/good;" ],
     [ h => 'oci_registry x { url https://group; host a.test; }'

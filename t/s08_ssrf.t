@@ -7,8 +7,8 @@
 # manifests by "urls".  Nothing connects to it.
 #
 # Names are resolved by nginx's resolver, once for an exchange, and only names
-# of redirect_allow and realm_allow are: what these stand for is the operator's.
-# See also token.t (realm_allow), s07_redirect.t, location.t.
+# of redirect_allow and realm_allow are.  To which addresses these may lead is
+# in inside.t; see also token.t (realm_allow), s07_redirect.t, location.t.
 
 use warnings;
 use strict;

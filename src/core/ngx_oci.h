@@ -22,7 +22,7 @@
 
 
 #define NGX_OCI_VERSION             "0.1.0"
-#define NGX_OCI_ABI                 5
+#define NGX_OCI_ABI                 6
 #define NGX_OCI_BUILD               "nginx-oci/" NGX_OCI_VERSION " for "      \
                                     NGINX_VER
 
@@ -92,6 +92,9 @@ struct ngx_oci_registry_s {
     ngx_array_t                    *paths;      /* of ngx_oci_path_map_t */
     ngx_array_t                    *realm_allow;    /* of ngx_oci_host_t */
     ngx_array_t                    *redirect_allow; /* of ngx_oci_host_t */
+    ngx_array_t                    *address_allow;  /* of ngx_cidr_t: what
+                                                   these names may be; or
+                                                   NULL */
 
     ngx_msec_t                      connect_timeout;
     ngx_msec_t                      stall_timeout;  /* no progress for */

@@ -111,6 +111,17 @@ char *ngx_oci_group_check(ngx_conf_t *cf, ngx_oci_registry_t *registry);
 void *ngx_oci_group_create_conf(ngx_conf_t *cf);
 ngx_int_t ngx_oci_group_init(ngx_conf_t *cf, ngx_oci_main_conf_t *omcf);
 
+/*
+ * ngx_oci_private.c: may the host of a realm or a redirect be this address?
+ * log() says that it may not.
+ */
+char *ngx_oci_private_allow(ngx_conf_t *cf, ngx_oci_registry_t *registry,
+    ngx_str_t *value, ngx_uint_t n);
+ngx_uint_t ngx_oci_private_allowed(ngx_oci_registry_t *registry,
+    ngx_str_t *host, struct sockaddr *sa, socklen_t socklen);
+void ngx_oci_private_log(ngx_oci_registry_t *registry, ngx_str_t *host,
+    struct sockaddr *sa, socklen_t socklen, ngx_log_t *log);
+
 /* ngx_oci_pass.c */
 char *ngx_oci_pass_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 ngx_int_t ngx_oci_pass_request(ngx_http_request_t *r);

@@ -43,6 +43,8 @@ typedef struct {
     unsigned                    remembered:1;   /* ex->target is asked */
     unsigned                    danced:1;
     unsigned                    redirected:1;
+    unsigned                    refused:1;      /* a redirect's address: it
+                                               is left to the client */
     unsigned                    aborted:1;
     unsigned                    limited:1;  /* in is of an answer to another
                                                exchange */
@@ -481,6 +483,10 @@ ngx_oci_exchange_redirect(ngx_oci_exchange_t *ex, ngx_oci_hop_t *hop)
 
     priv = ex->priv;
 
+    if (priv->refused) {
+        return NGX_DECLINED;
+    }
+
     if (++priv->redirects > NGX_OCI_EXCHANGE_REDIRECTS) {
         ngx_log_error(NGX_LOG_ERR, hop->log, 0,
                       "upstream redirects more than %d times",
@@ -672,6 +678,14 @@ ngx_oci_exchange_hop_done(ngx_oci_hop_t *hop, ngx_int_t rc)
 
         /* it did not answer */
 
+        priv->next = NGX_OCI_EXCHANGE_AGAIN;
+    }
+
+    if (hop->refused) {
+
+        /* the registry's answer is had once more, as it is */
+
+        priv->refused = 1;
         priv->next = NGX_OCI_EXCHANGE_AGAIN;
     }
 

@@ -80,6 +80,8 @@ struct ngx_oci_hop_s {
                                                of a chunked body */
     ngx_int_t                       rc;
 
+    unsigned                        refused:1;      /* the target's address
+                                                       is nothing for it */
     unsigned                        started:1;
     unsigned                        status_parsed:1;
     unsigned                        header_parsed:1;

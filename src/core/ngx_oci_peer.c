@@ -43,6 +43,8 @@ typedef struct {
 } ngx_oci_peer_idle_t;
 
 
+static ngx_uint_t ngx_oci_peer_filter(ngx_oci_hop_t *hop,
+    ngx_resolver_ctx_t *ctx, ngx_resolver_addr_t *addrs);
 static ngx_int_t ngx_oci_peer_copy(ngx_oci_hop_t *hop, ngx_uint_t n,
     ngx_resolver_addr_t *resolved, ngx_addr_t *literal);
 static void ngx_oci_peer_resolve_handler(ngx_resolver_ctx_t *ctx);
@@ -153,9 +155,11 @@ ngx_oci_peer_resolve(ngx_oci_hop_t *hop,
 static void
 ngx_oci_peer_resolve_handler(ngx_resolver_ctx_t *ctx)
 {
-    ngx_int_t         rc;
-    ngx_oci_hop_t    *hop;
-    ngx_oci_names_t  *names;
+    ngx_int_t             rc;
+    ngx_uint_t            n;
+    ngx_oci_hop_t        *hop;
+    ngx_oci_names_t      *names;
+    ngx_resolver_addr_t  *addrs;
 
     hop = ctx->data;
     names = ngx_oci_peer_names(hop);
@@ -171,6 +175,14 @@ ngx_oci_peer_resolve_handler(ngx_resolver_ctx_t *ctx)
                       ctx->state, ngx_resolver_strerror(ctx->state));
         rc = (ctx->state == NGX_RESOLVE_TIMEDOUT) ? NGX_BUSY : NGX_ERROR;
 
+    } else if (hop->url) {
+
+        addrs = ngx_palloc(hop->pool,
+                           ctx->naddrs * sizeof(ngx_resolver_addr_t));
+
+        n = addrs ? ngx_oci_peer_filter(hop, ctx, addrs) : 0;
+        rc = n ? ngx_oci_peer_copy(hop, n, addrs, NULL) : NGX_ERROR;
+
     } else {
 
         if (names) {
@@ -184,6 +196,35 @@ ngx_oci_peer_resolve_handler(ngx_resolver_ctx_t *ctx)
     hop->peer->resolver = NULL;
 
     hop->peer->handler(hop, rc);
+}
+
+
+/* those of the addresses that the host of a realm or a redirect may have */
+
+static ngx_uint_t
+ngx_oci_peer_filter(ngx_oci_hop_t *hop, ngx_resolver_ctx_t *ctx,
+    ngx_resolver_addr_t *addrs)
+{
+    ngx_uint_t            i, n;
+    ngx_resolver_addr_t  *addr;
+
+    for (i = 0, n = 0; i < ctx->naddrs; i++) {
+        addr = &ctx->addrs[i];
+
+        if (ngx_oci_private_allowed(hop->registry, &hop->target->host,
+                                    addr->sockaddr, addr->socklen))
+        {
+            addrs[n++] = *addr;
+            continue;
+        }
+
+        ngx_oci_private_log(hop->registry, &hop->target->host, addr->sockaddr,
+                            addr->socklen, hop->log);
+    }
+
+    hop->refused = (n == 0);
+
+    return n;
 }
 
 

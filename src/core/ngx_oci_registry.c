@@ -78,6 +78,7 @@ static ngx_oci_registry_command_t  ngx_oci_registry_commands[] = {
     { ngx_string("realm_allow"), 1, 16, 1, ngx_oci_registry_realm_allow },
     { ngx_string("redirect_allow"), 1, 16, 1,
       ngx_oci_registry_redirect_allow },
+    { ngx_string("address_allow"), 1, 16, 1, ngx_oci_private_allow },
     { ngx_string("trusted_certificate"), 1, 1, 0,
       ngx_oci_registry_certificate },
     { ngx_string("ssl_verify"), 1, 1, 0, ngx_oci_registry_ssl_verify },

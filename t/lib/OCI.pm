@@ -786,8 +786,8 @@ sub reply_blob {
 
 
 # A scripted DNS server on UDP.  Each query is answered by what dns_says()
-# was told last: "<address> <ttl>" for every A query, "servfail", "nxdomain"
-# or "silent".  Returns its port.
+# was told last: "<address> <ttl>" for every A query, or every AAAA one,
+# "servfail", "nxdomain" or "silent".  Returns its port.
 
 sub dns {
     my ($self) = @_;
@@ -816,6 +816,10 @@ sub dns {
 
         if ($type == 1 && $says =~ /^([\d.]+) (\d+)$/) {
             $answer = pack 'nnnNn/a', 0xc00c, 1, 1, $2, inet_aton($1);
+        }
+        if ($type == 28 && $says =~ /^(\S*:\S*) (\d+)$/) {
+            $answer = pack 'nnnNn/a', 0xc00c, 28, 1, $2,
+                Socket::inet_pton(Socket::AF_INET6(), $1);
         }
 
         $s->send(substr($query, 0, 2) . pack('nnnnn', 0x8180 | $rcode, 1,
