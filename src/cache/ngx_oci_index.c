@@ -190,7 +190,7 @@ ngx_oci_index_acquire(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 
     /* looked at here, as whoever unlinks does that before the entry goes */
 
-    if ((entry && entry->evicting)
+    if ((entry && ngx_oci_index_marked(entry))
         || (st && ngx_oci_index_uniq(st, uniq) != NGX_OK))
     {
         ngx_oci_index_unlock(cache);

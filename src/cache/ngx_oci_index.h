@@ -89,6 +89,7 @@ typedef struct {
     uint64_t                  users;        /* mask of slots */
     uint64_t                  waiters;      /* mask of slots */
     int32_t                   owner;        /* slot, -1: nobody */
+    int32_t                   evictor;      /* pid, with evicting */
     uint32_t                  failed;       /* raised when a fill gave up */
     uint32_t                  retracted;    /* raised when the bytes of a slice
                                                that was there in part, which
@@ -410,7 +411,8 @@ ngx_int_t ngx_oci_index_oldest(ngx_oci_cache_t *cache,
  * What whoever unlinks a blob's files for good calls before, with the
  * sidecar's lock: an unused entry can't be acquired from here on.  NGX_OK;
  * NGX_DECLINED: there is none; NGX_BUSY: it is used.  After unlinking, the
- * entry is freed; not gone: it may be used again, as the most recent one.
+ * entry is freed; not gone: it may be used again, as the most recent one,
+ * unless another process is about to unlink them.
  */
 ngx_int_t ngx_oci_index_evict(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest);

@@ -11,6 +11,7 @@
 #include "ngx_oci_open.h"
 
 
+static void ngx_oci_index_evicting(ngx_oci_entry_t *entry);
 static void ngx_oci_index_set_doomed(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry);
 
@@ -48,6 +49,32 @@ ngx_oci_index_oldest(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 }
 
 
+static void
+ngx_oci_index_evicting(ngx_oci_entry_t *entry)
+{
+    entry->evicting = 1;
+    entry->evictor = (int32_t) ngx_pid;
+}
+
+
+ngx_uint_t
+ngx_oci_index_marked(ngx_oci_entry_t *entry)
+{
+    if (!entry->evicting) {
+        return 0;
+    }
+
+    if (kill(entry->evictor, 0) == -1 && ngx_errno == ESRCH) {
+
+        /* what it has not unlinked is as good as it was */
+
+        entry->evicting = 0;
+    }
+
+    return entry->evicting;
+}
+
+
 ngx_int_t
 ngx_oci_index_evict(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
 {
@@ -62,7 +89,7 @@ ngx_oci_index_evict(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
         rc = NGX_DECLINED;
 
     } else if (ngx_oci_index_idle(entry)) {
-        entry->evicting = 1;
+        ngx_oci_index_evicting(entry);
         rc = NGX_OK;
 
     } else {
@@ -101,7 +128,11 @@ ngx_oci_index_evicted(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
         }
 
     } else if (entry) {
-        entry->evicting = 0;
+
+        if (entry->evictor == ngx_pid) {
+            entry->evicting = 0;
+        }
+
         ngx_oci_index_touch(cache, entry);
     }
 
@@ -144,6 +175,7 @@ ngx_oci_index_purge(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
 
         /* the lock is the caller's: whoever marked it died */
 
+        ngx_oci_index_evicting(entry);
         rc = NGX_OK;
 
     } else if (ngx_oci_index_idle(entry)
@@ -152,7 +184,7 @@ ngx_oci_index_purge(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest)
                        || (entry->loaded && entry->verified
                            && entry->have == entry->slices))))
     {
-        entry->evicting = 1;
+        ngx_oci_index_evicting(entry);
         rc = NGX_OK;
 
     } else {

@@ -60,6 +60,10 @@ void ngx_oci_index_runs_end(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
 /* under the mutex: nothing is stored of it any more */
 void ngx_oci_index_clear(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
 
+/* under the mutex: is somebody about to unlink the files?  The mark of a dead
+   process is taken off */
+ngx_uint_t ngx_oci_index_marked(ngx_oci_entry_t *entry);
+
 /* under the mutex: it is not doomed any more */
 void ngx_oci_index_spare(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
 

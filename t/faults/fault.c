@@ -41,6 +41,7 @@
 #define FAULT_OBJECTS  8
 #define FAULT_SHORT    0    /* fault_t.error: a short count, no error */
 #define FAULT_DEATH    4095 /* fault_t.error: the process dies there */
+#define FAULT_STOP     4094 /* fault_t.error: it is stopped, and goes on well */
 
 #ifndef F_OFD_SETLK
 #define F_OFD_SETLK    37
@@ -179,6 +180,11 @@ fault_now(void)
 
     if (fault->error == FAULT_DEATH) {
         syscall(SYS_kill, getpid(), SIGKILL);
+    }
+
+    if (fault->error == FAULT_STOP) {
+        syscall(SYS_kill, getpid(), SIGSTOP);
+        return 0;
     }
 
     errno = (int) fault->error;
