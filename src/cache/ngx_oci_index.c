@@ -52,6 +52,10 @@ ngx_oci_index_init(ngx_oci_cache_t *cache, ngx_uint_t existing)
 
     sh->layout = layout;
     sh->free = -1;
+
+    /* the manager looks at once what is there, the loader after a minute */
+
+    sh->forgets = 1;
     ngx_rbtree_init(&sh->rbtree, &sh->sentinel, ngx_oci_index_insert);
     ngx_queue_init(&sh->queue);
 
