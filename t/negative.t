@@ -60,8 +60,9 @@ my $port = $t->upstream(sub {
         $absent);
 });
 
-$t->conf(http => "oci_registry demo { url http://127.0.0.1:$port; breaker off; }",
-    location => <<EOL);
+$t->conf(http => <<EOC, location => <<EOL);
+oci_registry demo { url http://127.0.0.1:$port; breaker off; }
+EOC
 location /v2/long/ {
     oci_pass demo; oci_cache models; oci_cache_valid negative 1h;
 }
@@ -137,7 +138,8 @@ for my $repo (qw/ s401 s403 s410 s400 s500 s503 s429a page wordy cut /) {
 
 for (1, 2) {
     my $n = asked();
-    is($t->get('/v2/long/a/blobs/' . $t->digest('x'))->{status}, 404, 'a blob');
+    is($t->get('/v2/long/a/blobs/' . $t->digest('x'))->{status}, 404,
+        'a blob');
     cmp_ok(asked(), '>', $n, 'is asked for');
 }
 

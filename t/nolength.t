@@ -41,7 +41,8 @@ sub artifact {
 }
 
 my @right = qw/ chunked close star total /;
-my @wrong = qw/ chunkedmore closemore starmore chunkedless closeless starless /;
+my @wrong = qw/ chunkedmore closemore starmore
+    chunkedless closeless starless /;
 
 artifact($_) for @right, qw/ off docker config index nested range heads big
     restart flip cutonce closeonce none /;
@@ -135,7 +136,8 @@ sub manifest {
 
 sub fetched {
     my ($mode) = @_;
-    return scalar grep { $_->{method} eq 'GET' && $_->{uri} =~ m!/$mode/m/blobs!
+    return scalar grep { $_->{method} eq 'GET'
+        && $_->{uri} =~ m!/$mode/m/blobs!
         && ($_->{h}{range} // '') ne 'bytes=0-0' } $t->requests();
 }
 

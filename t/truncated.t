@@ -43,7 +43,8 @@ for my $mode (@modes) {
 
 my $port = $t->upstream(sub {
     my ($c, $q) = @_;
-    my ($repo, $kind, $ref) = $q->{uri} =~ m!^/v2/(\S+)/(blobs|manifests)/(.+)$!
+    my ($repo, $kind, $ref) =
+        $q->{uri} =~ m!^/v2/(\S+)/(blobs|manifests)/(.+)$!
         or return $t->reply($c, $q, 404);
     my $name = $kind eq 'blobs' ? $of{$ref} : $repo =~ s/.*\///r;
     my ($mode, $often, $k) = split /-/, $name;
@@ -132,8 +133,9 @@ sub all {
 sub bad {
     my ($what, $good, %is) = @_;
     is(scalar keys %is, scalar @names, "$what: all of them");
-    is(join("\n", map { "$_: $is{$_}" } grep { $is{$_} !~ $good } sort keys %is),
-        '', "$what: not one is wrong");
+    is(join("\n", map { "$_: $is{$_}" }
+        grep { $is{$_} !~ $good } sort keys %is), '',
+        "$what: not one is wrong");
     return %is;
 }
 
@@ -174,8 +176,9 @@ for my $repo (qw/ none m /) {
 
 is(join(' ', grep { $is{$_} ne 'right' && !/-0$/ } grep { /^range/ }
     sort keys %is), '', 'parts: all but nothing is enough');
-is(join(' ', grep { $is{$_} eq 'right' } grep { /^(chunk|close|whole).*always/ }
-    sort keys %is), '', 'wholes: what never ends is never complete');
+is(join(' ', grep { $is{$_} eq 'right' }
+    grep { /^(chunk|close|whole).*always/ } sort keys %is), '',
+    'wholes: what never ends is never complete');
 
 # a registry that is well again
 
