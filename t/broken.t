@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 
-# A worker dies while it holds the zone's mutex, in the middle of a change: what
-# lies in the zone can't be relied on any more.
+# A worker dies while it holds the zone's mutex, in the middle of a change:
+# what lies in the zone can't be relied on any more.
 #
 # Nobody gets a wrong byte or an error, requests are passed through, and a
 # reload makes the zone anew: what lies on the disk is served from there again,

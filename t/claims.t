@@ -1,8 +1,8 @@
 #!/usr/bin/perl
 
 # A hostile registry claims to have blobs of the largest size that there may
-# be: each claim costs what the map of such a blob takes while it is opened, but
-# all together have a bound, and what others have is served meanwhile.
+# be: each claim costs what the map of such a blob takes while it is opened,
+# but all together have a bound, and what others have is served meanwhile.
 
 use warnings;
 use strict;

@@ -158,10 +158,10 @@ ngx_oci_cache_path_add(ngx_conf_t *cf, ngx_oci_cache_t *cache,
 
 
 /*
- * A zone that was left damaged is not taken over from the configuration before:
- * its workers drain with what they have, the new ones get a zone of their own,
- * and the index is made again from the sidecars.  Files that both come to are
- * locked, as between two instances of nginx.
+ * A zone that was left damaged is not taken over from the configuration
+ * before: its workers drain with what they have, the new ones get a zone of
+ * their own, and the index is made again from the sidecars.  Files that both
+ * come to are locked, as between two instances of nginx.
  */
 
 static void
