@@ -18,6 +18,7 @@ use File::Basename qw/ dirname /;
 use File::Path qw/ rmtree /;
 use File::Temp qw/ tempdir /;
 use IO::Socket::INET;
+use IO::Socket::UNIX;
 use JSON::PP qw/ decode_json encode_json /;
 use POSIX qw/ :sys_wait_h /;
 use Socket qw/ SOL_SOCKET SO_LINGER IPPROTO_TCP TCP_NODELAY inet_aton /;
@@ -75,10 +76,16 @@ sub port {
     for (1 .. 200) {
         my $p = 20000 + int(rand(8000));
         next if $ports{$p};
+
+        # other tests may run beside this one: a name that goes with the last
+        # of our processes tells them
+
+        my $taken = IO::Socket::UNIX->new(Listen => 1,
+            Local => "\0nginx-oci-test-port-$p") or next;
         my $s = IO::Socket::INET->new(LocalAddr => '127.0.0.1',
             LocalPort => $p, Listen => 1, ReuseAddr => 1) or next;
         close $s;
-        $ports{$p} = 1;
+        $ports{$p} = $taken;
         return $p;
     }
     croak 'no free port';
