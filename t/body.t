@@ -72,6 +72,7 @@ $t->conf(http => <<EOC, location => <<EOL);
 oci_registry one { url http://127.0.0.1:$one; }
 oci_registry two { url http://127.0.0.1:$two; }
 oci_registry three { url http://127.0.0.1:$three; }
+oci_cache_valid negative 0;
 EOC
 location /v2/one/ { oci_pass one; oci_cache models; }
 location /v2/two/ { oci_pass two; oci_cache models; }

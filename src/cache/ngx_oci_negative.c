@@ -319,7 +319,10 @@ ngx_oci_negative_header_filter(ngx_http_request_t *r)
 
     a->length = (int32_t) r->headers_out.content_length_n;
     a->type_len = (uint16_t) type->len;
-    ngx_memcpy(a->type, type->data, type->len);
+
+    if (type->len) {
+        ngx_memcpy(a->type, type->data, type->len);
+    }
 
     mf->absent = a;
 
@@ -387,8 +390,10 @@ ngx_oci_negative_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
             break;
         }
 
-        ngx_memcpy(a->body + a->len, b->pos, n);
-        a->len += n;
+        if (n) {
+            ngx_memcpy(a->body + a->len, b->pos, n);
+            a->len += n;
+        }
 
         if (b->last_buf) {
             if (a->length == -1 || a->length == a->len) {
