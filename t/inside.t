@@ -63,13 +63,15 @@ my $names = join "\n", map { "redirect_allow n$_.test;" } 1 .. 30;
 
 $t->conf(http => <<EOC, location => <<EOL);
 resolver 127.0.0.1:$dns;
-resolver_timeout 5s;
+resolver_timeout 2s;
 upstream public { server 127.0.0.1:$port; server 203.0.113.1:80 down; }
 ${\ join "\n", map { "oci_registry $_ { $registry{$_}"
     . " redirect_allow own.test; $names }" } sort keys %registry }
 map \$arg_r \$registry { ~. \$arg_r; default near; }
 EOC
 location /v2/ { oci_pass \$registry; oci_cache models; oci_access open; }
+location = /token/realm { oci_token realm; }
+location = /token/open { oci_token open; }
 EOL
 
 $t->write_file('dns.says', 'servfail');
@@ -129,5 +131,32 @@ is(visits(), 0, 'is not called');
 ok(said(qr/"auth\.test" is 127\.0\.0\.1, which is not/), 'said');
 $r = pull('open', '127.0.0.1', 'realm');
 is($r->{status}, 206, 'a realm that is allowed');
+
+# the same by oci_token, whether the resolver knows the name or not
+
+for my $dir ('knows', 'asks') {
+    if ($dir eq 'asks') {
+        $t->stop();
+        $t->start();
+    }
+    $t->forget_requests(0);
+    $r = $t->get('/token/realm?service=x');
+    is($r->{status}, 502, "oci_token $dir: refused");
+    is(visits(), 0, 'is not called');
+    $r = $t->get('/token/open?service=x');
+    is($r->{body}, '{"token":"t"}', 'allowed');
+    is(($t->requests(0))[0]{h}{host}, "auth.test:$inside", 'its name');
+}
+
+# a client that leaves meanwhile
+
+$t->stop();
+$t->dns_says('silent');
+$t->start();
+my $s = $t->connect();
+$t->send_request($s, 'GET', '/token/open?service=x');
+select undef, undef, undef, 0.3;
+close $s;
+is($t->get('/token/open?service=y')->{status}, 504, 'nobody answers');
 
 $t->done();

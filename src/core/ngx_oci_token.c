@@ -22,6 +22,12 @@ typedef struct {
     ngx_str_t                 authority;    /* or the registry's group */
     ngx_str_t                 host;         /* Host, SNI, verified name */
     ngx_str_t                 uri;
+    ngx_str_t                 name;         /* of another host; or empty */
+    in_port_t                 port;
+    ngx_resolver_ctx_t       *resolver;     /* NULL: nothing is under way */
+    ngx_int_t                 rc;           /* of resolving */
+    ngx_uint_t                starting;     /* it: nothing is done yet with
+                                               what comes of it */
 } ngx_oci_token_ctx_t;
 
 
@@ -32,8 +38,14 @@ static char *ngx_oci_token_list(ngx_conf_t *cf, ngx_oci_token_t *token,
 static ngx_int_t ngx_oci_token_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_oci_token_not_allowed(ngx_http_request_t *r);
 static ngx_int_t ngx_oci_token_pass(ngx_oci_token_ctx_t *ctx, ngx_int_t rc);
+static ngx_int_t ngx_oci_token_answer(ngx_oci_token_ctx_t *ctx,
+    ngx_int_t rc);
 static ngx_int_t ngx_oci_token_target(ngx_oci_token_ctx_t *ctx,
     ngx_str_t *realm);
+static ngx_int_t ngx_oci_token_resolve(ngx_oci_token_ctx_t *ctx);
+static void ngx_oci_token_resolved(ngx_resolver_ctx_t *rctx);
+static ngx_int_t ngx_oci_token_address(ngx_oci_token_ctx_t *ctx,
+    ngx_resolver_ctx_t *rctx);
 static void ngx_oci_token_discovered(void *data, ngx_int_t rc);
 static void ngx_oci_token_cleanup(void *data);
 static ngx_int_t ngx_oci_token_variable(ngx_http_request_t *r,
@@ -342,7 +354,7 @@ ngx_oci_token_not_allowed(ngx_http_request_t *r)
 
 /*
  * What a content handler returns, or NGX_AGAIN: the realm is being asked
- * for; rc: how that went before.
+ * for, or its address; rc: how the first went before.
  */
 
 static ngx_int_t
@@ -368,7 +380,26 @@ ngx_oci_token_pass(ngx_oci_token_ctx_t *ctx, ngx_int_t rc)
         if (rc == NGX_OK) {
             rc = ngx_oci_token_target(ctx, &realm);
         }
+
+        if (rc == NGX_OK) {
+            rc = ngx_oci_token_resolve(ctx);
+
+            if (rc == NGX_AGAIN) {
+                return NGX_AGAIN;
+            }
+        }
     }
+
+    return ngx_oci_token_answer(ctx, rc);
+}
+
+
+static ngx_int_t
+ngx_oci_token_answer(ngx_oci_token_ctx_t *ctx, ngx_int_t rc)
+{
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
 
     switch (rc) {
 
@@ -414,6 +445,8 @@ ngx_oci_token_target(ngx_oci_token_ctx_t *ctx, ngx_str_t *realm)
         ctx->scheme = url.scheme;
         ctx->authority = url.authority;
         ctx->host = url.authority;
+        ctx->name = url.host;
+        ctx->port = url.port;
     }
 
     if (ctx->scheme.len == 5
@@ -453,6 +486,160 @@ ngx_oci_token_target(ngx_oci_token_ctx_t *ctx, ngx_str_t *realm)
 }
 
 
+/*
+ * Another host's name is resolved here, and the proxy module given one of the
+ * addresses, as the name may not have any.  NGX_OK; NGX_AGAIN: it is being
+ * resolved; NGX_BUSY, NGX_ERROR, both logged.
+ */
+
+static ngx_int_t
+ngx_oci_token_resolve(ngx_oci_token_ctx_t *ctx)
+{
+    ngx_int_t                  rc;
+    ngx_addr_t                 addr;
+    ngx_http_request_t        *r;
+    ngx_resolver_ctx_t        *rctx, temp;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    r = ctx->request;
+
+    if (ctx->name.len == 0 || ctx->name.data[0] == '[') {
+        return NGX_OK;
+    }
+
+    rc = ngx_parse_addr(r->pool, &addr, ctx->name.data, ctx->name.len);
+
+    if (rc != NGX_DECLINED) {
+        return rc;
+    }
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    temp.name = ctx->name;
+
+    rctx = ngx_resolve_start(clcf->resolver, &temp);
+    if (rctx == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (rctx == NGX_NO_RESOLVER) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "no resolver defined to resolve \"%V\"", &ctx->name);
+        return NGX_ERROR;
+    }
+
+    rctx->name = ctx->name;
+    rctx->handler = ngx_oci_token_resolved;
+    rctx->data = ctx;
+    rctx->timeout = clcf->resolver_timeout;
+
+    ctx->resolver = rctx;
+    ctx->starting = 1;
+
+    if (ngx_resolve_name(rctx) != NGX_OK) {
+        ctx->resolver = NULL;
+        return NGX_ERROR;
+    }
+
+    ctx->starting = 0;
+
+    return ctx->resolver ? NGX_AGAIN : ctx->rc;
+}
+
+
+static void
+ngx_oci_token_resolved(ngx_resolver_ctx_t *rctx)
+{
+    ngx_int_t             rc;
+    ngx_connection_t     *c;
+    ngx_http_request_t   *r;
+    ngx_oci_token_ctx_t  *ctx;
+
+    ctx = rctx->data;
+    r = ctx->request;
+    c = r->connection;
+
+    ngx_http_set_log_request(c->log, r);
+
+    if (rctx->state) {
+        ngx_log_error(NGX_LOG_ERR, c->log, 0,
+                      "\"%V\" could not be resolved (%i: %s)", &rctx->name,
+                      rctx->state, ngx_resolver_strerror(rctx->state));
+        ctx->rc = (rctx->state == NGX_RESOLVE_TIMEDOUT) ? NGX_BUSY
+                                                        : NGX_ERROR;
+
+    } else {
+        ctx->rc = ngx_oci_token_address(ctx, rctx);
+    }
+
+    ngx_resolve_name_done(rctx);
+    ctx->resolver = NULL;
+
+    if (ctx->starting) {
+        return;
+    }
+
+    rc = ngx_oci_token_answer(ctx, ctx->rc);
+
+    ngx_http_finalize_request(r, rc);
+
+    ngx_http_run_posted_requests(c);
+}
+
+
+/* IPv4 is reached from anywhere, IPv6 is not */
+
+static ngx_int_t
+ngx_oci_token_address(ngx_oci_token_ctx_t *ctx, ngx_resolver_ctx_t *rctx)
+{
+    u_char               *p;
+    ngx_uint_t            i, start;
+    ngx_sockaddr_t        sa;
+    ngx_oci_registry_t   *registry;
+    ngx_resolver_addr_t  *addr, *found;
+
+    registry = ctx->token->registry;
+    found = NULL;
+    start = (ngx_uint_t) ngx_random();
+
+    for (i = 0; i < rctx->naddrs; i++) {
+        addr = &rctx->addrs[(start + i) % rctx->naddrs];
+
+        if (!ngx_oci_private_allowed(registry, &ctx->name, addr->sockaddr,
+                                     addr->socklen))
+        {
+            ngx_oci_private_log(registry, &ctx->name, addr->sockaddr,
+                                addr->socklen, ctx->request->connection->log);
+            continue;
+        }
+
+        if (found == NULL || (found->sockaddr->sa_family != AF_INET
+                              && addr->sockaddr->sa_family == AF_INET))
+        {
+            found = addr;
+        }
+    }
+
+    if (found == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = ngx_pnalloc(ctx->request->pool, NGX_SOCKADDR_STRLEN);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(&sa, found->sockaddr, found->socklen);
+    ngx_inet_set_port(&sa.sockaddr, ctx->port);
+
+    ctx->authority.data = p;
+    ctx->authority.len = ngx_sock_ntop(&sa.sockaddr, found->socklen, p,
+                                       NGX_SOCKADDR_STRLEN, 1);
+
+    return NGX_OK;
+}
+
+
 static void
 ngx_oci_token_discovered(void *data, ngx_int_t rc)
 {
@@ -482,6 +669,11 @@ ngx_oci_token_cleanup(void *data)
     ngx_oci_token_ctx_t *ctx = data;
 
     ngx_oci_auth_leave(&ctx->waiter);
+
+    if (ctx->resolver) {
+        ngx_resolve_name_done(ctx->resolver);
+        ctx->resolver = NULL;
+    }
 }
 
 
