@@ -5,7 +5,7 @@
 #   make NGINX_SRC=dir      nginx and modules from a source tree
 #   make deps               installs the Debian packages that are missing
 #   make run                an edge to try, see README.md
-#   make test               the test suite
+#   make test               the test suite, JOBS files at once
 #   make test-asan          the same with sanitizers
 #   make crash              all states that a crash can leave of the cache
 #   make soak               random operations, for SOAK seconds
@@ -60,6 +60,7 @@ TEST_ENV    = TEST_NGINX_BINARY=$${TEST_NGINX_BINARY:-$(NGINX)} \
               TEST_NGINX_MODULES=$${TEST_NGINX_MODULES:-$(MODULES)}
 
 TESTS      ?= t
+JOBS       ?= 2
 
 
 .PHONY: all modules deps need run test test-asan fuzz faults crash soak bench \
@@ -148,7 +149,7 @@ $(BUILD)/faults/%.so: t/faults/%.c
 
 test: need
 	@$(MAKE) --no-print-directory modules unit preloads
-	$(TEST_ENV) prove --timer $(TESTS)
+	$(TEST_ENV) prove --timer -j $(JOBS) $(TESTS)
 
 crash: need
 	@$(MAKE) --no-print-directory modules preloads
@@ -173,7 +174,7 @@ reload: need
 test-asan: need $(BUILD)/asan/stamp preloads
 	TEST_NGINX_BINARY=$(BUILD)/asan/nginx/objs/nginx \
 	TEST_NGINX_MODULES=$(BUILD)/asan/nginx/objs \
-	TEST_NGINX_ASAN=1 prove --timer $(TESTS)
+	TEST_NGINX_ASAN=1 prove --timer -j $(JOBS) $(TESTS)
 
 $(BUILD)/asan/stamp: config $(SOURCES)
 	@tools/nginx-source.sh $(BUILD)/asan '$(NGINX_SRC)'
