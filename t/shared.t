@@ -15,7 +15,9 @@ use OCI;
 
 OCI->skip_all_unless('openssl');
 
-my $t = OCI->new(workers => 1);
+# unwind: as in tls.t
+
+my $t = OCI->new(workers => 1, unwind => 1);
 my $d = $t->{dir};
 my $port = OCI::port();
 my %cert = map { my ($c, $k) = $t->certificate("$_.test");
