@@ -53,6 +53,7 @@ ngx_oci_adopt_task(void *data, ngx_log_t *log)
     }
 
     if (ngx_oci_store_records(&blob->store) != NGX_OK) {
+        fill->adopt_err = NGX_ENOMEM;
         return;
     }
 
@@ -202,7 +203,7 @@ ngx_oci_adopt_done(void *data)
 
         if (fill->adopt_err) {
             ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, fill->adopt_err,
-                          "writing the sidecar of a blob in \"%V\" failed",
+                          "taking over the sidecar of a blob in \"%V\" failed",
                           &blob->cache->path->name);
         } else {
             ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0,

@@ -127,7 +127,7 @@ struct ngx_oci_fill_s {
     ngx_oci_task_t          adopt;      /* what the sidecar says now */
     uint32_t                origin;     /* as the index has it */
     ngx_int_t               adopt_rc;
-    ngx_err_t               adopt_err;  /* of writing; 0: it was not that */
+    ngx_err_t               adopt_err;  /* 0: it makes no sense */
     uint64_t                found;      /* who wrote last */
     uint64_t                writer;     /* and who does now */
 
