@@ -876,8 +876,8 @@ ngx_int_t
 ngx_oci_fill_source(ngx_oci_fill_t *fill, ngx_oci_registry_t **registry,
     ngx_str_t *repository, ngx_str_t *authorization)
 {
+    u_char                   place[16];
     ngx_int_t                rc;
-    uint32_t                 id;
     ngx_uint_t               i;
     ngx_oci_blob_t          *blob;
     ngx_oci_registry_t     **r;
@@ -887,7 +887,7 @@ ngx_oci_fill_source(ngx_oci_fill_t *fill, ngx_oci_registry_t **registry,
 
     blob = fill->blob;
 
-    rc = ngx_oci_index_source_get(blob->cache, blob->entry, buf, &id,
+    rc = ngx_oci_index_source_get(blob->cache, blob->entry, buf, place,
                                   repository, authorization);
     if (rc != NGX_OK) {
         return rc;
@@ -898,7 +898,7 @@ ngx_oci_fill_source(ngx_oci_fill_t *fill, ngx_oci_registry_t **registry,
     r = omcf->registries.elts;
 
     for (i = 0; i < omcf->registries.nelts; i++) {
-        if (ngx_crc32_long(r[i]->name.data, r[i]->name.len) == id) {
+        if (ngx_memcmp(r[i]->health_key, place, sizeof(place)) == 0) {
             *registry = r[i];
             return NGX_OK;
         }

@@ -54,6 +54,8 @@ struct ngx_oci_source_s {
                                                with this one; or NULL */
     uint32_t                  id;           /* of those of a zone; not 0 */
     uint32_t                  registry;     /* crc32 of the name */
+    u_char                    place[16];    /* its health_key: where that is, as
+                                               the lender's worker knows it */
     uint16_t                  repository_len;
     uint16_t                  authorization_len;
     uint32_t                  good;         /* bytes came with it */
@@ -339,7 +341,7 @@ void ngx_oci_index_source_drop(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, ngx_str_t *repository, ngx_str_t *authorization);
 /* copies it into buf of NGX_OCI_SOURCE_MAX bytes; NGX_DECLINED: none */
 ngx_int_t ngx_oci_index_source_get(ngx_oci_cache_t *cache,
-    ngx_oci_entry_t *entry, u_char *buf, uint32_t *registry,
+    ngx_oci_entry_t *entry, u_char *buf, u_char *place,
     ngx_str_t *repository, ngx_str_t *authorization);
 
 /*

@@ -66,7 +66,19 @@ ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
     src = entry->source;
 
+    /* after a reload the same name may lead elsewhere, and whoever fetches may
+       be a worker of before: it needs a source of its own */
+
+    if (src && src->registry == id && entry->owner != -1
+        && ngx_memcmp(src->place, registry->health_key, sizeof(src->place))
+           != 0)
+    {
+        goto done;
+    }
+
     if (src && src->registry == id
+        && ngx_memcmp(src->place, registry->health_key, sizeof(src->place))
+           == 0
         && ngx_oci_index_source_is(src, repository, authorization))
     {
         entry->ask = 0;
@@ -86,6 +98,7 @@ ngx_oci_index_source(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     if (src) {
         src->since = ngx_time();
         src->registry = id;
+        ngx_memcpy(src->place, registry->health_key, sizeof(src->place));
         src->borrowed = (registry->fill == NULL
                          && registry->credentials
                             == NGX_OCI_CREDENTIALS_CLIENT
@@ -327,7 +340,7 @@ ngx_oci_index_source_drop(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
 ngx_int_t
 ngx_oci_index_source_get(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
-    u_char *buf, uint32_t *registry, ngx_str_t *repository,
+    u_char *buf, u_char *place, ngx_str_t *repository,
     ngx_str_t *authorization)
 {
     ngx_oci_source_t  *src;
@@ -341,7 +354,7 @@ ngx_oci_index_source_get(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
         return NGX_DECLINED;
     }
 
-    *registry = src->registry;
+    ngx_memcpy(place, src->place, sizeof(src->place));
     repository->len = src->repository_len;
     authorization->len = src->authorization_len;
 
