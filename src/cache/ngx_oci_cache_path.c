@@ -106,6 +106,8 @@ ngx_oci_cache_path(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
                                / NGX_OCI_CACHE_SMALL_SHARE,
                                NGX_OCI_CACHE_SMALL_MIN);
     cache->small_max = ngx_min(cache->small_max, NGX_OCI_CACHE_SMALL_MAX);
+    cache->small_max = ngx_min(cache->small_max,
+                               (uint64_t) cache->max_size / 4);
 
     if (ngx_oci_cache_path_add(cf, cache, &name, size) != NGX_OK) {
         return NGX_CONF_ERROR;

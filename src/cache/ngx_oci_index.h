@@ -155,6 +155,7 @@ struct ngx_oci_index_sh_s {
     uint32_t                  mutating;     /* pid inside the mutex */
     uint32_t                  broken;       /* its owner died there: nothing
                                                is looked at any more */
+    uint32_t                  tight;        /* when there was little room, s */
     ngx_rbtree_t              rbtree;
     ngx_rbtree_node_t         sentinel;
     ngx_queue_t               queue;        /* LRU, most recent first */
@@ -186,10 +187,9 @@ struct ngx_oci_index_sh_s {
                                                somebody last looked; -1 */
     uint64_t                  written;      /* bytes, since the beginning */
     uint64_t                  looked;       /* of them, before that look, */
-    ngx_msec_t                looked_at;    /* which was then */
-    time_t                    tight;        /* when there was little room */
-    time_t                    refused;      /* when there was none, since when
-                                               nothing was released; 0 */
+    uint32_t                  looked_at;    /* which was then, ms */
+    uint32_t                  refused;      /* when there was no room, s, since
+                                               when nothing was released; 0 */
     uint64_t                  refused_size;     /* for this */
 };
 

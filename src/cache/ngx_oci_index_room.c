@@ -194,7 +194,7 @@ ngx_oci_index_quota(ngx_oci_cache_t *cache)
 {
     uint64_t  step;
 
-    step = cache->small_max / NGX_OCI_INDEX_STEPS;
+    step = ngx_max(cache->small_max / NGX_OCI_INDEX_STEPS, 1);
 
     return ngx_min((cache->index->small / step + 2) * step,
                    cache->small_max);
@@ -413,7 +413,7 @@ ngx_oci_index_look(ngx_oci_cache_t *cache, off_t free,
     ngx_oci_index_lock(cache);
     cache->index->free = free;
     cache->index->looked = written;
-    cache->index->looked_at = ngx_oci_index_now();
+    cache->index->looked_at = (uint32_t) ngx_oci_index_now();
     ngx_oci_index_unlock(cache);
 }
 
@@ -429,7 +429,7 @@ ngx_oci_index_free(ngx_oci_cache_t *cache, ngx_msec_t *age)
     ngx_oci_index_lock(cache);
 
     free = sh->free;
-    *age = ngx_oci_index_now() - sh->looked_at;
+    *age = (uint32_t) (ngx_oci_index_now() - sh->looked_at);
 
     if (free != -1) {
         free -= ngx_min(sh->written - sh->looked, (uint64_t) free);
@@ -468,7 +468,8 @@ ngx_oci_index_set_tight(ngx_oci_cache_t *cache)
 
     news = !ngx_oci_index_tight(cache);
 
-    __atomic_store_n(&cache->index->tight, ngx_time(), __ATOMIC_RELAXED);
+    __atomic_store_n(&cache->index->tight, (uint32_t) ngx_time(),
+                     __ATOMIC_RELAXED);
 
     return news;
 }
@@ -489,7 +490,7 @@ void
 ngx_oci_index_refuse(ngx_oci_cache_t *cache, uint64_t size)
 {
     ngx_oci_index_lock(cache);
-    cache->index->refused = ngx_time();
+    cache->index->refused = (uint32_t) ngx_time();
     cache->index->refused_size = size;
     ngx_oci_index_unlock(cache);
 }

@@ -72,9 +72,13 @@ ngx_oci_run_start(ngx_oci_fill_t *fill, ngx_oci_span_t *span,
     }
 
     if (ngx_oci_run_cover(run, run->end) != NGX_OK) {
-        ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
-                      "no room for the rest of a blob in \"%V\"",
-                      &fill->blob->cache->path->name);
+
+        if (!fill->disk) {
+            ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
+                          "no room for the rest of a blob in \"%V\"",
+                          &fill->blob->cache->path->name);
+        }
+
         fill->disk = 1;
         return NGX_ERROR;
     }
