@@ -137,6 +137,10 @@ sub zone { return $t->status()->{zones}{models} }
 # a tag
 
 is_deeply([ (pull('m/a/manifests/v1'))[0] ], [ $m[0] ], 'tag');
+
+# (it may be on its way to the disk yet)
+
+ok(until_true(sub { (pull('m/a/manifests/v1'))[1] == 0 }), 'tag: kept');
 is_deeply([ (pull('m/a/manifests/v1'))[0, 1] ], [ $m[0], 0 ], 'tag: valid');
 
 lead($m[1]);

@@ -229,6 +229,14 @@ sub start {
 
     $self->wait_port($self->{edge});
 
+    # the first worker answers before the last one is there
+
+    my ($n) = $self->read_file('nginx.conf') =~ /worker_processes (\d+)/;
+    for (1 .. 200) {
+        last if !$n || $self->workers() >= $n;
+        sleep 0.05;
+    }
+
     return $self;
 }
 
