@@ -401,6 +401,14 @@ ngx_oci_verify_task_done(void *data)
         if (v->discard) {
             ngx_oci_verify_back(v);
         }
+
+    } else if (v->rc == NGX_ERROR) {
+
+        /* some bytes are in the state: a run that goes on may lead to the next
+           task before the fill ends */
+
+        ngx_oci_verify_release(v, v->queue, &v->nqueue);
+        ngx_oci_verify_back(v);
     }
 
     v->discard = 0;
