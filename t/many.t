@@ -67,7 +67,7 @@ sub wake {
     kill 'USR1', $manager if $manager;
 }
 
-sub until_true {
+sub until_seen {
     my ($code) = @_;
     my $end = time() + 40;
     while (time() < $end) {
@@ -92,13 +92,13 @@ for my $n (1 .. 40) {
 is($wrong, 0, 'all are right');
 cmp_ok($most, '<=', $bound, 'they take no more than their part');
 cmp_ok($most, '>', $bound / 2, 'but that');
-ok(until_true(sub { taken() <= $bound / 4 * 3 }), 'some of them go')
+ok(until_seen(sub { taken() <= $bound / 4 * 3 }), 'some of them go')
     or diag(taken());
 cmp_ok(taken(), '>', $bound / 2, 'not all of them');
 
 # and others have room, also in many repositories
 
-ok(until_true(sub {
+ok(until_seen(sub {
     $t->get('/v2/m/manifests/t50')->{body} eq manifest(50) && kept(50);
 }), 'the next one is kept');
 
