@@ -94,16 +94,6 @@ sub closed {
         =~ /"$name" answers again/g);
 }
 
-sub wait_for {
-    my ($code) = @_;
-    my $end = time() + 20;
-    while (time() < $end) {
-        return 1 if $code->();
-        sleep 0.05;
-    }
-    return 0;
-}
-
 
 # SYNs are dropped: the queue of those that wait to be accepted is full
 
@@ -199,7 +189,7 @@ cmp_ok(time() - $begin, '<', 30, 'all of them at once');
 
 my ($worker) = $t->workers();
 kill 'KILL', $worker;
-ok(wait_for(sub { !kill 0, $worker }), 'a worker died');
+ok(until_true(sub { !kill 0, $worker }), 'a worker died');
 is($t->get(uri(3))->{status}, 503, 'still open');
 is(opened('demo'), 1, 'not opened again');
 
@@ -209,7 +199,7 @@ is(opened('demo'), 1, 'not opened again');
 @hole = ();
 $t->upstream(\&answer, port => $port);
 $begin = time();
-ok(wait_for(sub { $t->get(uri(3))->{status} == 200 }), 'it is back');
+ok(until_true(sub { $t->get(uri(3))->{status} == 200 }), 'it is back');
 diag(sprintf 'recovered after %.1f s', time() - $begin)
     if $ENV{TEST_VERBOSE};
 is($t->get(uri(2))->{body}, $blobs[2], 'what was missing');
@@ -226,7 +216,7 @@ $blob{$t->digest($half)} = $half;
 $t->stop_one('upstream0');
 $t->forget_requests();
 $t->upstream(\&answer, port => $port);
-ok(wait_for(sub { $t->get('/v2/m/a/tags/list')->{status} == 401 }),
+ok(until_true(sub { $t->get('/v2/m/a/tags/list')->{status} == 401 }),
     'another one');
 
 my $uri = '/v2/m/half/blobs/' . $t->digest($half);
@@ -234,10 +224,10 @@ my $s = $t->connect();
 $t->send_request($s, 'GET', $uri, { Connection => 'close' });
 my $r = $t->read_header($s);
 is($r->{status}, 200, 'a pull begins');
-ok(wait_for(sub { grep { $_->{uri} =~ /half/
+ok(until_true(sub { grep { $_->{uri} =~ /half/
     && $_->{h}{range} ne 'bytes=0-0' } $t->requests() }), 'is under way');
 $t->stop_one('upstream0');
-ok(wait_for(sub { opened('demo') == 2 }), 'an outage');
+ok(until_true(sub { opened('demo') == 2 }), 'an outage');
 sleep 4;
 $t->upstream(\&answer, port => $port);
 $t->read_body($s, $r, 'GET');
@@ -247,7 +237,7 @@ close $s;
 
 # connections that are refused, and a reload with another order
 
-ok(wait_for(sub { $t->get('/v2/gone/a/tags/list')->{status} == 503 }),
+ok(until_true(sub { $t->get('/v2/gone/a/tags/list')->{status} == 503 }),
     'another registry');
 is(opened('gone'), 1, 'its breaker is open');
 is($t->get('/v2/off/a/tags/list')->{status}, 502, "breaker off: $_")
@@ -256,7 +246,7 @@ is($t->get('/v2/off/a/tags/list')->{status}, 502, "breaker off: $_")
 my @old = $t->workers();
 conf(qw/ off gone demo /);
 $t->signal('HUP');
-ok(wait_for(sub { my %w = map { $_ => 1 } $t->workers();
+ok(until_true(sub { my %w = map { $_ => 1 } $t->workers();
     %w && !grep { $w{$_} } @old }), 'a reload');
 
 is($t->get('/v2/gone/a/tags/list')->{status}, 503, 'gone is gone');
@@ -271,7 +261,7 @@ is(opened('off'), 0, 'nor that without a breaker');
 
 @old = $t->workers();
 $t->signal('HUP');
-ok(wait_for(sub { my %w = map { $_ => 1 } $t->workers();
+ok(until_true(sub { my %w = map { $_ => 1 } $t->workers();
     %w && !grep { $w{$_} } @old }), 'another reload');
 $t->upstream(\&answer, port => $nobody);
 sleep 12.5;
@@ -304,7 +294,7 @@ my ($w) = $t->workers();
 kill 'STOP', $w;
 syswrite $_, "\r\n" for @s[0 .. 5];
 kill 'CONT', $w;
-ok(wait_for(sub {
+ok(until_true(sub {
     $t->read_file('error.log') =~ /worker_connections are not enough/ }),
     'no more connections');
 sleep 0.5;

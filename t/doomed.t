@@ -8,7 +8,6 @@ use strict;
 
 use Test::More;
 use File::Basename qw/ dirname /;
-use Time::HiRes qw/ sleep time /;
 
 use lib dirname(__FILE__) . '/lib';
 use OCI;
@@ -19,16 +18,6 @@ my $blob = $t->random_blob(3 * 1024 * 1024 + 5);
 my $digest = $t->digest($blob);
 my ($hex) = $digest =~ /:(.+)/;
 my $file = "$d/cache/blobs/sha256/" . substr($hex, 0, 2) . "/$hex";
-
-sub until_true {
-    my ($code) = @_;
-    my $end = time() + 60;
-    while (time() < $end) {
-        return 1 if $code->();
-        sleep 0.1;
-    }
-    return 0;
-}
 
 my $port = $t->upstream(sub {
     my ($c, $q) = @_;
@@ -41,7 +30,7 @@ my $port = $t->upstream(sub {
     print $c "HTTP/1.1 206 X\r\nContent-Length: " . ($to - $from)
         . "\r\nContent-Range: bytes $from-" . ($to - 1) . '/'
         . length($blob) . "\r\n\r\n", substr($blob, $from, 1500000);
-    until_true(sub { !-e "$d/hold" });
+    until_true(60, sub { !-e "$d/hold" });
     return 0;
 });
 
@@ -64,10 +53,10 @@ ok(-e $file, 'it is there');
 
 my @old = $t->workers();
 kill 9, @old;
-ok(until_true(sub { !grep { kill 0, $_ } @old }), 'the workers died');
+ok(until_true(60, sub { !grep { kill 0, $_ } @old }), 'the workers died');
 close $s;
 
-ok(until_true(sub { !-e $file && !-e "$file.map" }), 'it goes');
+ok(until_true(60, sub { !-e $file && !-e "$file.map" }), 'it goes');
 
 unlink "$d/hold";
 $r = $t->get("/v2/m/a/blobs/$digest");

@@ -11,7 +11,7 @@ use strict;
 
 use Test::More;
 use File::Basename qw/ dirname /;
-use Time::HiRes qw/ sleep time /;
+use Time::HiRes qw/ sleep /;
 
 use lib dirname(__FILE__) . '/lib';
 use OCI;
@@ -53,16 +53,6 @@ location /v2/ {
 }
 EOL
         %c);
-}
-
-sub until_true {
-    my ($seconds, $code) = @_;
-    my $end = time() + $seconds;
-    while (time() < $end) {
-        return 1 if $code->();
-        sleep 0.05;
-    }
-    return 0;
 }
 
 # reads up to a place, or to the end; what came

@@ -9,7 +9,7 @@ use strict;
 
 use Test::More;
 use File::Basename qw/ dirname /;
-use Time::HiRes qw/ sleep time /;
+use Time::HiRes qw/ sleep /;
 
 use lib dirname(__FILE__) . '/lib';
 use OCI;
@@ -44,16 +44,6 @@ $t->conf(http => "oci_registry demo { url http://127.0.0.1:$port; }",
     . ' oci_fill_connections 1; }');
 $t->allow(qr/exited on signal 9/);
 $t->start();
-
-sub until_true {
-    my ($seconds, $code) = @_;
-    my $end = time() + $seconds;
-    while (time() < $end) {
-        return 1 if $code->();
-        sleep 0.05;
-    }
-    return 0;
-}
 
 sub uri { return '/v2/m/a/blobs/' . $t->digest($blobs[$_[0]]) }
 

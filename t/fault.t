@@ -22,7 +22,7 @@ use Errno qw/ EIO ENOSPC ENOMEM EMFILE EAGAIN ENOLCK ECONNRESET
 use Fcntl qw/ F_UNLCK /;
 use File::Basename qw/ dirname /;
 use File::Find qw/ find /;
-use Time::HiRes qw/ sleep time /;
+use Time::HiRes qw/ time /;
 
 use lib dirname(__FILE__) . '/lib';
 use OCI;
@@ -193,16 +193,6 @@ sub later {
 
 my @workers = $t->workers();
 my ($offset, @trace) = (0);
-
-sub until_true {
-    my ($seconds, $code) = @_;
-    my $end = time() + $seconds;
-    while (time() < $end) {
-        return 1 if $code->();
-        sleep 0.05;
-    }
-    return 0;
-}
 
 # a connection to that worker
 

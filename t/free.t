@@ -9,7 +9,7 @@ use strict;
 
 use Test::More;
 use File::Basename qw/ dirname /;
-use Time::HiRes qw/ sleep time /;
+use Time::HiRes qw/ sleep /;
 
 use lib dirname(__FILE__) . '/lib';
 use OCI;
@@ -126,16 +126,6 @@ sub pull_beside {
     close $s;
     $r->{right} = !$r->{cut} && $r->{body} eq $blob{$name};
     return $r;
-}
-
-sub until_true {
-    my ($code) = @_;
-    my $end = time() + 20;
-    while (time() < $end) {
-        return 1 if $code->();
-        sleep 0.2;
-    }
-    return 0;
 }
 
 start('min_free=4m');

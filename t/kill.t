@@ -9,7 +9,7 @@ use strict;
 use Test::More;
 use Digest::SHA qw/ sha256_hex /;
 use File::Basename qw/ dirname /;
-use Time::HiRes qw/ sleep time /;
+use Time::HiRes qw/ sleep /;
 
 use lib dirname(__FILE__) . '/lib';
 use OCI;
@@ -111,16 +111,6 @@ sub drain {
     alarm 0;
     close $s;
     return $got;
-}
-
-sub until_true {
-    my ($seconds, $code) = @_;
-    my $end = time() + $seconds;
-    while (time() < $end) {
-        return 1 if $code->();
-        sleep 0.05;
-    }
-    return 0;
 }
 
 # each of the two workers is killed: one owns the fill, one may only read

@@ -9,7 +9,6 @@ use strict;
 use Test::More;
 use File::Basename qw/ dirname /;
 use File::Find;
-use Time::HiRes qw/ sleep time /;
 
 use lib dirname(__FILE__) . '/lib';
 use OCI;
@@ -62,16 +61,6 @@ sub disk {
         $bytes += $s[12] * 512 if !/\.map$/;
     } }, "$d/$dir/blobs");
     return ($bytes, $files);
-}
-
-sub until_true {
-    my ($seconds, $code) = @_;
-    my $end = time() + $seconds;
-    while (time() < $end) {
-        return 1 if $code->();
-        sleep 0.2;
-    }
-    return 0;
 }
 
 sub pull { return $t->get("/v2/$_[0]/m/blobs/$_[1]", undef, 20) }

@@ -366,13 +366,10 @@ sub many {
 # no fill is at work any more
 
 sub settle {
-    my $end = time() + 30;
-    while (time() < $end) {
+    return until_true(sub {
         my $s = eval { $t->status() };
-        return 1 if $s && $s->{counters}{fills_active} == 0;
-        sleep 0.05;
-    }
-    return bad('fills go on and on');
+        return $s && $s->{counters}{fills_active} == 0;
+    }) || bad('fills go on and on');
 }
 
 sub recover {

@@ -11,7 +11,7 @@ use strict;
 
 use Test::More;
 use File::Basename qw/ dirname /;
-use Time::HiRes qw/ sleep time /;
+use Time::HiRes qw/ sleep /;
 
 use lib dirname(__FILE__) . '/lib';
 use OCI;
@@ -49,15 +49,6 @@ sub reload {
 sub files { return scalar grep { -f && !/\.map$/ }
     glob "$t->{dir}/cache/blobs/sha256/*/*" }
 
-sub until_true {
-    my ($code) = @_;
-    for (1 .. 400) {
-        return 1 if $code->();
-        sleep 0.1;
-    }
-    return 0;
-}
-
 sub pull {
     my ($name) = @_;
     is(scalar(grep { $t->get("/v2/m/blobs/$_")->{body} eq $blob{$_} }
@@ -70,7 +61,7 @@ pull('stored');
 is(files(), 6, 'all are there');
 
 reload('inactive=60d max_size=2m');
-ok(until_true(sub { files() <= 2 }), 'a smaller max_size counts');
+ok(until_true(40, sub { files() <= 2 }), 'a smaller max_size counts');
 cmp_ok($t->status()->{zones}{models}{bytes}, '<=', 2 * 1024 * 1024,
     'for the zone, too');
 
@@ -79,7 +70,7 @@ pull('without it again');
 is(files(), 6, 'all are there again');
 
 reload('inactive=1s');
-ok(until_true(sub { files() == 0 }), 'a shorter inactive counts');
+ok(until_true(40, sub { files() == 0 }), 'a shorter inactive counts');
 is($t->status()->{zones}{models}{blobs}, 0, 'for the zone, too');
 
 $t->done();

@@ -11,7 +11,7 @@ use strict;
 
 use Test::More;
 use File::Basename qw/ dirname /;
-use Time::HiRes qw/ sleep time /;
+use Time::HiRes qw/ sleep /;
 
 use lib dirname(__FILE__) . '/lib';
 use OCI;
@@ -27,16 +27,6 @@ my %name = map { $t->digest($blob{$_}) => $_ } @names;
 
 sub at { return -e "$d/$_[0]" }
 sub put { $t->write_file($_[0], '') }
-
-sub until_true {
-    my ($seconds, $code) = @_;
-    my $end = time() + $seconds;
-    while (time() < $end) {
-        return 1 if $code->();
-        sleep 0.05;
-    }
-    return 0;
-}
 
 # "first": half of the fifth slice is wrong, and no more comes, or nothing of
 # it.  "second": it stops in the ninth, or there is a wrong byte near the end

@@ -117,13 +117,6 @@ location ~ ^/v2/b/strict/ {
 EOL
 $t->start();
 
-sub wait_challenge {
-    for (1 .. 200) {
-        return if challenges();
-        sleep 0.05;
-    }
-}
-
 sub challenges { return grep { challenged($_) } $t->requests(1) }
 
 for my $d (keys %blob) {
@@ -315,7 +308,7 @@ mode('slow');
 $t->forget_requests(1);
 my $s = $t->connect();
 $t->send_request($s, 'GET', "/v2/b/m/blobs/$digest[5]");
-wait_challenge();
+until_true(\&challenges);
 close $s;
 sleep 1;
 $t->forget_requests(1);
@@ -327,7 +320,7 @@ $t->forget_requests(1);
 $s = $t->connect();
 $t->send_request($s, 'GET', "/v2/b/m/blobs/$digest[6]",
     { Connection => 'close' });
-wait_challenge();
+until_true(\&challenges);
 $t->signal('HUP');
 $r = $t->read_body($s, $t->read_header($s), 'GET');
 ok($r->{body} eq $blob{$digest[6]}, 'a reload');
@@ -336,7 +329,7 @@ close $s;
 $t->forget_requests(1);
 $s = $t->connect();
 $t->send_request($s, 'GET', "/v2/b/m/blobs/$digest[7]");
-wait_challenge();
+until_true(\&challenges);
 close $s;
 
 $t->done();

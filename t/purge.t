@@ -114,16 +114,6 @@ sub pull {
         scalar @q, $r);
 }
 
-sub until_true {
-    my ($code) = @_;
-    my $end = time() + 30;
-    while (time() < $end) {
-        return 1 if $code->();
-        sleep 0.1;
-    }
-    return 0;
-}
-
 sub file {
     my ($digest, $dir) = @_;
     my ($hex) = $digest =~ /:(.+)/;

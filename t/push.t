@@ -72,16 +72,6 @@ sub pull {
     return join ' ', sort keys %seen;
 }
 
-sub until_true {
-    my ($code) = @_;
-    my $end = time() + 30;
-    while (time() < $end) {
-        return 1 if $code->();
-        sleep 0.1;
-    }
-    return 0;
-}
-
 # a tag is moved by a push
 
 my ($one, $digest) = push_artifact('v1', 'weights one');

@@ -84,16 +84,6 @@ sub pull {
         : "$r->{status} " . length $r->{body};
 }
 
-sub wait_for {
-    my ($code) = @_;
-    my $end = time() + 20;
-    while (time() < $end) {
-        return 1 if $code->();
-        sleep 0.05;
-    }
-    return 0;
-}
-
 
 # places
 
@@ -110,12 +100,12 @@ my @s = map {
     $t->send_request($s, 'GET', "/v2/two/a/blobs/$digest[$_]");
     $s;
 } 8, 9;
-ok(wait_for(sub { (() = glob "$t->{dir}/hangs.*") == 2 }), 'two hang');
+ok(until_true(sub { (() = glob "$t->{dir}/hangs.*") == 2 }), 'two hang');
 unlink "$t->{dir}/hang";
 
 my @old = $t->workers();
 kill 'KILL', @old;
-ok(wait_for(sub { my %w = map { $_ => 1 } $t->workers();
+ok(until_true(sub { my %w = map { $_ => 1 } $t->workers();
     keys %w == 2 && !grep { $w{$_} } @old }), 'their workers died');
 close $_ for @s;
 

@@ -8,7 +8,7 @@ use strict;
 
 use Test::More;
 use File::Basename qw/ dirname /;
-use Time::HiRes qw/ sleep time /;
+use Time::HiRes qw/ sleep /;
 
 use lib dirname(__FILE__) . '/lib';
 use OCI;
@@ -33,8 +33,7 @@ sub bytes {
 
 sub until_file {
     my ($name) = @_;
-    my $end = time() + 15;
-    sleep 0.05 while !-e "$t->{dir}/$name" && time() < $end;
+    return until_true(15, sub { -e "$t->{dir}/$name" });
 }
 
 sub answer {

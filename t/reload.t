@@ -102,16 +102,6 @@ $t->conf(http => "oci_registry demo { url http://127.0.0.1:$port; }",
     shutdown_timeout => '60s', cache_args => 'slice=4m');
 $t->start();
 
-sub until_true {
-    my ($seconds, $code) = @_;
-    my $end = time() + $seconds;
-    while (time() < $end) {
-        return 1 if $code->();
-        sleep 0.02;
-    }
-    return 0;
-}
-
 # one request: '' or what was wrong; and how many bytes came
 
 sub request {

@@ -74,16 +74,6 @@ EOL
     return $nginx;
 }
 
-sub until_true {
-    my ($seconds, $code) = @_;
-    my $end = time() + $seconds;
-    while (time() < $end) {
-        return 1 if $code->();
-        sleep 0.05;
-    }
-    return 0;
-}
-
 sub uri { return "/v2/m/a/blobs/" . $t->digest($blobs[$_[0]]) }
 
 sub file {

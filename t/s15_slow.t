@@ -34,7 +34,7 @@ use Test::More;
 use Fcntl qw/ :flock /;
 use File::Basename qw/ dirname /;
 use Socket qw/ SOL_SOCKET SO_RCVBUF sockaddr_in inet_aton /;
-use Time::HiRes qw/ sleep time /;
+use Time::HiRes qw/ sleep /;
 
 use lib dirname(__FILE__) . '/lib';
 use OCI;
@@ -172,15 +172,6 @@ sub rss {
 
 sub fds { return scalar(() = glob "/proc/$worker/fd/*") }
 
-sub until_true {
-    my ($code) = @_;
-    for (1 .. 400) {
-        return 1 if $code->();
-        sleep 0.1;
-    }
-    return 0;
-}
-
 sub lazy {
     socket(my $s, Socket::PF_INET, Socket::SOCK_STREAM, 0) or die $!;
     bless $s, 'IO::Socket::INET';
@@ -255,7 +246,7 @@ for my $p (1 .. $procs) {
     push @children, $pid;
 }
 
-ok(until_true(sub { $procs == grep { -e "$d/ready.$_" } 1 .. $procs }),
+ok(until_true(60, sub { $procs == grep { -e "$d/ready.$_" } 1 .. $procs }),
     "$clients clients");
 cmp_ok(fds() - $fds, '>=', $clients - 10, 'they are all there');
 my $more = (rss() - $mem) / $clients;
@@ -270,7 +261,7 @@ $t->write_file('release', '');
 waitpid $_, 0 for @children;
 is(join(' ', map { $t->read_file("right.$_") } 1 .. $procs),
     join(' ', (4) x $procs), 'who reads at last has all of it');
-ok(until_true(sub { fds() <= $fds + 6 }), 'no descriptor is left')
+ok(until_true(60, sub { fds() <= $fds + 6 }), 'no descriptor is left')
     or diag(fds() - $fds);
 
 # readers that don't read do not keep a registry's places
@@ -284,7 +275,7 @@ ok($big->{body} eq $blob{$pair}, 'others are served beside them');
 
 my @slow = map { ask('slow', $slow) } 1 .. 3;
 my @quiet = ask('silent', $silent);
-ok(until_true(sub { (sent($slow))[0] > 0 }), 'a byte comes');
+ok(until_true(60, sub { (sent($slow))[0] > 0 }), 'a byte comes');
 pulls('a byte a second', 'm3');
 is((sent($slow))[1], 1, 'which takes one exchange');
 
@@ -307,7 +298,7 @@ ok(right($quiet[0]), 'and a silent one');
 is(scalar(grep { right($_) } @held), 4, 'and those that did not read');
 is(($t->workers())[0], $worker, 'the worker lives');
 @slow = @quiet = @held = ();
-ok(until_true(sub { $t->status()->{counters}{fills_active} == 0 }),
+ok(until_true(60, sub { $t->status()->{counters}{fills_active} == 0 }),
     'no fill is left');
 
 $t->done();

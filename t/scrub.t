@@ -15,7 +15,7 @@ use strict;
 use Test::More;
 use Cwd qw/ abs_path /;
 use File::Basename qw/ dirname /;
-use Time::HiRes qw/ sleep time /;
+use Time::HiRes qw/ sleep /;
 
 use lib dirname(__FILE__) . '/lib';
 use OCI;
@@ -95,16 +95,6 @@ sub rotten {
     my @at = $log =~ /scrub:\ a\ slice\ at\ (\d+)\ of\ blob\ "$digests[$i]"
         [^\n]*\ has\ rotted\ on\ the\ disk,\ it\ will\ be\ fetched/gx;
     return join ' ', sort { $a <=> $b } @at;
-}
-
-sub until_true {
-    my ($code) = @_;
-    my $end = time() + 20;
-    while (!$code->()) {
-        return 0 if time() > $end;
-        sleep 0.05;
-    }
-    return 1;
 }
 
 sub range { return Range => 'bytes=' . join '-', @_ }

@@ -10,7 +10,7 @@ use strict;
 use Test::More;
 use File::Basename qw/ dirname /;
 use File::Find;
-use Time::HiRes qw/ sleep time /;
+use Time::HiRes qw/ sleep /;
 
 use lib dirname(__FILE__) . '/lib';
 use OCI;
@@ -89,16 +89,6 @@ sub files {
 }
 
 sub zone { return $t->status()->{zones}{models} }
-
-sub until_true {
-    my ($code) = @_;
-    my $end = time() + 20;
-    while (time() < $end) {
-        return 1 if $code->();
-        sleep 0.1;
-    }
-    return 0;
-}
 
 sub pull {
     my ($name, $h) = @_;

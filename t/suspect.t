@@ -10,7 +10,7 @@ use Test::More;
 use Cwd qw/ abs_path /;
 use Errno qw/ EIO /;
 use File::Basename qw/ dirname /;
-use Time::HiRes qw/ sleep time /;
+use Time::HiRes qw/ sleep /;
 
 use lib dirname(__FILE__) . '/lib';
 use OCI;
@@ -30,16 +30,6 @@ my $first = 4 * $slice;
 my $blob = $t->random_blob($size);
 my $digest = $t->digest($blob);
 my $uri = "/v2/m/a/blobs/$digest";
-
-sub until_true {
-    my ($seconds, $code) = @_;
-    my $end = time() + $seconds;
-    while (time() < $end) {
-        return 1 if $code->();
-        sleep 0.05;
-    }
-    return 0;
-}
 
 # four slices, then it waits
 

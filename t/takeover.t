@@ -103,16 +103,6 @@ EOL
 $t->allow(qr/worker process \d+ exited on signal 9/);
 $t->start();
 
-sub until_true {
-    my ($seconds, $code) = @_;
-    my $end = time() + $seconds;
-    while (time() < $end) {
-        return 1 if $code->();
-        sleep 0.02;
-    }
-    return 0;
-}
-
 # kills it when so many bytes are on the disk
 
 sub killer {

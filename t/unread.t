@@ -11,7 +11,6 @@ use Test::More;
 use Cwd qw/ abs_path /;
 use Errno qw/ EIO /;
 use File::Basename qw/ dirname /;
-use Time::HiRes qw/ sleep time /;
 
 use lib dirname(__FILE__) . '/lib';
 use OCI;
@@ -96,16 +95,6 @@ sub boot {
     sysseek $f, $slice + 10, 0;
     syswrite $f, 'damaged';
     close $f;
-}
-
-sub until_true {
-    my ($seconds, $code) = @_;
-    my $end = time() + $seconds;
-    while (time() < $end) {
-        return 1 if $code->();
-        sleep 0.05;
-    }
-    return 0;
 }
 
 sub start {

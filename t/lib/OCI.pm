@@ -41,6 +41,31 @@ my %ports;
 $SIG{PIPE} = 'IGNORE';
 
 
+# tests have until_true() as their own
+
+sub import {
+    my $caller = caller;
+    no strict 'refs';
+    *{"${caller}::until_true"} = \&until_true;
+}
+
+
+# waits until code returns something true, and returns that; 0: it never did
+
+sub until_true {
+    my $code = pop;
+    my ($seconds) = @_;
+    my $end = time() + ($seconds // 30);
+
+    while (1) {
+        my $value = $code->();
+        return $value if $value;
+        return 0 if time() >= $end;
+        sleep 0.05;
+    }
+}
+
+
 sub new {
     my ($class, %o) = @_;
 
