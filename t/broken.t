@@ -11,23 +11,15 @@ use warnings;
 use strict;
 
 use Test::More;
-use Cwd qw/ abs_path /;
 use File::Basename qw/ dirname /;
-use Time::HiRes qw/ sleep time /;
+use Time::HiRes qw/ sleep /;
 
 use lib dirname(__FILE__) . '/lib';
 use OCI;
-
-my $library = abs_path(dirname(__FILE__) . '/../build/faults/fault.so');
-
-plan(skip_all => 'not built, see "make preloads"')
-    unless $library && -e $library;
-
-my $DEATH = 4095;
-my $STAT = 10;
+use Fault;
 
 my $t = OCI->new(workers => 2);
-my $d = $t->{dir};
+my $fault = Fault->new($t);
 my $size = 3 * 65536 + 11;
 my $deaths = 30;
 my @blobs = map { $t->random_blob($size) } 1 .. 3 + $deaths;
@@ -57,26 +49,10 @@ my $port = $t->upstream(sub {
 $t->conf(http => "oci_registry demo { url http://127.0.0.1:$port; }",
     cache_args => 'slice=64k');
 
-my $control = $t->write_file('fault', "\0" x 4096);
-
-sub control {
-    my ($offset, @values) = @_;
-    open my $f, '+<:raw', $control or die "$control: $!";
-    sysseek $f, 4 * $offset, 0;
-    syswrite $f, pack 'L*', @values;
-    close $f;
-}
-
 $t->allow(qr/exited on signal 9/, qr/was left damaged/,
     qr/shared memory zone "models" was locked by/);
 
-{
-    local $ENV{FAULT_FILE} = $control;
-    local $ENV{FAULT_DIR} = "$d/cache";
-    local $ENV{LD_PRELOAD} = join ' ', $OCI::ASAN
-        ? (split ' ', `gcc -print-file-name=libasan.so`) : (), $library;
-    $t->start();
-}
+$fault->start();
 
 sub uri {
     my ($i, $repo) = @_;
@@ -101,16 +77,13 @@ sub damaged { return $t->read_file('error.log') =~ /was left damaged/ }
 my $n = 0;
 
 while ($n < $deaths && !damaged()) {
-    control(7, 0, 0);
-    control(1, $STAT, ++$n, 0, $DEATH, 0);
-    control(0, 1);
+    $fault->arm('stat', ++$n, $DEATH);
     $t->get(uri(2 + $n));
-    control(0, 0);
+    $fault->disarm();
 
     # who comes next finds what was left
 
-    my $end = time() + 5;
-    sleep 0.05 while time() < $end && $t->workers() < 2;
+    until_true(5, sub { $t->workers() >= 2 });
     right($t->get(uri(0)), 0, "after death $n");
 }
 
@@ -129,19 +102,13 @@ my $slow = $t->read_header($s);
 my %old = map { $_ => 1 } $t->workers();
 $t->signal('HUP');
 
-my $end = time() + 20;
-sleep 0.05 while time() < $end
-    && (grep { !$old{$_} } $t->workers()) < 2;
+until_true(20, sub { 2 <= grep { !$old{$_} } $t->workers() });
 
 like($t->read_file('error.log'), qr/was left damaged, it is made anew/,
     'a zone of its own');
 
 my $r;
-for (1 .. 100) {
-    $r = $t->get(uri(0));
-    last if status($r) =~ /hit/;
-    sleep 0.1;
-}
+until_true(sub { $r = $t->get(uri(0)); status($r) =~ /hit/ });
 like(status($r), qr/hit/, 'after a reload: a hit');
 right($r, 0, 'after a reload');
 

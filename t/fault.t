@@ -16,7 +16,6 @@ use warnings;
 use strict;
 
 use Test::More;
-use Cwd qw/ abs_path /;
 use Errno qw/ EIO ENOSPC ENOMEM EMFILE EAGAIN ENOLCK ECONNRESET
     ECONNREFUSED /;
 use Fcntl qw/ F_UNLCK /;
@@ -26,21 +25,12 @@ use Time::HiRes qw/ time /;
 
 use lib dirname(__FILE__) . '/lib';
 use OCI;
+use Fault;
 
-my $library = abs_path(dirname(__FILE__) . '/../build/faults/fault.so');
-
-plan(skip_all => 'not built, see "make preloads"')
-    unless $library && -e $library;
-
-my $SHORT = 0;
 my $NEVER = 0xffffffff;
 my $SLICE = 256 * 1024;
 my $SIZE = 8 * $SLICE + 4711;
 my ($FROM, $TO) = (5 * $SLICE + 100, 7 * $SLICE);
-
-my %function;
-@function{qw/ open mkdir write read probe truncate sync rename unlink stat
-    lock recv connect bell memory /} = 1 .. 15;
 
 # on: all calls from the n-th on fail.  any: a client may see it, as an error
 # or a body that is visibly cut (whole: only the one that reads all of it,
@@ -105,6 +95,7 @@ my @cases = (
 );
 
 my $t = OCI->new(workers => 2, zone => '32m');
+my $fault = Fault->new($t);
 my $d = $t->{dir};
 my $base = $t->random_blob($SIZE);
 
@@ -146,50 +137,7 @@ location = /pid { return 200 "\$pid"; }
 location = /stub { stub_status; }
 EOL
 
-# the file that the library looks at
-
-my $control = $t->write_file('fault', "\0" x 4096);
-my $skew = 0;
-
-sub control {
-    my ($offset, @values) = @_;
-    open my $f, '+<:raw', $control or die "$control: $!";
-    sysseek $f, 4 * $offset, 0;
-    syswrite $f, pack 'L*', @values;
-    close $f;
-}
-
-sub arm {
-    my ($case, $n) = @_;
-    control(7, 0, 0);
-    control(1, $function{$case->{name}}, $n, $case->{on} ? 1 : 0,
-        $case->{errno}, $case->{net} ? $port : 0);
-    control(9, $case->{cold} ? 1 : 0);
-    control(0, 1);
-}
-
-# (calls that counted, calls that failed)
-
-sub disarm {
-    control(0, 0);
-    my @f = unpack 'L*', $t->read_file('fault');
-    return @f[7, 8];
-}
-
-# the clocks of all processes go on; who is asleep hears of it by a request
-
-sub later {
-    $skew += $_[0];
-    control(6, $skew);
-}
-
-{
-    local $ENV{FAULT_FILE} = $control;
-    local $ENV{FAULT_DIR} = "$d/cache";
-    local $ENV{LD_PRELOAD} = join ' ', $OCI::ASAN
-        ? (split ' ', `gcc -print-file-name=libasan.so`) : (), $library;
-    $t->start();
-}
+$fault->start();
 
 my @workers = $t->workers();
 my ($offset, @trace) = (0);
@@ -308,7 +256,7 @@ sub opened {
 # workers close what nobody uses
 
 sub closed {
-    later(6);
+    $fault->later(6);
     return until_true(15, sub {
         close worker($_) for @workers;
         return !opened();
@@ -335,7 +283,7 @@ sub boot {
 # no connection to the registry is kept any longer
 
 sub disconnect {
-    later(70);
+    $fault->later(70);
     close worker($_) for @workers;
 }
 
@@ -349,8 +297,11 @@ sub try {
     $serial++;
     $case->{prepare}->() if $case->{prepare};
 
-    my %v = pulls($kind, $serial, sub { arm($case, $n) });
-    my ($calls, $failed) = disarm();
+    my %v = pulls($kind, $serial, sub {
+        $fault->arm($case->{name}, $n, $case->{errno}, on => $case->{on} || 0,
+            port => $case->{net} ? $port : 0, cold => $case->{cold} || 0);
+    });
+    my ($calls, $failed) = $fault->disarm();
 
     for (sort keys %v) {
         next if $v{$_} eq 'ok' && ($kind ne 'bad' || !/whole|again/);
@@ -368,8 +319,8 @@ sub try {
 
     # when the disk is believed again, all is well
 
-    later(11) if $failed;
-    later(60) if $kind eq 'bad';
+    $fault->later(11) if $failed;
+    $fault->later(60) if $kind eq 'bad';
     $kind = 'ok' if $kind eq 'bad';
 
     %v = pulls($kind, $serial);
@@ -486,7 +437,7 @@ is(join("\n", @locked), '', 'no lock is left');
 # what is not used for two months goes: all of it, if nobody holds it and the
 # manager knows it
 
-later(61 * 86400);
+$fault->later(61 * 86400);
 ok(until_true(20, sub {
     my ($manager) = grep { `cat /proc/$_/cmdline` =~ /cache manager/ }
         split /\s+/, `pgrep -P $t->{pids}{nginx}`;

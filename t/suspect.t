@@ -7,22 +7,16 @@ use warnings;
 use strict;
 
 use Test::More;
-use Cwd qw/ abs_path /;
 use Errno qw/ EIO /;
 use File::Basename qw/ dirname /;
 use Time::HiRes qw/ sleep /;
 
 use lib dirname(__FILE__) . '/lib';
 use OCI;
-
-my $library = abs_path(dirname(__FILE__) . '/../build/faults/fault.so');
-
-plan(skip_all => 'not built, see "make preloads"')
-    unless $library && -e $library;
-
-my $READ = 4;
+use Fault;
 
 my $t = OCI->new(workers => 1);
+my $fault = Fault->new($t);
 my $d = $t->{dir};
 my $slice = 64 * 1024;
 my $size = 16 * $slice + 4711;
@@ -52,23 +46,7 @@ $t->conf(http => "oci_registry demo { url http://127.0.0.1:$port; }",
     cache_args => 'slice=64k');
 $t->allow(qr/ failed \(5: /);
 
-my $control = $t->write_file('fault', "\0" x 4096);
-
-sub control {
-    my ($offset, @values) = @_;
-    open my $f, '+<:raw', $control or die "$control: $!";
-    sysseek $f, 4 * $offset, 0;
-    syswrite $f, pack 'L*', @values;
-    close $f;
-}
-
-{
-    local $ENV{FAULT_FILE} = $control;
-    local $ENV{FAULT_DIR} = "$d/cache";
-    local $ENV{LD_PRELOAD} = join ' ', $OCI::ASAN
-        ? (split ' ', `gcc -print-file-name=libasan.so`) : (), $library;
-    $t->start();
-}
+$fault->start();
 
 my $s = $t->connect();
 $t->send_request($s, 'GET', $uri);
@@ -81,17 +59,13 @@ while (length $got < $first) {
 
 # nothing is in memory, and the second slice can't be read
 
-control(1, $READ, 1, 1, EIO, 0);
-control(9, 1, $slice);
-control(0, 1);
+$fault->arm('read', 1, EIO, on => 1, cold => 1, from => $slice);
 
 my $o = $t->get($uri, { Range => "bytes=$slice-" . ($slice + 99) });
 is($o->{status}, 206, 'another one');
 ok($o->{body} eq substr($blob, $slice, 100), 'has what it wants');
 
-my @f = unpack 'L*', $t->read_file('fault');
-control(0, 0);
-cmp_ok($f[8], '>', 0, 'but not from the file');
+cmp_ok(($fault->disarm())[1], '>', 0, 'but not from the file');
 
 # the first one wakes up now and then, and looks
 

@@ -8,21 +8,15 @@ use warnings;
 use strict;
 
 use Test::More;
-use Cwd qw/ abs_path /;
 use Errno qw/ EIO /;
 use File::Basename qw/ dirname /;
 
 use lib dirname(__FILE__) . '/lib';
 use OCI;
-
-my $library = abs_path(dirname(__FILE__) . '/../build/faults/fault.so');
-
-plan(skip_all => 'not built, see "make preloads"')
-    unless $library && -e $library;
-
-my ($WRITE, $READ) = (3, 4);
+use Fault;
 
 my $t = OCI->new(workers => 1);
+my $fault = Fault->new($t);
 my $d = $t->{dir};
 my $slice = 64 * 1024;
 my $size = 4 * $slice;
@@ -30,8 +24,8 @@ my $size = 4 * $slice;
 # the second slice can't be read; or it was damaged, and the n-th write fails:
 # one of them takes the mark off that says that the blob is verified
 
-my @cases = ({ name => 'read', function => $READ, n => 1, from => $slice },
-    map { { name => "write $_", function => $WRITE, n => $_, from => 0 } }
+my @cases = ({ name => 'read', function => 'read', n => 1, from => $slice },
+    map { { name => "write $_", function => 'write', n => $_, from => 0 } }
         3 .. 6);
 
 for (@cases) {
@@ -57,16 +51,6 @@ $t->conf(http => "oci_registry demo { url http://127.0.0.1:$port; }",
     . ' oci_cache models; oci_fill_connections 1; }');
 $t->allow(qr/exited on signal 9/, qr/ failed \(5: /);
 
-my $control = $t->write_file('fault', "\0" x 4096);
-
-sub control {
-    my ($offset, @values) = @_;
-    open my $f, '+<:raw', $control or die "$control: $!";
-    sysseek $f, 4 * $offset, 0;
-    syswrite $f, pack 'L*', @values;
-    close $f;
-}
-
 sub crc32c {
     my $crc = 0xffffffff;
     for my $c (unpack 'C*', $_[0]) {
@@ -89,7 +73,7 @@ sub boot {
     syswrite $f, $header;
     close $f;
 
-    return if $case->{function} == $READ;
+    return if $case->{function} eq 'read';
 
     open $f, '+<:raw', $case->{file} or die "$case->{file}: $!";
     sysseek $f, $slice + 10, 0;
@@ -97,15 +81,7 @@ sub boot {
     close $f;
 }
 
-sub start {
-    local $ENV{FAULT_FILE} = $control;
-    local $ENV{FAULT_DIR} = "$d/cache";
-    local $ENV{LD_PRELOAD} = join ' ', $OCI::ASAN
-        ? (split ' ', `gcc -print-file-name=libasan.so`) : (), $library;
-    $t->start();
-}
-
-start();
+$fault->start();
 
 for my $case (@cases) {
     ok($t->get($case->{uri})->{body} eq $case->{blob},
@@ -116,21 +92,18 @@ for my $case (@cases) {
 
 ok($t->stop(), 'stopped');
 boot($_) for @cases;
-start();
+$fault->start();
 
 for my $case (@cases) {
     $t->write_file('bad', '');
-    control(7, 0, 0);
-    control(1, $case->{function}, $case->{n}, $case->{function} == $READ,
-        EIO, 0);
-    control(10, $case->{from});
-    control(0, 1);
+    $fault->arm($case->{function}, $case->{n}, EIO,
+        on => $case->{function} eq 'read' ? 1 : 0, from => $case->{from});
 
     my $r = $t->get($case->{uri},
         { Range => "bytes=$slice-" . ($slice + 99) }, 20);
     is($r->{status}, 206, "$case->{name}: of the second slice");
 
-    control(0, 0);
+    $fault->disarm();
     unlink "$d/bad";
 
     my @w = $t->workers();

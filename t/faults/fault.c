@@ -2,8 +2,8 @@
 /*
  * Copyright (C) The nginx-oci authors
  *
- * A preload library for t/fault.t and t/broken.t: the n-th call of a function in nginx's
- * workers fails, or is short.
+ * A library to preload: the n-th call of a function in nginx's workers fails,
+ * or is short.  t/lib/Fault.pm says which.
  *
  * FAULT_FILE names a file that is mapped by all processes: the test writes
  * what is to fail, calls are counted there.  Nothing is counted outside of
@@ -48,7 +48,7 @@
 #endif
 
 
-/* as t/fault.t has them */
+/* as t/lib/Fault.pm has them */
 
 typedef enum {
     FAULT_NONE = 0,
