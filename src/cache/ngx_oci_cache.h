@@ -230,14 +230,17 @@ ngx_int_t ngx_oci_refs_init(ngx_oci_cache_t *cache, ngx_uint_t existing);
 void ngx_oci_refs_expire(ngx_oci_cache_t *cache);
 
 /*
- * In a thread, before a file of size bytes is written to dir/sub/name there.
- * NGX_OK: *taken is counted, what it takes more than one that is there;
- * NGX_DECLINED: there is no room for it.
+ * In a thread, before a file of size bytes is written there.  NGX_OK: what it
+ * takes is counted; NGX_DECLINED: there is no room for it.
  */
-ngx_int_t ngx_oci_refs_room(ngx_oci_cache_t *cache, int dir, const char *sub,
-    const char *name, size_t size, int64_t *taken, ngx_log_t *log);
-/* it was not written, or was unlinked: so much is not taken any more */
-void ngx_oci_refs_unroom(ngx_oci_cache_t *cache, int64_t taken);
+ngx_int_t ngx_oci_refs_room(ngx_oci_cache_t *cache, size_t size,
+    ngx_log_t *log);
+/* it was not written, or was unlinked: that is not taken any more */
+void ngx_oci_refs_unroom(ngx_oci_cache_t *cache, size_t size);
+/* unlinks dir/sub/name, which is to be written anew: an error is of no account,
+   the new file replaces it */
+void ngx_oci_refs_replace(ngx_oci_cache_t *cache, int dir, const char *sub,
+    const char *name, ngx_log_t *log);
 
 /* at what level to log that one could not be written: a full disk is said now
    and then only */

@@ -238,17 +238,16 @@ done:
 
 
 void
-ngx_oci_index_recount(ngx_oci_cache_t *cache, uint64_t before,
-    uint64_t counted)
+ngx_oci_index_recount(ngx_oci_cache_t *cache, uint64_t counted,
+    uint64_t *added, uint64_t before)
 {
-    uint64_t  since;
-
     ngx_oci_index_lock(cache);
 
-    /* what came and went meanwhile may or may not have been counted */
+    /* what came meanwhile may or may not have been found; what went may have
+       been: rather too much until it is counted again */
 
-    since = cache->index->small + counted;
-    cache->index->small = since - ngx_min(before, since);
+    cache->index->small = counted + __atomic_load_n(added, __ATOMIC_RELAXED)
+                          - before;
 
     ngx_oci_index_unlock(cache);
 }

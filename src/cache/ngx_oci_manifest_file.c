@@ -232,7 +232,7 @@ ngx_oci_manifest_read_task(void *data, ngx_log_t *log)
         if (ngx_oci_unlink(op->cache, op->cache->manifests, sub, name, log)
             == 0)
         {
-            ngx_oci_refs_unroom(op->cache, ngx_oci_refs_takes(op->size));
+            ngx_oci_refs_unroom(op->cache, op->size);
         }
     }
 
@@ -302,7 +302,6 @@ ngx_oci_manifest_write_task(void *data, ngx_log_t *log)
     int        fd, dir;
     char       sub[3], name[NGX_OCI_STORE_NAME];
     char       tmp[NGX_OCI_STORE_NAME + 2 * NGX_INT64_LEN + 8];
-    int64_t    taken;
     ngx_err_t  err;
 
     dir = op->cache->manifests;
@@ -311,9 +310,9 @@ ngx_oci_manifest_write_task(void *data, ngx_log_t *log)
     (void) ngx_sprintf((u_char *) tmp, "%s.%P.%ui.tmp%Z", name, ngx_pid,
                        op->number);
 
-    if (ngx_oci_refs_room(op->cache, dir, sub, name, op->size, &taken, log)
-        != NGX_OK)
-    {
+    ngx_oci_refs_replace(op->cache, dir, sub, name, log);
+
+    if (ngx_oci_refs_room(op->cache, op->size, log) != NGX_OK) {
         return;
     }
 
@@ -322,7 +321,7 @@ ngx_oci_manifest_write_task(void *data, ngx_log_t *log)
 
     if (fd == -1) {
         err = ngx_errno;
-        ngx_oci_refs_unroom(op->cache, taken);
+        ngx_oci_refs_unroom(op->cache, op->size);
 
         if (err != NGX_OCI_SAID) {
             ngx_log_error(ngx_oci_refs_level(err), log, err,
@@ -342,7 +341,7 @@ ngx_oci_manifest_write_task(void *data, ngx_log_t *log)
                       "writing manifest \"%s/%s\" failed", sub, name);
         op->rc = NGX_ERROR;
         (void) ngx_oci_unlink(op->cache, dir, sub, tmp, log);
-        ngx_oci_refs_unroom(op->cache, taken);
+        ngx_oci_refs_unroom(op->cache, op->size);
     }
 
     close(fd);

@@ -562,7 +562,7 @@ ngx_oci_purge_manifest_task(void *data, ngx_log_t *log)
     if (ngx_oci_unlink(pg->cache, pg->cache->manifests, sub, name, log)
         == 0)
     {
-        ngx_oci_refs_unroom(pg->cache, ngx_oci_refs_takes(pg->bytes));
+        ngx_oci_refs_unroom(pg->cache, pg->bytes);
         pg->data = NGX_OK;
 
     } else if (ngx_errno != ENOENT) {

@@ -9,6 +9,7 @@
  */
 
 
+#include "ngx_oci_open.h"
 #include "ngx_oci_refs.h"
 #include "ngx_oci_room.h"
 
@@ -17,6 +18,8 @@
                                            octave each */
 #define NGX_OCI_REFS_TRIM     10        /* s between trims */
 #define NGX_OCI_REFS_WARN     60        /* s between equal warnings */
+#define NGX_OCI_REFS_COUNTED  100       /* ms, then a file that was counted is
+                                           there, most likely */
 
 
 typedef struct {
@@ -44,7 +47,7 @@ static ngx_uint_t ngx_oci_refs_age(time_t age);
 void
 ngx_oci_refs_expire(ngx_oci_cache_t *cache)
 {
-    uint64_t              before, older;
+    uint64_t              added, older;
     ngx_uint_t            n;
     ngx_oci_refs_walk_t  *walk;
 
@@ -60,7 +63,11 @@ ngx_oci_refs_expire(ngx_oci_cache_t *cache)
     walk->cache = cache;
     walk->goal = cache->small_max / 4 * 3;
 
-    before = ngx_oci_index_smalls(cache);
+    added = __atomic_load_n(&cache->refs->added, __ATOMIC_RELAXED);
+
+    /* (what was counted by now is there by then) */
+
+    ngx_msleep(NGX_OCI_REFS_COUNTED);
 
     ngx_oci_refs_walk(walk);
 
@@ -69,7 +76,7 @@ ngx_oci_refs_expire(ngx_oci_cache_t *cache)
         return;
     }
 
-    ngx_oci_index_recount(cache, before, walk->taken);
+    ngx_oci_index_recount(cache, walk->taken, &cache->refs->added, added);
 
     if (walk->taken > walk->goal) {
 
@@ -215,8 +222,7 @@ ngx_oci_refs_walk_sub(ngx_oci_refs_walk_t *walk, int fd)
         if (unlinkat(fd, de->d_name, 0) == 0) {
             if (walk->trim) {
                 walk->taken -= ngx_oci_refs_takes(sb.st_size);
-                ngx_oci_refs_unroom(walk->cache,
-                                    ngx_oci_refs_takes(sb.st_size));
+                ngx_oci_refs_unroom(walk->cache, sb.st_size);
             }
 
         } else if (ngx_errno != ENOENT) {
@@ -305,23 +311,14 @@ ngx_oci_refs_expirable(const char *name, ngx_uint_t *tmp)
 
 
 ngx_int_t
-ngx_oci_refs_room(ngx_oci_cache_t *cache, int dir, const char *sub,
-    const char *name, size_t size, int64_t *taken, ngx_log_t *log)
+ngx_oci_refs_room(ngx_oci_cache_t *cache, size_t size, ngx_log_t *log)
 {
-    char           path[NGX_OCI_STORE_NAME + 3];
-    struct stat    sb;
-
     static time_t  warned;
 
-    (void) ngx_sprintf((u_char *) path, "%s/%s%Z", sub, name);
+    (void) __atomic_add_fetch(&cache->refs->added, ngx_oci_refs_takes(size),
+                              __ATOMIC_RELAXED);
 
-    *taken = ngx_oci_refs_takes(size);
-
-    if (fstatat(dir, path, &sb, AT_SYMLINK_NOFOLLOW) == 0) {
-        *taken -= ngx_oci_refs_takes(sb.st_size);
-    }
-
-    if (ngx_oci_index_small(cache, *taken) == NGX_OK) {
+    if (ngx_oci_index_small(cache, ngx_oci_refs_takes(size)) == NGX_OK) {
         return NGX_OK;
     }
 
@@ -361,9 +358,27 @@ ngx_oci_refs_level(ngx_err_t err)
 
 
 void
-ngx_oci_refs_unroom(ngx_oci_cache_t *cache, int64_t taken)
+ngx_oci_refs_unroom(ngx_oci_cache_t *cache, size_t size)
 {
-    if (taken > 0) {
-        (void) ngx_oci_index_small(cache, -taken);
+    (void) ngx_oci_index_small(cache, -ngx_oci_refs_takes(size));
+}
+
+
+/*
+ * Whether a file that a rename replaces was there then, or had been removed
+ * by the manager, who counted that, nobody could tell.
+ */
+
+void
+ngx_oci_refs_replace(ngx_oci_cache_t *cache, int dir, const char *sub,
+    const char *name, ngx_log_t *log)
+{
+    struct stat  sb;
+
+    if (ngx_oci_stat(cache, dir, sub, name, &sb, log) == 0
+        && S_ISREG(sb.st_mode)
+        && ngx_oci_unlink(cache, dir, sub, name, log) == 0)
+    {
+        ngx_oci_refs_unroom(cache, sb.st_size);
     }
 }

@@ -403,15 +403,17 @@ ngx_oci_refs_create(ngx_oci_refs_op_t *op, u_char *key,
 {
     int        fd, dir;
     char       sub[3], name[NGX_OCI_REFS_NAME], tmp[NGX_OCI_REFS_TMP];
-    int64_t    taken;
     ngx_err_t  err;
 
     ngx_oci_refs_names(key, sub, name);
     (void) ngx_sprintf((u_char *) tmp, "%s.%P.%ui.tmp%Z", name, ngx_pid,
                        op->number);
 
-    if (ngx_oci_refs_room(op->cache, op->cache->refs_dir, sub, name,
-                          sizeof(ngx_oci_refs_record_t), &taken, log)
+    if (replace) {
+        ngx_oci_refs_replace(op->cache, op->cache->refs_dir, sub, name, log);
+    }
+
+    if (ngx_oci_refs_room(op->cache, sizeof(ngx_oci_refs_record_t), log)
         != NGX_OK)
     {
         return NGX_DECLINED;
@@ -462,7 +464,7 @@ ngx_oci_refs_create(ngx_oci_refs_op_t *op, u_char *key,
         return NGX_OK;
     }
 
-    ngx_oci_refs_unroom(op->cache, taken);
+    ngx_oci_refs_unroom(op->cache, sizeof(ngx_oci_refs_record_t));
 
     if (err == EEXIST && !replace) {
         return NGX_BUSY;
@@ -586,8 +588,7 @@ ngx_oci_refs_unlink(ngx_oci_refs_op_t *op, u_char *key, ngx_log_t *log)
         err = ngx_errno;
 
     } else {
-        ngx_oci_refs_unroom(op->cache,
-                            ngx_oci_refs_takes(sizeof(ngx_oci_refs_record_t)));
+        ngx_oci_refs_unroom(op->cache, sizeof(ngx_oci_refs_record_t));
     }
 
     if (dir != -1) {
