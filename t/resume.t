@@ -22,6 +22,7 @@ use strict;
 use Test::More;
 use Cwd qw/ abs_path /;
 use File::Basename qw/ dirname /;
+use Socket qw/ SO_RCVBUF /;
 use Time::HiRes qw/ sleep time /;
 
 use lib dirname(__FILE__) . '/lib';
@@ -35,7 +36,7 @@ my $t = OCI->new(workers => 2);
 my $d = $t->{dir};
 my $slice = 1024 * 1024;
 my $size = 6 * $slice + 4711;
-my @blobs = map { $t->random_blob($size) } 0 .. 7;
+my @blobs = map { $t->random_blob($size) } 0 .. 8;
 my %by = map { $t->digest($_) => $_ } @blobs;
 
 # 4 MB/s a connection
@@ -335,6 +336,41 @@ sub other_bytes { return $other->upstream_bytes() }
     });
     is(join(' ', @out), 'right right right right', 'both: four readers');
     ok(until_true(20, sub { recorded(7) == 7 }), 'both: it is stored');
+}
+
+# the first one stores what the second one has reserved room for, whose reader
+# is slow: it keeps no room that nothing comes to any more
+
+{
+    my $strict = OCI->new(workers => 1, edge => OCI::port());
+    conf($strict, listen => "listen 127.0.0.1:$strict->{edge} sndbuf=16k;",
+        location => <<EOL);
+location /v2/ { oci_pass demo; oci_cache models; oci_verify strict; }
+EOL
+    $strict->start();
+    my $reserved = sub { $strict->status()->{zones}{models}{reserved} };
+
+    unlink "$d/fast";
+    my ($s, $got) = begin(8, $slice);
+    my $slow = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$strict->{edge}",
+        Sockopts => [[SO_RCVBUF, 8192]]) or die $!;
+    $slow->autoflush(1);
+    $strict->send_request($slow, 'GET', uri(8));
+    ok(until_true(10, sub { $reserved->() > $slice }), 'slow: reserved');
+
+    $got = read_to($s, $got, $size);
+    ok($got eq $blobs[8], 'slow: the first one has all');
+    close $s;
+
+    my $r = $strict->read_header($slow);
+    is($r->{status}, 200, 'slow: it begins');
+    is($reserved->(), 0, 'slow: nothing stays reserved');
+    $got = read_to($slow, $r->{rest}, $size);
+    ok($got eq $blobs[8], 'slow: right');
+    close $slow;
+    ok($strict->stop(), 'slow: stopped');
+    unlike($strict->read_file('error.log'), qr/\[(alert|emerg|crit)\]/,
+        'slow: without alerts');
 }
 
 ok($other->stop(), 'the second one stopped');

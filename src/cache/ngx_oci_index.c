@@ -582,6 +582,8 @@ ngx_oci_index_adopt(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     cache->index->bytes += bytes - entry->bytes;
     entry->bytes = bytes;
 
+    ngx_oci_index_trim(cache, entry);
+
     entry->retracted += retracted;
     entry->lost += lost;
 

@@ -405,7 +405,8 @@ void ngx_oci_index_reset(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 /* frees what a dead or exiting worker's slot held */
 void ngx_oci_index_sweep(ngx_oci_cache_t *cache, ngx_int_t slot);
 
-/* the least recently used entry that nobody uses; NGX_DECLINED: none */
+/* the least recently used entry that nobody uses and nobody removes now;
+   NGX_DECLINED: none */
 ngx_int_t ngx_oci_index_oldest(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest, uint64_t *bytes, time_t *accessed);
 

@@ -11,6 +11,8 @@
 #include "ngx_oci_open.h"
 
 
+static ngx_uint_t ngx_oci_index_leaves(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry);
 static void ngx_oci_index_evicting(ngx_oci_entry_t *entry);
 static void ngx_oci_index_set_doomed(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry);
@@ -34,7 +36,9 @@ ngx_oci_index_oldest(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     {
         entry = ngx_queue_data(q, ngx_oci_entry_t, queue);
 
-        if (ngx_oci_index_idle(entry) && !entry->orphan) {
+        if (ngx_oci_index_idle(entry) && !entry->orphan
+            && !ngx_oci_index_leaves(cache, entry))
+        {
             *digest = entry->digest;
             *bytes = entry->bytes;
             *accessed = entry->accessed;
@@ -46,6 +50,20 @@ ngx_oci_index_oldest(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     ngx_oci_index_unlock(cache);
 
     return rc;
+}
+
+
+/*
+ * Does somebody remove it now?  Whoever died before may have had the pid of
+ * another process: what is old enough to go anyway is tried, the sidecar's
+ * lock tells.
+ */
+
+static ngx_uint_t
+ngx_oci_index_leaves(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
+{
+    return ngx_oci_index_marked(entry)
+           && ngx_time() - entry->accessed < cache->inactive;
 }
 
 

@@ -302,6 +302,21 @@ ngx_oci_index_unreserve(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
 
 
 void
+ngx_oci_index_trim(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
+{
+    uint64_t  lacks;
+
+    lacks = entry->size - ngx_min(entry->bytes, entry->size);
+
+    if (entry->reserved > lacks) {
+        cache->index->reserved -= entry->reserved - lacks;
+        cache->index->refused = 0;
+        entry->reserved = lacks;
+    }
+}
+
+
+void
 ngx_oci_index_unneed(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
 {
     if (ngx_oci_index_unneeded(entry)) {
@@ -351,38 +366,6 @@ ngx_oci_index_evictable(ngx_oci_cache_t *cache, ngx_oci_shortage_t *shortage)
 
     return (bytes >= shortage->bytes || looked == NGX_OCI_INDEX_LOOK_EVICT)
            ? NGX_OK : NGX_DECLINED;
-}
-
-
-ngx_int_t
-ngx_oci_index_victim(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
-    uint64_t *bytes)
-{
-    ngx_int_t         rc;
-    ngx_queue_t      *q;
-    ngx_oci_entry_t  *entry;
-
-    rc = NGX_DECLINED;
-
-    ngx_oci_index_lock(cache);
-
-    for (q = ngx_queue_last(&cache->index->queue);
-         q != ngx_queue_sentinel(&cache->index->queue);
-         q = ngx_queue_prev(q))
-    {
-        entry = ngx_queue_data(q, ngx_oci_entry_t, queue);
-
-        if (ngx_oci_index_idle(entry) && !entry->orphan && !entry->evicting) {
-            *digest = entry->digest;
-            *bytes = entry->bytes;
-            rc = NGX_OK;
-            break;
-        }
-    }
-
-    ngx_oci_index_unlock(cache);
-
-    return rc;
 }
 
 

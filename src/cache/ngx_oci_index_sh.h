@@ -79,6 +79,8 @@ uint64_t ngx_oci_index_lose(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
    is reserved */
 void ngx_oci_index_unneed(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
 void ngx_oci_index_unreserve(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
+/* under the mutex: no more stays reserved than is lacking */
+void ngx_oci_index_trim(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
 /* under the mutex: so many bytes more are stored, of those reserved */
 void ngx_oci_index_add(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     uint64_t bytes);

@@ -470,7 +470,10 @@ ngx_oci_manager_drop(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
                           &cache->path->name, name);
         }
 
-        ngx_oci_index_evicted(cache, digest, 0);
+        /* nothing was marked here; another thread, with the same pid, may
+           have */
+
+        ngx_oci_index_skip(cache, digest);
         return NGX_ERROR;
     }
 

@@ -140,6 +140,13 @@ ngx_oci_room_task(void *data, ngx_log_t *log)
             return;
         }
 
+        if (ngx_terminate) {
+
+            /* who exits waits for this thread */
+
+            return;
+        }
+
         if (ngx_oci_room_evict(op->cache, &shortage, &tries) != NGX_OK) {
             ngx_oci_index_refuse(op->cache, op->end - op->pos);
             return;
@@ -185,11 +192,12 @@ static ngx_int_t
 ngx_oci_room_evict_one(ngx_oci_cache_t *cache, ngx_oci_shortage_t *shortage)
 {
     off_t             free, before;
+    time_t            accessed;
     uint64_t          bytes;
     ngx_uint_t        i;
     ngx_oci_digest_t  digest;
 
-    if (ngx_oci_index_victim(cache, &digest, &bytes) != NGX_OK) {
+    if (ngx_oci_index_oldest(cache, &digest, &bytes, &accessed) != NGX_OK) {
         return NGX_DECLINED;
     }
 

@@ -45,10 +45,6 @@ void ngx_oci_index_settle(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
    so; NGX_DECLINED */
 ngx_int_t ngx_oci_index_evictable(ngx_oci_cache_t *cache,
     ngx_oci_shortage_t *shortage);
-/* the least recently used entry that nobody uses and nobody removes now;
-   NGX_OK or NGX_DECLINED */
-ngx_int_t ngx_oci_index_victim(ngx_oci_cache_t *cache,
-    ngx_oci_digest_t *digest, uint64_t *bytes);
 /* its turn comes again after all others */
 void ngx_oci_index_skip(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest);
 

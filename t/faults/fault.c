@@ -84,6 +84,10 @@ typedef struct {
     uint32_t  fired;
     uint32_t  cold;         /* no file is in memory, as preadv2() tells */
     uint32_t  from;         /* reads before this place of a file don't count */
+    uint32_t  hang;         /* a bit: the thread waits there first, then fails,
+                               without an error goes on well */
+    uint32_t  released;     /* bits: it waits no longer */
+    char      name[160];    /* the end of the only name that counts, if any */
 } fault_t;
 
 
@@ -163,7 +167,12 @@ fault_now(void)
 {
     int       len;
     void     *frames[32];
-    uint32_t  n;
+    uint32_t  n, hang, error;
+
+    const struct timespec  nap = { 0, 5 * 1000 * 1000 };
+
+    hang = fault->hang;
+    error = fault->error;
 
     n = __atomic_add_fetch(&fault->count, 1, __ATOMIC_SEQ_CST);
 
@@ -178,16 +187,24 @@ fault_now(void)
         backtrace_symbols_fd(frames, len, STDERR_FILENO);
     }
 
-    if (fault->error == FAULT_DEATH) {
+    while (hang && !(fault->released & hang)) {
+        syscall(SYS_nanosleep, &nap, NULL);
+    }
+
+    if (hang && error == 0) {
+        return 0;
+    }
+
+    if (error == FAULT_DEATH) {
         syscall(SYS_kill, getpid(), SIGKILL);
     }
 
-    if (fault->error == FAULT_STOP) {
+    if (error == FAULT_STOP) {
         syscall(SYS_kill, getpid(), SIGSTOP);
         return 0;
     }
 
-    errno = (int) fault->error;
+    errno = (int) error;
 
     return 1;
 }
@@ -282,12 +299,26 @@ fault_fd(unsigned function, int fd)
 }
 
 
+static int
+fault_named(const char *path)
+{
+    size_t       len, n;
+    const char  *name;
+
+    name = (const char *) fault->name;
+    len = strlen(path);
+    n = strnlen(name, sizeof(fault->name));
+
+    return n <= len && memcmp(path + len - n, name, n) == 0;
+}
+
+
 /* a call with a name, perhaps relative to a descriptor */
 
 static int
 fault_name(unsigned function, int dir, const char *path)
 {
-    if (!fault_wanted(function)) {
+    if (!fault_wanted(function) || !fault_named(path)) {
         return 0;
     }
 
