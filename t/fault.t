@@ -332,7 +332,9 @@ sub try {
     push @wrong, 'then not from the cache'
         if ($r->{h}{'cache-status'} // '') !~ /hit/;
 
-    push @wrong, map { "then $_" } alerts();
+    # (what failed after the last answer may be said only now)
+
+    push @wrong, map { "then $_" } alerts($failed ? $case : undef);
 
     diag($n, ' ', @from) if @wrong && $ENV{FAULT_TRACE};
 

@@ -12,6 +12,8 @@
 
 #define NGX_OCI_BLOB_IDLE      5000     /* ms an unused blob stays open */
 #define NGX_OCI_BLOB_FALLBACK  1000     /* ms between looks of waiters */
+#define NGX_OCI_BLOB_SOON      20       /* likewise, while a lock is waited
+                                           for */
 
 
 static ngx_oci_blob_t *ngx_oci_blob_find(ngx_oci_cache_t *cache,
@@ -20,6 +22,7 @@ static void ngx_oci_blob_open_task(void *data, ngx_log_t *log);
 static void ngx_oci_blob_opened(void *data);
 static void ngx_oci_blob_close(ngx_oci_blob_t *blob);
 static void ngx_oci_blob_timer(ngx_event_t *ev);
+static void ngx_oci_blob_soon_timer(ngx_event_t *ev);
 static void ngx_oci_blob_arm(ngx_msec_t delay);
 
 
@@ -31,6 +34,7 @@ static struct {
     ngx_uint_t        fallback;     /* the timer wakes, not the doorbell */
     ngx_event_t       timer;        /* holds an exiting worker while there
                                        are waiters */
+    ngx_event_t       soon;
     ngx_connection_t  dummy;
 } ngx_oci_blobs;
 
@@ -46,6 +50,10 @@ ngx_oci_blob_init_process(ngx_cycle_t *cycle)
     ngx_oci_blobs.timer.handler = ngx_oci_blob_timer;
     ngx_oci_blobs.timer.data = &ngx_oci_blobs.dummy;
     ngx_oci_blobs.timer.log = cycle->log;
+
+    ngx_oci_blobs.soon.handler = ngx_oci_blob_soon_timer;
+    ngx_oci_blobs.soon.data = &ngx_oci_blobs.dummy;
+    ngx_oci_blobs.soon.log = cycle->log;
 
     return NGX_OK;
 }
@@ -444,6 +452,45 @@ ngx_oci_blob_rung(ngx_oci_cache_t *cache)
         ngx_oci_blob_wake(blob);
 
         /* still in the list: it is referenced */
+
+        next = ngx_queue_next(q);
+
+        ngx_oci_blob_unref(blob);
+    }
+}
+
+
+void
+ngx_oci_blob_soon(void)
+{
+    if (!ngx_oci_blobs.soon.timer_set) {
+        ngx_add_timer(&ngx_oci_blobs.soon, NGX_OCI_BLOB_SOON);
+    }
+}
+
+
+/* wakes those who may wait for a lock, which no doorbell tells of */
+
+static void
+ngx_oci_blob_soon_timer(ngx_event_t *ev)
+{
+    ngx_queue_t     *q, *next;
+    ngx_oci_blob_t  *blob;
+
+    for (q = ngx_queue_head(&ngx_oci_blobs.blobs);
+         q != ngx_queue_sentinel(&ngx_oci_blobs.blobs);
+         q = next)
+    {
+        blob = ngx_queue_data(q, ngx_oci_blob_t, queue);
+
+        if (!blob->ready || !blob->locked) {
+            next = ngx_queue_next(q);
+            continue;
+        }
+
+        blob->refs++;
+
+        ngx_oci_blob_wake(blob);
 
         next = ngx_queue_next(q);
 

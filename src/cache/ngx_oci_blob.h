@@ -95,6 +95,8 @@ void ngx_oci_blob_forget_size(ngx_oci_blob_t *blob,
 /* puts a waiter into the blob's queue; woken once, in the event loop */
 void ngx_oci_blob_wait(ngx_oci_blob_t *blob, ngx_oci_waiter_t *waiter);
 void ngx_oci_blob_unwait(ngx_oci_waiter_t *waiter);
+/* those who wait for a blob whose lock somebody has are woken soon */
+void ngx_oci_blob_soon(void);
 /* wakes all waiters of the blob */
 void ngx_oci_blob_wake(ngx_oci_blob_t *blob);
 /* is a waiter woken by the timer, because no doorbell rang in a second? */

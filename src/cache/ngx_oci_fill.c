@@ -90,6 +90,10 @@ ngx_oci_fill_kick(ngx_oci_blob_t *blob, ngx_oci_cache_loc_conf_t *ocf)
         return NGX_ERROR;
     }
 
+    if (rc == NGX_BUSY && !ngx_oci_fill_locked(blob)) {
+        ngx_oci_blob_soon();
+    }
+
     return rc;
 }
 

@@ -114,12 +114,12 @@ ngx_oci_send_prepare(ngx_oci_reader_t *rd)
 
     if (blob && (blob->stale || blob->generation != blob->entry->generation))
     {
-        /* what was there went; strict has sent nothing yet */
+        /* what was there went; who waited for its verdict has it */
 
         ngx_oci_blob_forget_size(blob, rd->ctx->registry,
                                  &rd->ctx->repository);
 
-        return rd->ranges.parts ? NGX_BUSY : NGX_DECLINED;
+        return rd->deadline ? NGX_BUSY : NGX_DECLINED;
     }
 
     if (rd->ranges.parts == NULL) {

@@ -151,6 +151,19 @@ ngx_oci_want_register(ngx_oci_reader_t *rd, uint64_t first, uint64_t end)
         return NGX_OK;
     }
 
+    /* a worker that has just created the files, or looks whether they can go,
+       has the lock for a moment: nobody fetches all of it past the file for
+       that */
+
+    if (rc == NGX_BUSY && !ngx_oci_fill_locked(rd->blob)) {
+        ngx_oci_index_unwant(rd->cache, rd->want);
+        rd->want = NULL;
+
+        ngx_oci_reader_sleep(rd);
+
+        return NGX_AGAIN;
+    }
+
     return (rc == NGX_OK) ? NGX_OK : NGX_DECLINED;
 }
 
