@@ -18,7 +18,7 @@ use OCI;
 my $t = OCI->new(workers => 2);
 my $d = $t->{dir};
 my $SLICE = 65536;
-my @blobs = map { $t->random_blob(8 * $SLICE + 5) } 0 .. 3;
+my @blobs = map { $t->random_blob(8 * $SLICE + 5) } 0 .. 4;
 my %by = map { $t->digest($_) => $_ } @blobs;
 
 my $port = $t->upstream(sub {
@@ -29,7 +29,10 @@ my $port = $t->upstream(sub {
 });
 
 $t->conf(http => "oci_registry demo { url http://127.0.0.1:$port; }",
-    cache_args => 'slice=64k');
+    cache_args => 'slice=64k', location => <<EOL);
+location /v2/ { oci_pass demo; oci_cache models; }
+location /v2/strict/ { oci_pass demo; oci_cache models; oci_verify strict; }
+EOL
 $t->start();
 
 sub uri { return '/v2/m/blobs/' . $t->digest($blobs[$_[0]]) }
@@ -76,9 +79,9 @@ sub sent {
 }
 
 sub ask {
-    my ($i, $h) = @_;
+    my ($i, $h, $uri) = @_;
     my $s = $t->connect();
-    $t->send_request($s, 'GET', uri($i), $h || {});
+    $t->send_request($s, 'GET', $uri || uri($i), $h || {});
     return $s;
 }
 
@@ -133,5 +136,28 @@ ok(lock_file($f, F_WRLCK), 'for long: it is locked still');
 lock_file($f, F_UNLCK);
 ok($t->get(uri(3))->{body} eq $blobs[3], 'for long: and then');
 like($t->get(uri(3))->{h}{'cache-status'}, qr/hit/, 'for long: stored');
+
+# who waits for as long as that takes has no worker busy with it
+
+sub ticks {
+    my $n = 0;
+    for my $pid ($t->workers()) {
+        open my $f, '<', "/proc/$pid/stat" or next;
+        my @field = split / /, (<$f> =~ /\) (.*)/)[0];
+        $n += $field[11] + $field[12];
+    }
+    return $n;
+}
+
+$f = prepare(4);
+(my $strict = uri(4)) =~ s!/m/!/strict/!;
+@s = map { ask(4, {}, $strict) } 1 .. 4;
+sleep 0.2;
+my $before = ticks();
+sleep 2;
+my $busy = ticks() - $before;
+cmp_ok($busy, '<', 40, 'strict: the workers are idle');
+lock_file($f, F_UNLCK);
+is(scalar(grep { answer($_)->{body} eq $blobs[4] } @s), 4, 'strict: right');
 
 $t->done();

@@ -461,8 +461,10 @@ ngx_oci_blob_rung(ngx_oci_cache_t *cache)
 
 
 void
-ngx_oci_blob_soon(void)
+ngx_oci_blob_soon(ngx_oci_blob_t *blob)
 {
+    blob->soon = 1;
+
     if (!ngx_oci_blobs.soon.timer_set) {
         ngx_add_timer(&ngx_oci_blobs.soon, NGX_OCI_BLOB_SOON);
     }
@@ -483,11 +485,12 @@ ngx_oci_blob_soon_timer(ngx_event_t *ev)
     {
         blob = ngx_queue_data(q, ngx_oci_blob_t, queue);
 
-        if (!blob->ready || !blob->locked) {
+        if (!blob->ready || !blob->soon) {
             next = ngx_queue_next(q);
             continue;
         }
 
+        blob->soon = 0;
         blob->refs++;
 
         ngx_oci_blob_wake(blob);

@@ -43,6 +43,7 @@ struct ngx_oci_blob_s {
     ngx_msec_t              used;
     ngx_msec_t              locked;     /* by somebody who is not in the index
                                            since then (ms); 0: it is not */
+    ngx_msec_t              looked;     /* and was so then */
     ngx_queue_t             openers;    /* of ngx_oci_opener_t */
     ngx_queue_t             waiters;    /* of ngx_oci_waiter_t */
     ngx_oci_fill_t         *fill;       /* NULL: not owned here */
@@ -53,6 +54,7 @@ struct ngx_oci_blob_s {
     unsigned                suspect:1;  /* they could not be read once: who
                                            comes next opens them anew */
     unsigned                deaf:1;     /* whoever owns its fill does not hear */
+    unsigned                soon:1;     /* who waits is about to be woken */
     unsigned                foreign:1;  /* somebody else may want to have them
                                            made anew: not kept open */
 };
@@ -95,8 +97,8 @@ void ngx_oci_blob_forget_size(ngx_oci_blob_t *blob,
 /* puts a waiter into the blob's queue; woken once, in the event loop */
 void ngx_oci_blob_wait(ngx_oci_blob_t *blob, ngx_oci_waiter_t *waiter);
 void ngx_oci_blob_unwait(ngx_oci_waiter_t *waiter);
-/* those who wait for a blob whose lock somebody has are woken soon */
-void ngx_oci_blob_soon(void);
+/* somebody has its lock: those who wait for it are woken soon */
+void ngx_oci_blob_soon(ngx_oci_blob_t *blob);
 /* wakes all waiters of the blob */
 void ngx_oci_blob_wake(ngx_oci_blob_t *blob);
 /* is a waiter woken by the timer, because no doorbell rang in a second? */

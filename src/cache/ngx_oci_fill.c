@@ -14,9 +14,10 @@
                                                nobody wants */
 #define NGX_OCI_FILL_BACKOFF       2        /* s, after a second mismatch */
 #define NGX_OCI_FILL_LOCKED        1000     /* ms that a lock is waited for */
+#define NGX_OCI_FILL_LOOKED        5000     /* ms, then it is another one */
 
 
-static ngx_int_t ngx_oci_fill_own(ngx_oci_blob_t *blob);
+static ngx_int_t ngx_oci_fill_owned(ngx_oci_blob_t *blob);
 static ngx_int_t ngx_oci_fill_create(ngx_oci_blob_t *blob,
     ngx_oci_cache_loc_conf_t *ocf);
 static void ngx_oci_fill_conf(ngx_oci_fill_t *fill,
@@ -58,32 +59,31 @@ ngx_oci_fill_kick(ngx_oci_blob_t *blob, ngx_oci_cache_loc_conf_t *ocf)
         return NGX_DECLINED;
     }
 
-    rc = ngx_oci_fill_own(blob);
+    rc = ngx_oci_fill_owned(blob);
 
-    if (rc != NGX_OK) {
+    if (rc != NGX_DECLINED) {
         return (rc == NGX_AGAIN) ? NGX_OK : NGX_BUSY;
     }
+
+    /* the lock first: who was the owner for as long as it takes to see that it
+       is not free would ring all that wait, when he is none any more, and
+       they would do the same */
 
     rc = ngx_oci_store_lock(blob->cache, &blob->digest, blob->store.map);
 
     if (rc != NGX_BUSY) {
         blob->locked = 0;
 
-    } else if (blob->locked == 0) {
-        blob->locked = ngx_current_msec ? ngx_current_msec : 1;
-    }
+    } else {
 
-    if (rc == NGX_OK) {
-        rc = ngx_oci_fill_create(blob, ocf);
-
-        if (rc == NGX_OK) {
-            return NGX_OK;
+        if (blob->locked == 0
+            || ngx_current_msec - blob->looked > NGX_OCI_FILL_LOOKED)
+        {
+            blob->locked = ngx_current_msec ? ngx_current_msec : 1;
         }
 
-        ngx_oci_store_unlock(blob->store.map);
+        blob->looked = ngx_current_msec;
     }
-
-    ngx_oci_index_disown(blob->cache, blob->entry, 0, 0);
 
     if (rc == NGX_DECLINED) {
         blob->stale = 1;
@@ -91,41 +91,64 @@ ngx_oci_fill_kick(ngx_oci_blob_t *blob, ngx_oci_cache_loc_conf_t *ocf)
     }
 
     if (rc == NGX_BUSY && !ngx_oci_fill_locked(blob)) {
-        ngx_oci_blob_soon();
+        ngx_oci_blob_soon(blob);
+    }
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    if (ngx_oci_index_own(blob->cache, blob->entry) != NGX_OK) {
+
+        /* somebody has just become it, or is about to be none */
+
+        ngx_oci_store_unlock(blob->store.map);
+        (void) ngx_oci_index_ring_owner(blob->cache, blob->entry);
+
+        return NGX_OK;
+    }
+
+    rc = ngx_oci_fill_create(blob, ocf);
+
+    if (rc != NGX_OK) {
+        ngx_oci_store_unlock(blob->store.map);
+        ngx_oci_index_disown(blob->cache, blob->entry, 0, 0);
     }
 
     return rc;
 }
 
 
-/* NGX_OK; NGX_AGAIN: somebody else is the owner, and knows; NGX_BUSY: his
-   worker is stopped, with the lock: when it goes on, it may write at once */
+/* NGX_AGAIN: somebody is the owner, and knows; NGX_BUSY: his worker is
+   stopped, with the lock: when it goes on, it may write at once;
+   NGX_DECLINED: nobody is */
 
 static ngx_int_t
-ngx_oci_fill_own(ngx_oci_blob_t *blob)
+ngx_oci_fill_owned(ngx_oci_blob_t *blob)
 {
+    ngx_int_t  rc;
+
     blob->deaf = 0;
 
-    if (ngx_oci_index_own(blob->cache, blob->entry) == NGX_OK) {
-        return NGX_OK;
+    rc = ngx_oci_index_ring_owner(blob->cache, blob->entry);
+
+    if (rc == NGX_BUSY) {
+
+        /* a dead one may have nobody who replaces it */
+
+        ngx_oci_doorbell_reap(blob->cache);
+
+        rc = ngx_oci_index_ring_owner(blob->cache, blob->entry);
     }
 
-    if (ngx_oci_index_ring_owner(blob->cache, blob->entry) != NGX_BUSY) {
+    if (rc == NGX_OK) {
         blob->locked = 0;
         return NGX_AGAIN;
     }
 
-    /* a dead one may have nobody who replaces it */
+    blob->deaf = (rc == NGX_BUSY);
 
-    ngx_oci_doorbell_reap(blob->cache);
-
-    if (ngx_oci_index_own(blob->cache, blob->entry) == NGX_OK) {
-        return NGX_OK;
-    }
-
-    blob->deaf = 1;
-
-    return NGX_BUSY;
+    return rc;
 }
 
 
