@@ -18,7 +18,7 @@ use OCI;
 my $t = OCI->new(workers => 2);
 my $d = $t->{dir};
 my $SLICE = 65536;
-my @blobs = map { $t->random_blob(8 * $SLICE + 5) } 0 .. 4;
+my @blobs = map { $t->random_blob(8 * $SLICE + 5) } 0 .. 5;
 my %by = map { $t->digest($_) => $_ } @blobs;
 
 my $port = $t->upstream(sub {
@@ -159,5 +159,22 @@ my $busy = ticks() - $before;
 cmp_ok($busy, '<', 40, 'strict: the workers are idle');
 lock_file($f, F_UNLCK);
 is(scalar(grep { answer($_)->{body} eq $blobs[4] } @s), 4, 'strict: right');
+
+# room is reserved once for each that waits
+
+sub reserved { return $t->status()->{zones}{models}{reserved} }
+
+$f = prepare(5);
+ok(until_true(sub { reserved() == 0 }), 'reserved: nothing');
+@s = (ask(5, { Range => 'bytes=0-' . (2 * $SLICE - 1) }),
+    ask(5, { Range => 'bytes=' . 2 * $SLICE . '-' . (2 * $SLICE + 9) }));
+sleep 0.4;
+cmp_ok(reserved(), '<=', 2 * $SLICE, 'reserved: what both want');
+lock_file($f, F_UNLCK);
+ok(answer($s[0])->{body} eq substr($blobs[5], 0, 2 * $SLICE),
+    'reserved: the first is right');
+ok(answer($s[1])->{body} eq substr($blobs[5], 2 * $SLICE, 10),
+    'reserved: the second is right');
+ok(until_true(sub { reserved() == 0 }), 'reserved: nothing stays');
 
 $t->done();

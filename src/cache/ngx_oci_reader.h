@@ -84,6 +84,7 @@ typedef struct {
     unsigned                    asked:1;    /* the registry, for a proof */
     unsigned                    proven:1;   /* it gave one, then or before */
     unsigned                    roomed:1;   /* room was made, or tried to */
+    unsigned                    reserved:1; /* it has been found */
     unsigned                    header_sent:1;
     unsigned                    text_sent:1;
     unsigned                    flushed:1;  /* the header, before any body */

@@ -74,10 +74,10 @@ ngx_oci_room(ngx_oci_reader_t *rd, uint64_t pos, uint64_t end)
         end = blob->size;
     }
 
-    /* what a task reserved is still there, unless somebody else's end gave it
-       back */
+    /* what was reserved is still there, unless an end of its own want, or
+       somebody else's, gave it back */
 
-    if (rd->roomed && rd->room == NGX_OK && blob->entry->reserved) {
+    if (rd->reserved && blob->entry->reserved) {
         return NGX_OK;
     }
 
@@ -85,6 +85,7 @@ ngx_oci_room(ngx_oci_reader_t *rd, uint64_t pos, uint64_t end)
         && ngx_oci_index_reserve(rd->cache, blob->entry, pos, end, &shortage)
            == NGX_OK)
     {
+        rd->reserved = 1;
         return NGX_OK;
     }
 
@@ -113,6 +114,7 @@ ngx_oci_room(ngx_oci_reader_t *rd, uint64_t pos, uint64_t end)
     }
 
     rd->roomed = 1;
+    rd->reserved = 0;
     rd->refs++;
     blob->refs++;
 
@@ -240,6 +242,7 @@ ngx_oci_room_done(void *data)
     c = NULL;
 
     rd->room = op->rc;
+    rd->reserved = (op->rc == NGX_OK);
 
     if (rd->r) {
         c = rd->r->connection;
