@@ -163,6 +163,7 @@ struct ngx_oci_index_sh_s {
     uint64_t                  reserved;     /* that may come, all entries */
     uint64_t                  extra;        /* sidecars, and the like */
     uint64_t                  small;        /* of refs/ and manifests/ */
+    uint64_t                  added;        /* to it, since the zone was made */
     uint64_t                  forgotten;    /* bytes on disk of entries that
                                                went for want of memory; about,
                                                the manager finds out */

@@ -228,6 +228,7 @@ ngx_oci_index_small(ngx_oci_cache_t *cache, int64_t bytes)
     }
 
     sh->small += bytes;
+    sh->added += bytes;
 
 done:
 
@@ -239,17 +240,23 @@ done:
 
 void
 ngx_oci_index_recount(ngx_oci_cache_t *cache, uint64_t counted,
-    uint64_t *added, uint64_t before)
+    uint64_t before)
 {
     ngx_oci_index_lock(cache);
 
     /* what came meanwhile may or may not have been found; what went may have
        been: rather too much until it is counted again */
 
-    cache->index->small = counted + __atomic_load_n(added, __ATOMIC_RELAXED)
-                          - before;
+    cache->index->small = counted + cache->index->added - before;
 
     ngx_oci_index_unlock(cache);
+}
+
+
+uint64_t
+ngx_oci_index_added(ngx_oci_cache_t *cache)
+{
+    return __atomic_load_n(&cache->index->added, __ATOMIC_RELAXED);
 }
 
 

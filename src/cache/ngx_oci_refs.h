@@ -109,8 +109,6 @@ struct ngx_oci_refs_sh_s {
     uint64_t                  max;          /* the rest is the index's */
     time_t                    expired;      /* when files were last looked
                                                through */
-    uint64_t                  added;        /* bytes of all files that were to
-                                               be written; atomic */
     u_char                    salt[NGX_OCI_REFS_KEY];   /* of rights' keys, of
                                                marks, and of sizes' */
     ngx_oci_sizes_sh_t       *sizes;

@@ -63,7 +63,7 @@ ngx_oci_refs_expire(ngx_oci_cache_t *cache)
     walk->cache = cache;
     walk->goal = cache->small_max / 4 * 3;
 
-    added = __atomic_load_n(&cache->refs->added, __ATOMIC_RELAXED);
+    added = ngx_oci_index_added(cache);
 
     /* (what was counted by now is there by then) */
 
@@ -76,7 +76,7 @@ ngx_oci_refs_expire(ngx_oci_cache_t *cache)
         return;
     }
 
-    ngx_oci_index_recount(cache, walk->taken, &cache->refs->added, added);
+    ngx_oci_index_recount(cache, walk->taken, added);
 
     if (walk->taken > walk->goal) {
 
@@ -314,9 +314,6 @@ ngx_int_t
 ngx_oci_refs_room(ngx_oci_cache_t *cache, size_t size, ngx_log_t *log)
 {
     static time_t  warned;
-
-    (void) __atomic_add_fetch(&cache->refs->added, ngx_oci_refs_takes(size),
-                              __ATOMIC_RELAXED);
 
     if (ngx_oci_index_small(cache, ngx_oci_refs_takes(size)) == NGX_OK) {
         return NGX_OK;

@@ -61,10 +61,12 @@ off_t ngx_oci_index_free(ngx_oci_cache_t *cache, ngx_msec_t *age);
 /* files of refs/ and manifests/ come to take so much more.  NGX_DECLINED: that
    is too much; NGX_OK, also where it is less */
 ngx_int_t ngx_oci_index_small(ngx_oci_cache_t *cache, int64_t bytes);
-/* they were counted, in bytes; *added: all that came since the zone was made,
-   raised before that is counted here; before: that at the beginning */
+/* they were counted, in bytes; before: what ngx_oci_index_added() said at the
+   beginning */
 void ngx_oci_index_recount(ngx_oci_cache_t *cache, uint64_t counted,
-    uint64_t *added, uint64_t before);
+    uint64_t before);
+/* all that came since the zone was made */
+uint64_t ngx_oci_index_added(ngx_oci_cache_t *cache);
 /* what they take, about */
 uint64_t ngx_oci_index_smalls(ngx_oci_cache_t *cache);
 
