@@ -36,7 +36,6 @@ ngx_oci_adopt_task(void *data, ngx_log_t *log)
 {
     ngx_oci_fill_t *fill = data;
 
-    size_t                   len;
     ngx_oci_blob_t          *blob;
     ngx_oci_store_header_t  *h;
 
@@ -57,12 +56,7 @@ ngx_oci_adopt_task(void *data, ngx_log_t *log)
         return;
     }
 
-    len = blob->store.len;
-
-    if (pread(blob->store.map, blob->store.records, len,
-              NGX_OCI_STORE_RECORDS)
-        != (ssize_t) len)
-    {
+    if (ngx_oci_store_read(&blob->store) != NGX_OK) {
         return;
     }
 

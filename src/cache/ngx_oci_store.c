@@ -15,10 +15,6 @@
 #define NGX_OCI_STORE_GIVEN_UP   3600     /* s without another slice */
 #define NGX_OCI_STORE_INIT_WAIT  1000     /* ms, for another's creation */
 #define NGX_OCI_STORE_CRC_BUF    (256 * 1024)
-#define NGX_OCI_STORE_FEW        (256 * 1024)         /* bytes of records that
-                                           are not counted there */
-#define NGX_OCI_STORE_MEMORY     (64 * 1024 * 1024)   /* bytes of records, of
-                                           all blobs that a process opens */
 #define NGX_OCI_STORE_BYPASS     10       /* s without fills on a full disk */
 
 #ifndef F_OFD_SETLK
@@ -52,8 +48,6 @@ static ngx_int_t ngx_oci_store_unlink_name(ngx_oci_cache_t *cache,
 
 static u_char  ngx_oci_store_magic[8] = { 'n', 'g', 'x', 'o', 'c', 'i',
                                           '\r', '\n' };
-
-static ngx_atomic_t  ngx_oci_store_memory;
 
 
 void
@@ -218,7 +212,6 @@ static ngx_int_t
 ngx_oci_store_load(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     ngx_oci_store_t *st, ngx_log_t *log)
 {
-    size_t                   len;
     ssize_t                  n;
     struct stat              sb;
     ngx_oci_store_header_t  *h;
@@ -252,8 +245,6 @@ ngx_oci_store_load(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     }
 
     st->slices = (h->size + h->slice - 1) / h->slice;
-    len = st->slices * sizeof(ngx_oci_store_record_t);
-
 
     if (ngx_oci_store_records(st) != NGX_OK) {
         ngx_log_error(NGX_LOG_ERR, log, ngx_errno,
@@ -262,9 +253,7 @@ ngx_oci_store_load(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
         return NGX_ERROR;
     }
 
-    n = pread(st->map, st->records, len, NGX_OCI_STORE_RECORDS);
-
-    if (n != (ssize_t) len) {
+    if (ngx_oci_store_read(st) != NGX_OK) {
         return NGX_DECLINED;
     }
 
@@ -585,67 +574,6 @@ ngx_oci_store_close(ngx_oci_store_t *st)
     }
 
     ngx_oci_store_forget(st);
-}
-
-
-ngx_int_t
-ngx_oci_store_records(ngx_oci_store_t *st)
-{
-    size_t  len, counted;
-
-    ngx_oci_store_forget(st);
-
-    len = st->slices * sizeof(ngx_oci_store_record_t);
-
-    counted = (len > NGX_OCI_STORE_FEW) ? len : 0;
-
-    if (ngx_atomic_fetch_add(&ngx_oci_store_memory, counted) + counted
-        > NGX_OCI_STORE_MEMORY
-        && counted)
-    {
-        (void) ngx_atomic_fetch_add(&ngx_oci_store_memory,
-                                    - (ngx_atomic_int_t) counted);
-        ngx_set_errno(NGX_ENOMEM);
-        return NGX_ERROR;
-    }
-
-    /* (threads' arenas would keep what is freed) */
-
-    st->records = counted ? mmap(NULL, len, PROT_READ|PROT_WRITE,
-                                 MAP_PRIVATE|MAP_ANONYMOUS, -1, 0)
-                          : calloc(1, len);
-
-    if (st->records == NULL || st->records == MAP_FAILED) {
-        st->records = NULL;
-        (void) ngx_atomic_fetch_add(&ngx_oci_store_memory,
-                                    - (ngx_atomic_int_t) counted);
-        ngx_set_errno(NGX_ENOMEM);
-        return NGX_ERROR;
-    }
-
-    st->len = len;
-
-    return NGX_OK;
-}
-
-
-void
-ngx_oci_store_forget(ngx_oci_store_t *st)
-{
-    if (st->records == NULL) {
-        return;
-    }
-
-    if (st->len > NGX_OCI_STORE_FEW) {
-        (void) munmap(st->records, st->len);
-        (void) ngx_atomic_fetch_add(&ngx_oci_store_memory,
-                                    - (ngx_atomic_int_t) st->len);
-
-    } else {
-        free(st->records);
-    }
-
-    st->records = NULL;
 }
 
 

@@ -105,6 +105,9 @@ void ngx_oci_store_close(ngx_oci_store_t *st);
  * NGX_ERROR with errno.
  */
 ngx_int_t ngx_oci_store_records(ngx_oci_store_t *st);
+/* reads them from the sidecar; just made, zeroed.  NGX_OK, or NGX_ERROR with
+   errno, 0: the file is too short */
+ngx_int_t ngx_oci_store_read(ngx_oci_store_t *st);
 
 /* frees the records, once they are in the index: those of all blobs that a
    process has open would be too many */
