@@ -145,6 +145,7 @@ my @rows = (
     [ c => 'max_size=1g', 'must have "keys_zone"' ],
     [ c => 'keys_zone=x', 'invalid parameter "keys_zone=x"' ],
     [ c => 'keys_zone=x:1k', 'invalid parameter' ],
+    [ c => 'keys_zone=x:32k', 'invalid parameter' ],
     [ c => 'keys_zone=:8m', 'invalid parameter' ],
     [ c => 'keys_zone=x:8m slice=5000', 'invalid parameter "slice=5000"' ],
     [ c => 'keys_zone=x:8m slice=4k', 'invalid parameter' ],

@@ -12,7 +12,7 @@
 #define NGX_OCI_CACHE_SLICE_MIN   (64 * 1024)
 #define NGX_OCI_CACHE_SLICE_MAX   (1024 * 1024 * 1024)
 #define NGX_OCI_CACHE_SCRUB_MIN   (64 * 1024)     /* bytes per second */
-#define NGX_OCI_CACHE_ZONE_MIN    (8 * ngx_pagesize)
+#define NGX_OCI_CACHE_ZONE_MIN    (16 * ngx_pagesize)
 #define NGX_OCI_CACHE_SMALL_SHARE 16    /* of max_size: a 16th */
 #define NGX_OCI_CACHE_SMALL_MIN   (uint64_t) (1024 * 1024)
 #define NGX_OCI_CACHE_SMALL_MAX   ((uint64_t) 8 * 1024 * 1024 * 1024)

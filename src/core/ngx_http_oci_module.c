@@ -269,6 +269,15 @@ ngx_oci_handler(ngx_http_request_t *r)
 
     ctx->registry = pass->registry;
 
+#if (NGX_HTTP_GZIP)
+
+    /* bytes are what their digest says, and ranges are of these */
+
+    r->gzip_tested = 1;
+    r->gzip_ok = 0;
+
+#endif
+
     if (ngx_http_oci_map(r, ctx) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }

@@ -279,6 +279,7 @@ ngx_oci_pass_expand(ngx_conf_t *cf, ngx_oci_registry_t *registry)
     p = ngx_oci_pass_line(p, registry, "proxy_busy_buffers_size", "128k");
     p = ngx_oci_pass_line(p, registry, "proxy_redirect", "off");
     p = ngx_oci_pass_line(p, registry, "proxy_store", "off");
+    p = ngx_oci_pass_line(p, registry, "proxy_intercept_errors", "off");
 #if (NGX_HTTP_CACHE)
     p = ngx_oci_pass_line(p, registry, "proxy_cache", "off");
 #endif
