@@ -178,6 +178,27 @@ ngx_oci_cache_content(ngx_http_request_t *r, ngx_oci_ctx_t *ctx)
 }
 
 
+/* as ngx_oci_reader_stale() */
+
+static time_t
+ngx_oci_cache_stale(ngx_http_request_t *r, ngx_uint_t status)
+{
+    ngx_uint_t                 mask;
+    ngx_oci_cache_loc_conf_t  *ocf;
+
+    ocf = ngx_http_get_module_loc_conf(r, ngx_http_oci_cache_module);
+
+    mask = (status == NGX_HTTP_TOO_MANY_REQUESTS) ? NGX_OCI_STALE_HTTP_429
+           : (status < NGX_HTTP_INTERNAL_SERVER_ERROR) ? 0
+           : (r->upstream && r->upstream->headers_in.status_n)
+             ? NGX_OCI_STALE_HTTP_5XX
+           : (status == NGX_HTTP_GATEWAY_TIME_OUT) ? NGX_OCI_STALE_TIMEOUT
+           : NGX_OCI_STALE_ERROR;
+
+    return (ocf->cache && (ocf->use_stale & mask)) ? ocf->stale_max : 0;
+}
+
+
 static ngx_int_t
 ngx_oci_cache_zone_info(ngx_uint_t i, ngx_oci_zone_info_t *info)
 {
@@ -349,6 +370,7 @@ ngx_oci_cache_postconfiguration(ngx_conf_t *cf)
 
     omcf->content = ngx_oci_cache_content;
     omcf->changed = ngx_oci_changed;
+    omcf->stale = ngx_oci_cache_stale;
     omcf->zone_info = ngx_oci_cache_zone_info;
 
     return NGX_OK;

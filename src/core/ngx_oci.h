@@ -22,7 +22,7 @@
 
 
 #define NGX_OCI_VERSION             "0.1.0"
-#define NGX_OCI_ABI                 6
+#define NGX_OCI_ABI                 7
 #define NGX_OCI_BUILD               "nginx-oci/" NGX_OCI_VERSION " for "      \
                                     NGINX_VER
 
@@ -324,6 +324,14 @@ typedef ngx_int_t (*ngx_oci_content_pt)(ngx_http_request_t *r,
 typedef void (*ngx_oci_changed_pt)(ngx_http_request_t *r, ngx_oci_ctx_t *ctx);
 
 
+/*
+ * The cache module's hook: how old, in s, may what is known be that is used
+ * in place of this answer of the registry's, an error (502, 504: of the
+ * core's own)?  0: it may not be used.
+ */
+typedef time_t (*ngx_oci_stale_pt)(ngx_http_request_t *r, ngx_uint_t status);
+
+
 /* a cache zone, for oci_status */
 
 typedef struct {
@@ -345,6 +353,7 @@ typedef struct {
     ngx_oci_content_pt              content;    /* set by the cache module in
                                                    its postconfiguration */
     ngx_oci_changed_pt              changed;    /* likewise */
+    ngx_oci_stale_pt                stale;      /* likewise */
     ngx_oci_zone_info_pt            zone_info;  /* likewise */
     ngx_shm_zone_t                 *stats_zone;
     ngx_shm_zone_t                 *health_zone;

@@ -139,6 +139,15 @@ size_t ngx_oci_pass_own_size(ngx_oci_registry_t *registry);
 /* a request of cache status BYPASS has ended: what it tells of the registry */
 void ngx_oci_pass_log(ngx_http_request_t *r, ngx_oci_ctx_t *ctx);
 
+/* ngx_oci_ping.c: the registry's answer to a request that may be GET /v2/; its
+   challenge, as it came, or empty */
+void ngx_oci_ping_remember(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
+    ngx_str_t *challenge);
+/* instead of this status the header is made what is remembered, with no body;
+   NGX_DECLINED: nothing is, or it is another request */
+ngx_int_t ngx_oci_ping_stale(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
+    ngx_uint_t status);
+
 /* ngx_oci_response.c: an answer that came before TLS was there: 1 */
 ngx_uint_t ngx_oci_response_plain(ngx_http_upstream_t *u);
 /* before the header of what the proxy module passes on goes out: NGX_OK, or

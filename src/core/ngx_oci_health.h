@@ -20,6 +20,7 @@
 #define NGX_OCI_HEALTH_LIMITS    32     /* a registry */
 #define NGX_OCI_HEALTH_WAITERS   64     /* likewise */
 #define NGX_OCI_HEALTH_WORKERS   128    /* those of before a reload included */
+#define NGX_OCI_HEALTH_CHALLENGE 496    /* bytes */
 #define NGX_OCI_HEALTH_RETRY_AFTER  5   /* s, told while a breaker is open */
 
 
@@ -39,6 +40,16 @@ typedef struct {
     uint64_t               ticket;      /* 0: nobody; the lowest is next */
     ngx_msec_t             seen;        /* when he asked last */
 } ngx_oci_health_waiter_t;
+
+
+/* the registry's last answer to GET /v2/ without credentials */
+
+typedef struct {
+    uint32_t               status;      /* 200 or 401; 0: none is known */
+    uint32_t               len;
+    time_t                 when;
+    u_char                 challenge[NGX_OCI_HEALTH_CHALLENGE];
+} ngx_oci_health_ping_t;
 
 
 /*
@@ -75,6 +86,8 @@ typedef struct {
     int64_t                bucket;      /* bytes that may come; below 0: that
                                            should not have come yet */
     ngx_msec_t             filled;      /* the bucket was, at */
+
+    ngx_oci_health_ping_t  ping;
 } ngx_oci_health_t;
 
 

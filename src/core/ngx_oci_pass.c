@@ -32,6 +32,8 @@ static void ngx_oci_pass_answer(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
     ngx_str_t *retry_after);
 static void ngx_oci_pass_changed(ngx_http_request_t *r, ngx_oci_ctx_t *ctx);
 static ngx_int_t ngx_oci_pass_header_filter(ngx_http_request_t *r);
+static ngx_int_t ngx_oci_pass_header_line(ngx_http_request_t *r,
+    ngx_oci_ctx_t *ctx, ngx_table_elt_t *h);
 static ngx_int_t ngx_oci_pass_rewrite(ngx_http_request_t *r,
     ngx_oci_ctx_t *ctx, ngx_str_t *value);
 static ngx_int_t ngx_oci_pass_rewrite_link(ngx_http_request_t *r,
@@ -499,7 +501,18 @@ ngx_oci_pass_request(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (ngx_oci_health_gate(ctx->registry) != NGX_OK) {
+    rc = ngx_oci_health_gate(ctx->registry);
+
+    if (rc != NGX_OK) {
+
+        rc = ngx_oci_ping_stale(r, ctx, rc == NGX_BUSY
+                                        ? NGX_HTTP_GATEWAY_TIME_OUT
+                                        : NGX_HTTP_BAD_GATEWAY);
+        if (rc != NGX_DECLINED) {
+            return (rc == NGX_OK) ? ngx_http_send_header(r)
+                                  : NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
         return ngx_oci_error_retry(r, NGX_HTTP_SERVICE_UNAVAILABLE,
                                    NGX_OCI_ERR_UNAVAILABLE,
                                    "the registry does not answer",
@@ -539,6 +552,17 @@ ngx_oci_pass_request(ngx_http_request_t *r)
 static void
 ngx_oci_pass_authorized(ngx_http_request_t *r, ngx_int_t rc)
 {
+    ngx_oci_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_oci_module);
+
+    if (rc != NGX_OK
+        && ngx_oci_ping_stale(r, ctx, NGX_HTTP_BAD_GATEWAY) == NGX_OK)
+    {
+        ngx_http_finalize_request(r, ngx_http_send_header(r));
+        return;
+    }
+
     if (rc != NGX_OK) {
         ngx_http_finalize_request(r, ngx_oci_error(r, NGX_HTTP_BAD_GATEWAY,
                                                  NGX_OCI_ERR_UNAVAILABLE,
@@ -677,11 +701,41 @@ ngx_oci_pass_changed(ngx_http_request_t *r, ngx_oci_ctx_t *ctx)
 }
 
 
+/* URLs; NGX_OK, NGX_DECLINED: it is something else, or NGX_ERROR */
+
+static ngx_int_t
+ngx_oci_pass_header_line(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
+    ngx_table_elt_t *h)
+{
+    ngx_int_t  rc;
+
+    if (h->key.len == 8
+        && ngx_strncasecmp(h->key.data, (u_char *) "Location", 8) == 0)
+    {
+        rc = ngx_oci_pass_rewrite(r, ctx, &h->value);
+
+        if (h->value.len && h->value.data[0] == '/') {
+            r->headers_out.location = NULL;
+        }
+
+        return rc;
+    }
+
+    if (h->key.len == 4
+        && ngx_strncasecmp(h->key.data, (u_char *) "Link", 4) == 0)
+    {
+        return ngx_oci_pass_rewrite_link(r, ctx, &h->value);
+    }
+
+    return NGX_DECLINED;
+}
+
+
 static ngx_int_t
 ngx_oci_pass_header_filter(ngx_http_request_t *r)
 {
-    ngx_str_t         retry_after;
-    ngx_uint_t        i;
+    ngx_str_t         retry_after, challenge;
+    ngx_uint_t        i, challenges;
     ngx_oci_ctx_t    *ctx;
     ngx_list_part_t  *part;
     ngx_table_elt_t  *h;
@@ -701,6 +755,9 @@ ngx_oci_pass_header_filter(ngx_http_request_t *r)
     }
 
     ngx_str_null(&retry_after);
+    ngx_str_null(&challenge);
+    challenges = 0;
+
     ngx_oci_pass_changed(r, ctx);
 
     part = &r->headers_out.headers.part;
@@ -722,32 +779,14 @@ ngx_oci_pass_header_filter(ngx_http_request_t *r)
             continue;
         }
 
-        if (h[i].key.len == 8
-            && ngx_strncasecmp(h[i].key.data, (u_char *) "Location", 8) == 0)
+        if (h[i].key.len == 16
+            && ngx_strncasecmp(h[i].key.data,
+                               (u_char *) "WWW-Authenticate", 16)
+               == 0)
         {
-            if (ngx_oci_pass_rewrite(r, ctx, &h[i].value) == NGX_ERROR) {
-                return NGX_ERROR;
-            }
+            challenge = h[i].value;
+            challenges++;
 
-            if (h[i].value.len && h[i].value.data[0] == '/') {
-                r->headers_out.location = NULL;
-            }
-
-        } else if (h[i].key.len == 4
-                   && ngx_strncasecmp(h[i].key.data, (u_char *) "Link", 4)
-                      == 0)
-        {
-            if (ngx_oci_pass_rewrite_link(r, ctx, &h[i].value)
-                == NGX_ERROR)
-            {
-                return NGX_ERROR;
-            }
-
-        } else if (h[i].key.len == 16
-                   && ngx_strncasecmp(h[i].key.data,
-                                      (u_char *) "WWW-Authenticate", 16)
-                      == 0)
-        {
             if (ngx_oci_token_rewrite(r, ctx->registry, &h[i].value)
                 != NGX_OK)
             {
@@ -760,10 +799,21 @@ ngx_oci_pass_header_filter(ngx_http_request_t *r)
                       == 0)
         {
             retry_after = h[i].value;
+
+        } else if (ngx_oci_pass_header_line(r, ctx, &h[i]) == NGX_ERROR) {
+            return NGX_ERROR;
         }
     }
 
     ngx_oci_pass_answer(r, ctx, &retry_after);
+
+    if (r->upstream->headers_in.status_n && challenges <= 1) {
+        ngx_oci_ping_remember(r, ctx, &challenge);
+    }
+
+    if (ngx_oci_ping_stale(r, ctx, r->headers_out.status) == NGX_ERROR) {
+        return NGX_ERROR;
+    }
 
     if (r->headers_out.status == NGX_HTTP_UNAUTHORIZED
         && ctx->registry->credentials == NGX_OCI_CREDENTIALS_STORED)

@@ -151,8 +151,11 @@ ngx_oci_stats_log(ngx_http_request_t *r)
                      &st->requests[ctx->route.route][i][ctx->cache_status],
                      1, __ATOMIC_RELAXED);
 
-    if (ctx->cache_status == NGX_OCI_CACHE_BYPASS) {
+    if (ctx->passed) {
         ngx_oci_pass_log(r, ctx);
+    }
+
+    if (ctx->cache_status == NGX_OCI_CACHE_BYPASS) {
         ngx_oci_stats_upstream(ctx->registry, ngx_oci_stats_passed(r));
 
         if (r->connection->sent > (off_t) r->header_size) {
