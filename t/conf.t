@@ -134,7 +134,7 @@ my @rows = (
     [ l => 'oci_pass demo; proxy_read_timeout 5s;', 'is duplicate' ],
     [ l => 'oci_pass stored;', 'oci_access open" is required' ],
     [ l => 'oci_pass demo; oci_access sometimes;',
-        'invalid value "sometimes"' ],
+        'unknown oci_policy "sometimes"' ],
     [ l => 'oci_token nobody;', 'unknown oci_registry "nobody"' ],
     [ l => 'proxy_pass http://127.0.0.1; oci_token demo;', 'conflicts' ],
     [ l => 'oci_token demo; oci_token demo;', 'duplicate|conflicts' ],

@@ -35,56 +35,14 @@ static ngx_str_t  ngx_oci_io_bulk = ngx_string("oci");
 static ngx_str_t  ngx_oci_io_default = ngx_string("default");
 
 
-/* as "thread_pool oci threads=number;" */
-
 ngx_int_t
 ngx_oci_io_init(ngx_cycle_t *cycle)
 {
-    void            *conf;
-    u_char           number[sizeof("threads=") + NGX_INT_T_LEN];
-    ngx_int_t        n;
-    ngx_str_t       *arg;
-    ngx_conf_t       cf;
-    ngx_array_t      args;
-    ngx_command_t   *cmd;
-    ngx_conf_file_t  file;
-
-    if (ngx_thread_pool_get(cycle, &ngx_oci_io_bulk)) {
-        return NGX_OK;
-    }
-
-    if (ngx_array_init(&args, cycle->pool, 3, sizeof(ngx_str_t)) != NGX_OK) {
-        return NGX_ERROR;
-    }
+    ngx_int_t  n;
 
     n = ngx_max(ngx_min(ngx_ncpu, NGX_OCI_IO_THREADS), 2);
-    cmd = ngx_thread_pool_module.commands;
-    conf = ngx_get_conf(cycle->conf_ctx, ngx_thread_pool_module);
 
-    arg = ngx_array_push_n(&args, 3);
-
-    arg[0] = cmd->name;
-    arg[1] = ngx_oci_io_bulk;
-    arg[2].data = number;
-    arg[2].len = ngx_sprintf(number, "threads=%i", n) - number;
-
-    ngx_memzero(&file, sizeof(ngx_conf_file_t));
-
-    file.file.fd = NGX_INVALID_FILE;
-    file.file.name = cycle->conf_file;
-
-    ngx_memzero(&cf, sizeof(ngx_conf_t));
-
-    cf.conf_file = &file;
-    cf.args = &args;
-    cf.cycle = cycle;
-    cf.pool = cycle->pool;
-    cf.temp_pool = cycle->pool;
-    cf.log = cycle->log;
-    cf.module_type = NGX_CORE_MODULE;
-    cf.cmd_type = NGX_MAIN_CONF;
-
-    return (cmd->set(&cf, cmd, conf) == NGX_CONF_OK) ? NGX_OK : NGX_ERROR;
+    return ngx_oci_core.thread_pool(cycle, &ngx_oci_io_bulk, n);
 }
 
 

@@ -33,13 +33,6 @@ static char *ngx_http_oci_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
 
 
-static ngx_conf_enum_t  ngx_http_oci_access[] = {
-    { ngx_string("off"), NGX_OCI_ACCESS_OFF },
-    { ngx_string("open"), NGX_OCI_ACCESS_OPEN },
-    { ngx_null_string, 0 }
-};
-
-
 static ngx_command_t  ngx_http_oci_commands[] = {
 
     { ngx_string("oci_registry"),
@@ -72,10 +65,10 @@ static ngx_command_t  ngx_http_oci_commands[] = {
 
     { ngx_string("oci_access"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_enum_slot,
+      ngx_oci_access_directive,
       NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_oci_loc_conf_t, access),
-      &ngx_http_oci_access },
+      0,
+      NULL },
 
       ngx_null_command
 };
@@ -121,6 +114,10 @@ ngx_oci_core_t  ngx_oci_core = {
     ngx_oci_exchange_abort,
     ngx_oci_pass_async,
     ngx_oci_error,
+    ngx_oci_error_retry,
+    ngx_oci_request_ctx,
+    ngx_oci_access_policy,
+    ngx_oci_thread_pool,
     ngx_http_oci_registry,
     ngx_oci_health_wait,
     ngx_oci_health_place,
@@ -267,6 +264,15 @@ ngx_oci_handler(ngx_http_request_t *r)
                              NGX_OCI_ERR_NAME_UNKNOWN, "no such registry");
     }
 
+    /*
+     * What came here without the access phase, such as a subrequest, was not
+     * decided.
+     */
+
+    if (olcf->policy && ctx->allowed != olcf->policy) {
+        return ngx_oci_error(r, NGX_HTTP_FORBIDDEN, NGX_OCI_ERR_DENIED, NULL);
+    }
+
     ctx->registry = pass->registry;
 
 #if (NGX_HTTP_GZIP)
@@ -284,7 +290,9 @@ ngx_oci_handler(ngx_http_request_t *r)
 
     ngx_str_set(&ctx->authorization, "");
 
-    if (r->headers_in.authorization) {
+    /* what the edge itself accepts goes nowhere */
+
+    if (r->headers_in.authorization && olcf->policy == NULL) {
         ctx->authorization = r->headers_in.authorization->value;
 
         if (ctx->authorization.len > NGX_OCI_AUTHORIZATION_MAX) {
@@ -701,6 +709,13 @@ ngx_http_oci_create_main_conf(ngx_conf_t *cf)
         return NULL;
     }
 
+    if (ngx_array_init(&omcf->policies, cf->pool, 2,
+                       sizeof(ngx_oci_policy_t *))
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
     return omcf;
 }
 
@@ -730,8 +745,9 @@ ngx_http_oci_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_uint_t       i;
     ngx_oci_pass_t  *pass;
 
-    ngx_conf_merge_uint_value(conf->access, prev->access,
-                              NGX_OCI_ACCESS_OFF);
+    if (ngx_oci_access_merge(cf, prev, conf) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
 
     if (conf->token
         && ngx_oci_names_check(cf, conf->token->registry, conf) != NGX_OK)
@@ -747,14 +763,7 @@ ngx_http_oci_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     for (i = 0; i < conf->passes->nelts; i++) {
 
-        if (pass[i].registry->credentials == NGX_OCI_CREDENTIALS_STORED
-            && conf->access != NGX_OCI_ACCESS_OPEN)
-        {
-            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                          "oci_registry \"%V\" gives its own credentials to "
-                          "every client: \"oci_access open\" is required "
-                          "with \"oci_pass\" in %s:%ui",
-                          &pass[i].registry->name, conf->file, conf->line);
+        if (ngx_oci_access_check(cf, conf, pass[i].registry) != NGX_OK) {
             return NGX_CONF_ERROR;
         }
 

@@ -141,6 +141,17 @@ typedef enum {
 } ngx_oci_verify_status_e;
 
 
+/*
+ * An oci_policy{} block of the policy module, which "oci_access" names; lives
+ * as long as the cycle.
+ */
+
+typedef struct {
+    ngx_str_t                       name;
+    void                           *data;       /* the policy module's */
+} ngx_oci_policy_t;
+
+
 /* the request context, r->ctx of ngx_http_oci_module */
 
 typedef struct {
@@ -158,6 +169,7 @@ typedef struct {
     ngx_str_t                       upstream_authorization; /* passed on:
                                         what proxy_set_header sends */
     void                           *cache;      /* the cache module's state */
+    ngx_oci_policy_t               *allowed;    /* this request, or NULL */
     ngx_uint_t                      authorized; /* that is known */
     ngx_msec_t                      passed;     /* on, at (ms) */
     ngx_uint_t                      status;     /* of a malformed URI, or
@@ -350,6 +362,8 @@ typedef ngx_int_t (*ngx_oci_zone_info_pt)(ngx_uint_t i,
 
 typedef struct {
     ngx_array_t                     registries; /* of ngx_oci_registry_t * */
+    ngx_array_t                     policies;   /* of ngx_oci_policy_t *: set
+                                                   by the policy module */
     ngx_oci_content_pt              content;    /* set by the cache module in
                                                    its postconfiguration */
     ngx_oci_changed_pt              changed;    /* likewise */
@@ -392,6 +406,30 @@ typedef struct {
     ngx_int_t                     (*error)(ngx_http_request_t *r,
                                       ngx_uint_t status, ngx_uint_t code,
                                       const char *message);
+
+    /* the same with "Retry-After", in s */
+    ngx_int_t                     (*error_retry)(ngx_http_request_t *r,
+                                      ngx_uint_t status, ngx_uint_t code,
+                                      const char *message, time_t after);
+
+    /*
+     * The context of a request, made on first use.  *status is 0, or that of
+     * the error to report with *code: then there is no route.  NULL: no
+     * memory.
+     */
+    ngx_oci_ctx_t                *(*request)(ngx_http_request_t *r,
+                                      ngx_uint_t *status, ngx_uint_t *code);
+
+    /*
+     * The policy of the request's location, NULL: none.  Without
+     * ctx->allowed the request is refused there.
+     */
+    ngx_oci_policy_t             *(*policy)(ngx_http_request_t *r);
+
+    /* as "thread_pool name threads=n;", unless there is one of that name;
+       from init_module.  NGX_OK or NGX_ERROR, which was logged */
+    ngx_int_t                     (*thread_pool)(ngx_cycle_t *cycle,
+                                      ngx_str_t *name, ngx_int_t n);
 
     ngx_oci_registry_t           *(*registry)(ngx_str_t *name);
 

@@ -17,6 +17,7 @@
 
 #define NGX_OCI_ACCESS_OFF   0
 #define NGX_OCI_ACCESS_OPEN  1
+#define NGX_OCI_ACCESS_NAME  2      /* of a policy */
 
 
 /*
@@ -60,6 +61,10 @@ typedef struct {
                                                oci_pass here */
     ngx_http_complex_value_t   *name;       /* NULL: the first of passes */
     ngx_uint_t                  access;     /* NGX_OCI_ACCESS_... */
+    ngx_str_t                   access_name;
+    u_char                     *access_file;    /* of oci_access, for errors */
+    ngx_uint_t                  access_line;
+    ngx_oci_policy_t           *policy;     /* with ..._NAME, else NULL */
     ngx_uint_t                  prometheus; /* of oci_status */
     u_char                     *file;       /* of oci_pass or oci_token, for
                                                errors */
@@ -160,6 +165,22 @@ ngx_int_t ngx_oci_error(ngx_http_request_t *r, ngx_uint_t status,
 /* the same with Retry-After, in s */
 ngx_int_t ngx_oci_error_retry(ngx_http_request_t *r, ngx_uint_t status,
     ngx_uint_t code, const char *message, time_t after);
+
+/*
+ * ngx_oci_access.c: oci_access.  merge() and check(), of a registry that a
+ * location passes to: NGX_OK, or NGX_ERROR, which was logged.
+ */
+char *ngx_oci_access_directive(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+ngx_int_t ngx_oci_access_merge(ngx_conf_t *cf, ngx_oci_loc_conf_t *prev,
+    ngx_oci_loc_conf_t *conf);
+ngx_int_t ngx_oci_access_check(ngx_conf_t *cf, ngx_oci_loc_conf_t *conf,
+    ngx_oci_registry_t *registry);
+ngx_oci_policy_t *ngx_oci_access_policy(ngx_http_request_t *r);
+
+/* ngx_oci_threads.c */
+ngx_int_t ngx_oci_thread_pool(ngx_cycle_t *cycle, ngx_str_t *name,
+    ngx_int_t n);
 
 /* ngx_oci_stats.c */
 ngx_int_t ngx_oci_stats_add_zone(ngx_conf_t *cf, ngx_oci_main_conf_t *omcf);

@@ -1,0 +1,174 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * oci_access: whether a location asks a policy, and what else has to be so
+ * that it can't be passed by.
+ */
+
+
+#include "ngx_oci_core.h"
+
+
+static ngx_int_t ngx_oci_access_find(ngx_conf_t *cf,
+    ngx_oci_loc_conf_t *conf);
+
+
+char *
+ngx_oci_access_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_oci_loc_conf_t *olcf = conf;
+
+    ngx_str_t  *value;
+
+    if (olcf->access != NGX_CONF_UNSET_UINT) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    olcf->access_file = cf->conf_file->file.name.data;
+    olcf->access_line = cf->conf_file->line;
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+        olcf->access = NGX_OCI_ACCESS_OFF;
+
+    } else if (ngx_strcmp(value[1].data, "open") == 0) {
+        olcf->access = NGX_OCI_ACCESS_OPEN;
+
+    } else {
+        olcf->access = NGX_OCI_ACCESS_NAME;
+        olcf->access_name = value[1];
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+ngx_int_t
+ngx_oci_access_merge(ngx_conf_t *cf, ngx_oci_loc_conf_t *prev,
+    ngx_oci_loc_conf_t *conf)
+{
+    if (conf->access == NGX_CONF_UNSET_UINT) {
+        conf->access = prev->access;
+        conf->access_name = prev->access_name;
+        conf->access_file = prev->access_file;
+        conf->access_line = prev->access_line;
+    }
+
+    if (conf->access == NGX_CONF_UNSET_UINT) {
+        conf->access = NGX_OCI_ACCESS_OFF;
+    }
+
+    if (conf->access != NGX_OCI_ACCESS_NAME) {
+        return NGX_OK;
+    }
+
+    if (ngx_oci_access_find(cf, conf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (conf->token) {
+
+        /* it would get the secrets that the edge takes */
+
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"oci_access %V\" is not for a location with "
+                      "\"oci_token\" in %s:%ui",
+                      &conf->access_name, conf->file, conf->line);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_oci_access_find(ngx_conf_t *cf, ngx_oci_loc_conf_t *conf)
+{
+    ngx_uint_t             i;
+    ngx_oci_policy_t     **policy;
+    ngx_oci_main_conf_t   *omcf;
+
+    omcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_oci_module);
+    policy = omcf->policies.elts;
+
+    for (i = 0; i < omcf->policies.nelts; i++) {
+
+        if (policy[i]->name.len == conf->access_name.len
+            && ngx_memcmp(policy[i]->name.data, conf->access_name.data,
+                          policy[i]->name.len) == 0)
+        {
+            conf->policy = policy[i];
+            return NGX_OK;
+        }
+    }
+
+    ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                  "unknown oci_policy \"%V\" in %s:%ui",
+                  &conf->access_name, conf->access_file, conf->access_line);
+
+    return NGX_ERROR;
+}
+
+
+ngx_int_t
+ngx_oci_access_check(ngx_conf_t *cf, ngx_oci_loc_conf_t *conf,
+    ngx_oci_registry_t *registry)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    if (conf->access == NGX_OCI_ACCESS_OFF) {
+
+        if (registry->credentials != NGX_OCI_CREDENTIALS_STORED) {
+            return NGX_OK;
+        }
+
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "oci_registry \"%V\" gives its own credentials to "
+                      "every client: \"oci_access open\" is required "
+                      "with \"oci_pass\", or one with an oci_policy, "
+                      "in %s:%ui",
+                      &registry->name, conf->file, conf->line);
+        return NGX_ERROR;
+    }
+
+    if (conf->access != NGX_OCI_ACCESS_NAME) {
+        return NGX_OK;
+    }
+
+    if (registry->credentials != NGX_OCI_CREDENTIALS_STORED) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"oci_access %V\" passes no client's credentials on: "
+                      "oci_registry \"%V\" needs \"credentials\" of its own "
+                      "in %s:%ui",
+                      &conf->access_name, &registry->name, conf->file,
+                      conf->line);
+        return NGX_ERROR;
+    }
+
+    /* the core module was merged before this one */
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (clcf->satisfy == NGX_HTTP_SATISFY_ANY) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"satisfy any\" would let others past \"oci_access "
+                      "%V\" in %s:%ui",
+                      &conf->access_name, conf->file, conf->line);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+ngx_oci_policy_t *
+ngx_oci_access_policy(ngx_http_request_t *r)
+{
+    ngx_oci_loc_conf_t  *olcf;
+
+    olcf = ngx_http_get_module_loc_conf(r, ngx_http_oci_module);
+
+    return olcf->policy;
+}
