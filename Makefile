@@ -22,7 +22,8 @@ BUILD       = $(CURDIR)/build
 MODULES     = $(BUILD)/modules
 OBJ         = $(BUILD)/obj
 
-SO          = ngx_http_oci_module.so ngx_http_oci_cache_module.so
+SO          = ngx_http_oci_module.so ngx_http_oci_cache_module.so \
+              ngx_http_oci_policy_module.so
 SOURCES     = $(wildcard src/*/*.c src/*/*.h src/*/*.map)
 
 CC_OPT      = -g -O2 -fPIC -Wextra -Wno-unused-parameter
@@ -31,7 +32,10 @@ SANITIZE    = -g -O1 -fsanitize=address,undefined -fno-omit-frame-pointer \
 
 PURE        = src/core/ngx_oci_route.c src/core/ngx_oci_header.c \
               src/core/ngx_oci_crc32c.c src/cache/ngx_oci_descriptor.c \
-              src/cache/ngx_oci_pace.c
+              src/cache/ngx_oci_pace.c src/policy/ngx_oci_phc.c \
+              src/policy/ngx_oci_policy_doc.c src/policy/ngx_oci_policy_grants.c \
+              src/policy/ngx_oci_rbac.c
+PURE_LIBS   = -ljansson -lcrypto
 PRELOADS    = $(patsubst t/faults/%.c,$(BUILD)/faults/%.so,$(wildcard t/faults/*.c))
 UNITS       = $(patsubst t/unit/%.c,$(BUILD)/unit/%,$(wildcard t/unit/*.c))
 FUZZERS     = $(patsubst t/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard t/fuzz/*.c))
@@ -54,7 +58,7 @@ endif
 
 NGINX_INCS  = -I$(HEADERS)/src/core -I$(HEADERS)/src/event \
               -I$(HEADERS)/src/os/unix -I$(HEADERS_OBJ) -Isrc/core \
-              -Isrc/cache
+              -Isrc/cache -Isrc/policy
 
 TEST_ENV    = TEST_NGINX_BINARY=$${TEST_NGINX_BINARY:-$(NGINX)} \
               TEST_NGINX_MODULES=$${TEST_NGINX_MODULES:-$(MODULES)}
@@ -137,7 +141,7 @@ unit: $(UNITS)
 $(BUILD)/unit/%: t/unit/%.c $(wildcard t/unit/*.h) $(PURE) $(SOURCES) $(HEADERS_DEP)
 	@mkdir -p $(BUILD)/unit
 	$(CC) -g -O1 -Wall -Wextra -Wno-unused-parameter $(NGINX_INCS) \
-	    -o $@ $< $(PURE)
+	    -o $@ $< $(PURE) $(PURE_LIBS)
 
 # libraries to preload
 
@@ -191,7 +195,8 @@ $(BUILD)/asan/stamp: config $(SOURCES)
 $(BUILD)/fuzz/%: t/fuzz/%.c $(wildcard t/fuzz/*.h) $(PURE) $(HEADERS_DEP)
 	@mkdir -p $(BUILD)/fuzz
 	clang -g -O1 -fsanitize=fuzzer,address,undefined \
-	    -fno-sanitize-recover=undefined $(NGINX_INCS) -o $@ $< $(PURE)
+	    -fno-sanitize-recover=undefined $(NGINX_INCS) -o $@ $< $(PURE) \
+	    $(PURE_LIBS)
 
 fuzz: $(FUZZERS)
 	@for f in $(notdir $(FUZZERS)); do \

@@ -3,7 +3,7 @@
 # nginx -t refuses every semantic error of every directive, with file and
 # line.  A row: what is wrong, the text that is in the place, the message,
 # and whether the place is http (h), a server (s), a registry (r), a location
-# (l), the arguments of oci_cache_path (c).
+# (l), the arguments of oci_cache_path (c), a policy (p).
 
 use warnings;
 use strict;
@@ -21,6 +21,11 @@ $t->write_file('open', "user:secret\n", 0644);
 $t->write_file('none', "nothing here\n", 0600);
 $t->write_file('good', "user:secret\n", 0600);
 $t->write_file('junk.pem', "junk\n");
+$t->write_file('policy.json', '{"version":1}', 0640);
+$t->write_file('open.json', '{"version":1}', 0644);
+$t->write_file('broken.json', "{\n \"version\": 1\n", 0600);
+$t->write_file('typo.json', '{"version":1,"grants":{"x":{"role":"ownr",'
+    . '"repositories":["**"]}}}', 0600);
 
 my @rows = (
     [ r => 'url ftp://x;', 'invalid registry url "ftp://x"' ],
@@ -193,6 +198,61 @@ my @rows = (
     [ l => 'oci_fill_abandoned finish after=1s;', 'invalid parameter' ],
     [ l => 'oci_fill_abandoned stop; oci_fill_abandoned stop;',
         'is duplicate' ],
+
+    # policies
+
+    [ p => '', 'no "source" in oci_policy "tried"' ],
+    [ p => "source file:$d/policy.json; zone tried:1m;",
+        'no "identity" in oci_policy "tried"' ],
+    [ p => "source file:$d/policy.json; identity basic;",
+        'no "zone" in oci_policy "tried"' ],
+    [ p => 'source;', 'invalid number of arguments in "source"' ],
+    [ p => 'source redis://127.0.0.1;', 'invalid source "redis://127.0.0.1"' ],
+    [ p => 'source file:;', 'invalid source "file:"' ],
+    [ p => 'source file:a; source file:b;', '"source" parameter is duplicate' ],
+    [ p => 'zone tried;', 'invalid zone "tried"' ],
+    [ p => 'zone :1m;', 'invalid zone ":1m"' ],
+    [ p => 'zone tried:x;', 'invalid zone "tried:x"' ],
+    [ p => 'zone tried:64k;', 'invalid zone "tried:64k"' ],
+    [ p => 'zone team:1m;', 'duplicate zone "team"' ],
+    [ p => 'zone models:8m;', 'already' ],
+    [ p => 'identity bearer;', 'invalid identity "bearer"' ],
+    [ p => 'identity basic basic;', 'invalid identity "basic"' ],
+    [ p => 'identity basic anonymous certificate;',
+        'invalid number of arguments in "identity"' ],
+    [ p => 'grants token;', 'invalid grants "token"' ],
+    [ p => 'valid soon;', 'invalid valid "soon"' ],
+    [ p => 'valid 2d;', 'invalid valid "2d"' ],
+    [ p => 'issuer x;', 'unknown oci_policy parameter "issuer"' ],
+    [ p => "source file:$d/missing; zone tried:1m; identity basic;",
+        'missing" of oci_policy "tried" is refused: it can.t be read .2: No such file' ],
+    [ p => "source file:$d/broken.json; zone tried:1m; identity basic;",
+        'refused: \'}\' expected in line 3, column 0' ],
+    [ p => "source file:$d/typo.json; zone tried:1m; identity basic;",
+        'refused: \$\.grants\.x\.role: unknown role "ownr"' ],
+    [ p => "source file:$d/open.json; zone tried:1m; identity basic;",
+        'it is open to everyone' ],
+    [ p => "source file:$d; zone tried:1m; identity basic;",
+        'it is no regular file' ],
+    [ h => 'oci_policy "a b" { }', 'invalid oci_policy name "a b"' ],
+    [ h => 'oci_policy off { }', 'invalid oci_policy name "off"' ],
+    [ h => 'oci_policy open { }', 'invalid oci_policy name "open"' ],
+    [ h => 'oci_policy team { }', 'duplicate oci_policy "team"' ],
+    [ h => 'oci_policy;', 'has no opening' ],
+    [ h => 'oci_policy { }', 'invalid number of arguments' ],
+    [ s => 'oci_policy x { }', 'is not allowed here' ],
+    [ l => 'oci_pass stored; oci_access nobody;',
+        'unknown oci_policy "nobody"' ],
+    [ l => 'oci_access open; oci_access team;', 'is duplicate' ],
+    [ l => 'oci_pass demo; oci_access team;',
+        'oci_registry "demo" needs "credentials" of its own' ],
+    [ l => 'satisfy any; oci_pass stored; oci_access team;',
+        '"satisfy any" would let others past "oci_access team"' ],
+    [ l => 'oci_token demo; oci_access team;',
+        '"oci_access team" is not for a location with "oci_token"' ],
+    [ s => 'oci_access team; location = /token { oci_token demo; }',
+        '"oci_access team" is not for a location with "oci_token"' ],
+
     [ l => 'oci_cache_purge;', 'invalid number of arguments' ],
     [ l => 'oci_cache models; oci_cache_purge nobody;',
         'unknown oci_registry "nobody"' ],
@@ -220,6 +280,7 @@ sub conf {
     my $location = $in{l} // '';
     my $server = $in{s} // '';
     my $extra = $place eq 'r' ? "oci_registry tried { $text }"
+        : $place eq 'p' ? "oci_policy tried { $text }"
         : $place eq 'c' ? "oci_cache_path $d/tried $text;"
         : $in{h} // '';
     my $modules = $t->modules();
@@ -236,6 +297,9 @@ http {
     oci_registry named { url http://no-such-host.invalid resolve; }
     oci_registry wrong { url http://127.0.0.1:1; proxy_buffering perhaps; }
     oci_registry stored { url http://127.0.0.1:1; credentials anonymous; }
+    oci_policy team {
+        source file:$d/policy.json; zone team:1m; identity basic;
+    }
     $extra
     server {
         listen 127.0.0.1:1;
@@ -262,10 +326,12 @@ for my $row (@rows) {
 
 # the order of the modules
 
-my ($rc, $out) = $t->check("load_module $OCI::MODULES/"
-    . "ngx_http_oci_cache_module.so;\nevents { }\n");
-isnt($rc, 0, 'the cache module alone');
-like($out, qr/undefined symbol/, 'says what it lacks');
+for my $module (qw/ cache policy /) {
+    my ($rc, $out) = $t->check("load_module $OCI::MODULES/"
+        . "ngx_http_oci_${module}_module.so;\nevents { }\n");
+    isnt($rc, 0, "the $module module alone");
+    like($out, qr/undefined symbol/, 'says what it lacks');
+}
 
 # and what is right is accepted
 
@@ -277,6 +343,11 @@ my @good = (
         . ' oci_fill_ahead 1g; oci_fill_abandoned finish;' ],
     [ l => 'client_max_body_size 1m; aio off; oci_pass demo; oci_cache off;' ],
     [ l => 'oci_pass stored; oci_access open;' ],
+    [ l => 'oci_pass stored; oci_cache models; oci_access team;' ],
+    [ s => 'oci_access team; location /x/ { oci_token demo; oci_access off; }'
+        . ' location /y/ { oci_pass stored; satisfy all; }' ],
+    [ p => "source file:$d/policy.json; zone tried:256k; valid 10m;"
+        . ' identity anonymous basic; grants store;' ],
     [ l => 'resolver 127.0.0.1; oci_pass named;' ],
     [ l => 'oci_cache_purge demo; oci_cache models; allow 127.0.0.1;' ],
     [ s => 'location /p/ { oci_cache models; oci_cache_purge $arg_r; }' ],

@@ -1,0 +1,362 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * Who asks: a subject and its secret, which is checked in a thread.
+ */
+
+
+#include "ngx_oci_policy.h"
+#include <ngx_thread_pool.h>
+
+
+#define NGX_OCI_CHECK_THREADS  2
+#define NGX_OCI_CHECK_MAX      32       /* of a worker, at a time */
+#define NGX_OCI_CHECK_HOLD     60000    /* ms; renewed while it is out */
+
+
+/*
+ * One secret that is checked, for all requests of the worker that wait for
+ * it.  Owner: the thread pool's task; freed when it has come back, whether
+ * anybody still waits or not.
+ */
+
+struct ngx_oci_check_s {
+    ngx_queue_t             queue;
+    ngx_queue_t             waiters;        /* of ngx_oci_policy_ctx_t */
+    ngx_oci_policy_conf_t  *pcf;
+    ngx_oci_phc_t           phc;
+    ngx_int_t               rc;
+    ngx_thread_task_t       task;
+    ngx_event_t             hold;           /* an exiting worker waits */
+    ngx_connection_t        dummy;
+    u_char                  mac[NGX_OCI_POLICY_MAC];
+    size_t                  len;
+    u_char                  secret[1];
+};
+
+
+static ngx_oci_check_t *ngx_oci_check_find(ngx_oci_policy_conf_t *pcf,
+    u_char *mac);
+static ngx_oci_check_t *ngx_oci_check_create(ngx_oci_policy_conf_t *pcf,
+    u_char *mac, ngx_oci_phc_t *phc, ngx_str_t *secret);
+static void ngx_oci_check_thread(void *data, ngx_log_t *log);
+static void ngx_oci_check_hold(ngx_event_t *ev);
+static void ngx_oci_check_done(ngx_event_t *ev);
+static void ngx_oci_check_resume(ngx_oci_policy_ctx_t *ctx, ngx_int_t rc);
+static void ngx_oci_check_free(ngx_oci_check_t *check);
+static void ngx_oci_identity_leave(void *data);
+
+
+static ngx_str_t           ngx_oci_check_pool = ngx_string("oci_policy");
+static ngx_thread_pool_t  *ngx_oci_check_threads;
+static ngx_queue_t         ngx_oci_checks;
+static ngx_uint_t          ngx_oci_nchecks;
+
+
+ngx_int_t
+ngx_oci_identity_init_module(ngx_cycle_t *cycle)
+{
+    return ngx_oci_core.thread_pool(cycle, &ngx_oci_check_pool,
+                                    NGX_OCI_CHECK_THREADS);
+}
+
+
+void
+ngx_oci_identity_init_process(ngx_cycle_t *cycle)
+{
+    ngx_queue_init(&ngx_oci_checks);
+    ngx_oci_nchecks = 0;
+    ngx_oci_check_threads = ngx_thread_pool_get(cycle, &ngx_oci_check_pool);
+}
+
+
+ngx_int_t
+ngx_oci_identity_basic(ngx_http_request_t *r, ngx_str_t *user,
+    ngx_str_t *secret)
+{
+    size_t            i;
+    ngx_str_t         text, value;
+    ngx_table_elt_t  *h;
+
+    h = r->headers_in.authorization;
+
+    if (h == NULL) {
+        return NGX_DECLINED;
+    }
+
+    value = h->value;
+
+    if (value.len > NGX_OCI_AUTHORIZATION_MAX
+        || value.len < sizeof("Basic ") - 1
+        || ngx_strncasecmp(value.data, (u_char *) "Basic ",
+                           sizeof("Basic ") - 1)
+           != 0)
+    {
+        return NGX_ERROR;
+    }
+
+    value.data += sizeof("Basic ") - 1;
+    value.len -= sizeof("Basic ") - 1;
+
+    while (value.len && value.data[0] == ' ') {
+        value.data++;
+        value.len--;
+    }
+
+    if (value.len == 0) {
+        return NGX_ERROR;
+    }
+
+    text.data = ngx_pnalloc(r->pool, ngx_base64_decoded_length(value.len));
+    if (text.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (ngx_decode_base64(&text, &value) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < text.len; i++) {
+        if (text.data[i] == ':') {
+            break;
+        }
+    }
+
+    if (i == text.len) {
+        ngx_explicit_memzero(text.data, text.len);
+        return NGX_ERROR;
+    }
+
+    user->data = text.data;
+    user->len = i;
+    secret->data = text.data + i + 1;
+    secret->len = text.len - i - 1;
+
+    /* so do clients that were told "Basic" and have no credentials */
+
+    return (user->len || secret->len) ? NGX_OK : NGX_DECLINED;
+}
+
+
+ngx_int_t
+ngx_oci_identity_check(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
+    ngx_oci_phc_t *phc, ngx_str_t *secret)
+{
+    ngx_oci_check_t     *check;
+    ngx_pool_cleanup_t  *cln;
+
+    cln = ngx_pool_cleanup_add(r->pool, 0);
+    if (cln == NULL) {
+        return NGX_ERROR;
+    }
+
+    check = ngx_oci_check_find(ctx->policy, ctx->mac);
+
+    if (check == NULL) {
+
+        if (ngx_oci_nchecks >= NGX_OCI_CHECK_MAX) {
+            return NGX_BUSY;
+        }
+
+        check = ngx_oci_check_create(ctx->policy, ctx->mac, phc, secret);
+        if (check == NULL) {
+            return NGX_ERROR;
+        }
+
+        if (ngx_thread_task_post(ngx_oci_check_threads, &check->task)
+            != NGX_OK)
+        {
+            ngx_oci_check_free(check);
+            return NGX_BUSY;
+        }
+
+        ngx_queue_insert_tail(&ngx_oci_checks, &check->queue);
+        ngx_oci_nchecks++;
+        ngx_add_timer(&check->hold, NGX_OCI_CHECK_HOLD);
+    }
+
+    ngx_queue_insert_tail(&check->waiters, &ctx->queue);
+    ctx->request = r;
+    ctx->waiting = 1;
+
+    cln->handler = ngx_oci_identity_leave;
+    cln->data = ctx;
+
+    r->read_event_handler = ngx_http_test_reading;
+    r->write_event_handler = ngx_http_request_empty_handler;
+
+    return NGX_AGAIN;
+}
+
+
+/* the request ends while it waits */
+
+static void
+ngx_oci_identity_leave(void *data)
+{
+    ngx_oci_policy_ctx_t *ctx = data;
+
+    if (ctx->waiting) {
+        ngx_queue_remove(&ctx->queue);
+        ctx->waiting = 0;
+    }
+}
+
+
+static ngx_oci_check_t *
+ngx_oci_check_find(ngx_oci_policy_conf_t *pcf, u_char *mac)
+{
+    ngx_queue_t      *q;
+    ngx_oci_check_t  *check;
+
+    for (q = ngx_queue_head(&ngx_oci_checks);
+         q != ngx_queue_sentinel(&ngx_oci_checks);
+         q = ngx_queue_next(q))
+    {
+        check = ngx_queue_data(q, ngx_oci_check_t, queue);
+
+        if (check->pcf == pcf
+            && ngx_memcmp(check->mac, mac, NGX_OCI_POLICY_MAC) == 0)
+        {
+            return check;
+        }
+    }
+
+    return NULL;
+}
+
+
+static ngx_oci_check_t *
+ngx_oci_check_create(ngx_oci_policy_conf_t *pcf, u_char *mac,
+    ngx_oci_phc_t *phc, ngx_str_t *secret)
+{
+    ngx_oci_check_t  *check;
+
+    check = ngx_calloc(sizeof(ngx_oci_check_t) + secret->len,
+                       ngx_cycle->log);
+    if (check == NULL) {
+        return NULL;
+    }
+
+    ngx_queue_init(&check->waiters);
+
+    check->pcf = pcf;
+    check->phc = *phc;
+    ngx_memcpy(check->mac, mac, NGX_OCI_POLICY_MAC);
+    ngx_memcpy(check->secret, secret->data, secret->len);
+    check->len = secret->len;
+
+    check->dummy.fd = (ngx_socket_t) -1;
+    check->dummy.data = check;
+
+    check->hold.handler = ngx_oci_check_hold;
+    check->hold.data = &check->dummy;
+    check->hold.log = ngx_cycle->log;
+
+    check->task.ctx = check;
+    check->task.handler = ngx_oci_check_thread;
+    check->task.event.handler = ngx_oci_check_done;
+    check->task.event.data = check;
+    check->task.event.log = ngx_cycle->log;
+
+    return check;
+}
+
+
+static void
+ngx_oci_check_free(ngx_oci_check_t *check)
+{
+    ngx_explicit_memzero(check->secret, check->len);
+    ngx_free(check);
+}
+
+
+static void
+ngx_oci_check_thread(void *data, ngx_log_t *log)
+{
+    ngx_oci_check_t *check = data;
+
+    check->rc = ngx_oci_phc_verify(&check->phc, check->secret, check->len);
+}
+
+
+static void
+ngx_oci_check_hold(ngx_event_t *ev)
+{
+    ngx_log_error(NGX_LOG_WARN, ev->log, 0,
+                  "the check of a secret takes longer than a minute");
+
+    ngx_add_timer(ev, NGX_OCI_CHECK_HOLD);
+}
+
+
+static void
+ngx_oci_check_done(ngx_event_t *ev)
+{
+    ngx_oci_check_t *check = ev->data;
+
+    ngx_int_t              rc;
+    ngx_queue_t            waiters, *q;
+    ngx_oci_policy_ctx_t  *ctx;
+
+    if (check->hold.timer_set) {
+        ngx_del_timer(&check->hold);
+    }
+
+    ngx_queue_remove(&check->queue);
+    ngx_oci_nchecks--;
+
+    rc = check->rc;
+
+    if (rc == NGX_ERROR) {
+        ngx_log_error(NGX_LOG_ERR, ev->log, 0,
+                      "a secret can't be checked: no memory?");
+
+    } else {
+        ngx_oci_remember_put(check->pcf, check->mac, rc == NGX_OK);
+    }
+
+    ngx_queue_init(&waiters);
+
+    if (!ngx_queue_empty(&check->waiters)) {
+        ngx_queue_add(&waiters, &check->waiters);
+    }
+
+    ngx_oci_check_free(check);
+
+    /* any of them may end others, which then leave the queue */
+
+    while (!ngx_queue_empty(&waiters)) {
+        q = ngx_queue_head(&waiters);
+        ngx_queue_remove(q);
+
+        ctx = ngx_queue_data(q, ngx_oci_policy_ctx_t, queue);
+        ngx_oci_check_resume(ctx, rc);
+    }
+}
+
+
+static void
+ngx_oci_check_resume(ngx_oci_policy_ctx_t *ctx, ngx_int_t rc)
+{
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+    c = r->connection;
+
+    ctx->waiting = 0;
+    ctx->checked = (rc == NGX_OK) ? NGX_OCI_CHECKED_GOOD
+                   : (rc == NGX_DECLINED) ? NGX_OCI_CHECKED_BAD
+                                          : NGX_OCI_CHECKED_FAILED;
+
+    ngx_http_set_log_request(c->log, r);
+
+    r->read_event_handler = ngx_http_block_reading;
+    r->write_event_handler = ngx_http_core_run_phases;
+
+    ngx_http_core_run_phases(r);
+
+    ngx_http_run_posted_requests(c);
+}

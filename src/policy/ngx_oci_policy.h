@@ -1,0 +1,186 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * What the files of the policy module share.
+ */
+
+
+#ifndef _NGX_OCI_POLICY_H_INCLUDED_
+#define _NGX_OCI_POLICY_H_INCLUDED_
+
+
+#include "ngx_oci.h"
+#include "ngx_oci_phc.h"
+#include "ngx_oci_rbac.h"
+
+
+#define NGX_OCI_POLICY_MAC     32
+#define NGX_OCI_POLICY_KEY     32
+#define NGX_OCI_POLICY_DIGEST  32
+
+#define NGX_OCI_POLICY_WAYS    4    /* places of one outcome */
+
+
+/* a secret that was checked */
+
+typedef struct {
+    u_char                      mac[NGX_OCI_POLICY_MAC];
+    uint64_t                    expires;    /* ngx_current_msec; 0: free */
+} ngx_oci_outcome_t;
+
+
+/*
+ * In shared memory, for as long as the zone.  Everything but what is said to
+ * be constant is read and written under the zone's mutex only.
+ *
+ * There are two areas for documents.  The active one is only read, the other
+ * one is written in small pieces, by whoever took the place last: the one
+ * before sees that, and stops.  So nobody is waited for, whoever dies leaves
+ * nothing behind, and what a reader has is never written to.
+ */
+
+typedef struct {
+    u_char                      key[NGX_OCI_POLICY_KEY];    /* constant */
+    u_char                     *area[2];                    /* constant */
+    size_t                      area_size;                  /* constant */
+    ngx_oci_outcome_t          *good;                       /* constant */
+    ngx_oci_outcome_t          *bad;                        /* constant */
+    ngx_uint_t                  ngood;                      /* constant */
+    ngx_uint_t                  nbad;                       /* constant */
+
+    ngx_uint_t                  active;
+    uint64_t                    generation; /* of documents; 0: none yet */
+    uint64_t                    writer;     /* who took the place last */
+    u_char                      digest[NGX_OCI_POLICY_DIGEST];  /* of the
+                                               active document's text */
+} ngx_oci_policy_sh_t;
+
+
+typedef struct {
+    dev_t                       dev;
+    ino_t                       ino;
+    off_t                       size;
+    struct timespec             mtime;
+    struct timespec             ctime;
+} ngx_oci_policy_stat_t;
+
+
+/* a document that was read; doc is the owner's, to be freed with free() */
+
+typedef struct {
+    ngx_oci_rbac_t             *doc;
+    u_char                      digest[NGX_OCI_POLICY_DIGEST];
+    ngx_oci_policy_stat_t       stat;
+    char                        error[NGX_OCI_POLICY_ERROR + 128];
+} ngx_oci_policy_text_t;
+
+
+/* an oci_policy{} block; lives as long as the cycle */
+
+typedef struct {
+    ngx_oci_policy_t            policy;     /* what the core knows */
+    ngx_str_t                   file;
+    ngx_str_t                   challenge;
+    ngx_shm_zone_t             *zone;
+    ngx_slab_pool_t            *shpool;
+    ngx_oci_policy_sh_t        *sh;
+    ngx_oci_policy_text_t       first;      /* read with the configuration;
+                                               .doc is NULL once it is in the
+                                               zone */
+    time_t                      valid;
+    unsigned                    basic:1;
+    unsigned                    anonymous:1;
+
+    /* of a worker */
+    ngx_thread_pool_t          *threads;    /* for the file */
+    void                       *watch;      /* ngx_oci_policy_watch.c's */
+} ngx_oci_policy_conf_t;
+
+
+typedef struct {
+    ngx_array_t                 policies;   /* of ngx_oci_policy_conf_t * */
+} ngx_oci_policy_main_conf_t;
+
+
+typedef struct ngx_oci_check_s  ngx_oci_check_t;
+
+typedef enum {
+    NGX_OCI_CHECKED_NOT = 0,
+    NGX_OCI_CHECKED_GOOD,
+    NGX_OCI_CHECKED_BAD,
+    NGX_OCI_CHECKED_FAILED
+} ngx_oci_checked_e;
+
+
+/* the request context, r->ctx of ngx_http_oci_policy_module */
+
+typedef struct {
+    ngx_http_request_t         *request;
+    ngx_oci_policy_conf_t      *policy;
+    ngx_str_t                   subject;    /* who it is, known by a secret */
+    ngx_str_t                   rule;
+    const char                 *decision;   /* "allow", "deny", NULL */
+
+    ngx_queue_t                 queue;      /* of the check, with waiting */
+    ngx_uint_t                  checked;    /* ..._checked_e, of this: */
+    u_char                      mac[NGX_OCI_POLICY_MAC];
+    unsigned                    waiting:1;
+} ngx_oci_policy_ctx_t;
+
+
+/* ngx_oci_policy_conf.c */
+char *ngx_oci_policy_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/*
+ * ngx_oci_policy_store.c.  read(): NGX_OK; NGX_DECLINED: it is the text of
+ * that digest; NGX_ERROR, with error.  May run in a thread, as publish():
+ * NGX_OK; NGX_DECLINED: there is no room; NGX_ABORT: another one came.
+ */
+ngx_int_t ngx_oci_policy_init_zone(ngx_shm_zone_t *zone, void *data);
+ngx_int_t ngx_oci_policy_stat(const char *file, ngx_oci_policy_stat_t *st);
+ngx_int_t ngx_oci_policy_read(const char *file, u_char *digest,
+    ngx_oci_policy_text_t *text);
+ngx_int_t ngx_oci_policy_publish(ngx_oci_policy_conf_t *pcf,
+    ngx_oci_policy_text_t *text);
+/* the active document; the caller holds the mutex.  NULL: none */
+ngx_oci_rbac_t *ngx_oci_policy_doc(ngx_oci_policy_conf_t *pcf);
+
+/* ngx_oci_policy_watch.c: one worker looks after the file */
+ngx_int_t ngx_oci_policy_watch(ngx_oci_policy_conf_t *pcf,
+    ngx_cycle_t *cycle);
+
+/*
+ * ngx_oci_remember.c: outcomes of checks, of all workers.  find(): one of
+ * ..._checked_e; the caller holds the mutex, not so for put().
+ */
+ngx_uint_t ngx_oci_remember_find(ngx_oci_policy_conf_t *pcf, u_char *mac);
+void ngx_oci_remember_put(ngx_oci_policy_conf_t *pcf, u_char *mac,
+    ngx_uint_t good);
+/* NGX_OK or NGX_ERROR */
+ngx_int_t ngx_oci_remember_mac(ngx_oci_policy_conf_t *pcf, ngx_str_t *user,
+    ngx_str_t *secret, ngx_str_t *phc, u_char *mac);
+
+/*
+ * ngx_oci_identity.c.  basic(): NGX_OK, user and secret are in the request's
+ * pool, to be wiped; NGX_DECLINED: there are none, or empty ones; NGX_ERROR:
+ * there is something else.
+ *
+ * check(): NGX_AGAIN, the phases go on from the event loop with ctx->checked;
+ * NGX_BUSY: too many wait; NGX_ERROR.
+ */
+ngx_int_t ngx_oci_identity_basic(ngx_http_request_t *r, ngx_str_t *user,
+    ngx_str_t *secret);
+ngx_int_t ngx_oci_identity_check(ngx_http_request_t *r,
+    ngx_oci_policy_ctx_t *ctx, ngx_oci_phc_t *phc, ngx_str_t *secret);
+ngx_int_t ngx_oci_identity_init_module(ngx_cycle_t *cycle);
+void ngx_oci_identity_init_process(ngx_cycle_t *cycle);
+
+/* ngx_oci_access_handler.c */
+ngx_int_t ngx_oci_policy_handler(ngx_http_request_t *r);
+
+
+extern ngx_module_t  ngx_http_oci_policy_module;
+
+
+#endif /* _NGX_OCI_POLICY_H_INCLUDED_ */

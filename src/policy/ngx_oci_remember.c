@@ -1,0 +1,161 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * Outcomes of checked secrets, remembered by all workers under a keyed hash of
+ * the subject, the secret and what the document has of it: a document with
+ * another secret makes them void.  Wrong ones have places of their own, so
+ * that guessing takes none away from those who know theirs.
+ */
+
+
+#include "ngx_oci_policy.h"
+
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+
+
+#define NGX_OCI_REMEMBER_BAD  5000      /* ms; less than what is good */
+
+
+static ngx_uint_t ngx_oci_remember_in(ngx_oci_outcome_t *set, ngx_uint_t n,
+    u_char *mac);
+
+
+ngx_uint_t
+ngx_oci_remember_find(ngx_oci_policy_conf_t *pcf, u_char *mac)
+{
+    ngx_oci_policy_sh_t  *sh;
+
+    sh = pcf->sh;
+
+    if (ngx_oci_remember_in(sh->good, sh->ngood, mac)) {
+        return NGX_OCI_CHECKED_GOOD;
+    }
+
+    if (ngx_oci_remember_in(sh->bad, sh->nbad, mac)) {
+        return NGX_OCI_CHECKED_BAD;
+    }
+
+    return NGX_OCI_CHECKED_NOT;
+}
+
+
+/* the hash is keyed: what its comparison takes tells nothing */
+
+static ngx_uint_t
+ngx_oci_remember_in(ngx_oci_outcome_t *set, ngx_uint_t n, u_char *mac)
+{
+    uint32_t            h;
+    ngx_uint_t          i;
+    ngx_oci_outcome_t  *o;
+
+    ngx_memcpy(&h, mac, sizeof(uint32_t));
+
+    o = set + (h & (n / NGX_OCI_POLICY_WAYS - 1)) * NGX_OCI_POLICY_WAYS;
+
+    for (i = 0; i < NGX_OCI_POLICY_WAYS; i++) {
+
+        if (o[i].expires > ngx_current_msec
+            && ngx_memcmp(o[i].mac, mac, NGX_OCI_POLICY_MAC) == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+void
+ngx_oci_remember_put(ngx_oci_policy_conf_t *pcf, u_char *mac, ngx_uint_t good)
+{
+    uint32_t              h;
+    uint64_t              ms;
+    ngx_uint_t            i, n;
+    ngx_oci_outcome_t    *o, *old;
+    ngx_oci_policy_sh_t  *sh;
+
+    sh = pcf->sh;
+    ms = (uint64_t) pcf->valid * 1000;
+
+    if (!good) {
+        ms = ngx_min(ms, NGX_OCI_REMEMBER_BAD);
+    }
+
+    if (ms == 0) {
+        return;
+    }
+
+    o = good ? sh->good : sh->bad;
+    n = good ? sh->ngood : sh->nbad;
+
+    ngx_memcpy(&h, mac, sizeof(uint32_t));
+
+    o += (h & (n / NGX_OCI_POLICY_WAYS - 1)) * NGX_OCI_POLICY_WAYS;
+
+    ngx_shmtx_lock(&pcf->shpool->mutex);
+
+    old = o;
+
+    for (i = 0; i < NGX_OCI_POLICY_WAYS; i++) {
+
+        if (o[i].expires
+            && ngx_memcmp(o[i].mac, mac, NGX_OCI_POLICY_MAC) == 0)
+        {
+            old = &o[i];
+            break;
+        }
+
+        if (o[i].expires < old->expires) {
+            old = &o[i];
+        }
+    }
+
+    /* a worker that dies here leaves no outcome of another secret */
+
+    old->expires = 0;
+    ngx_memory_barrier();
+
+    ngx_memcpy(old->mac, mac, NGX_OCI_POLICY_MAC);
+    ngx_memory_barrier();
+
+    old->expires = ngx_current_msec + ms;
+
+    ngx_shmtx_unlock(&pcf->shpool->mutex);
+}
+
+
+ngx_int_t
+ngx_oci_remember_mac(ngx_oci_policy_conf_t *pcf, ngx_str_t *user,
+    ngx_str_t *secret, ngx_str_t *phc, u_char *mac)
+{
+    u_char       *p, buf[2 * sizeof(uint32_t) + NGX_OCI_AUTHORIZATION_MAX
+                         + NGX_OCI_PHC_MAX];
+    uint32_t      len;
+    unsigned int  n;
+
+    if (user->len + secret->len > NGX_OCI_AUTHORIZATION_MAX
+        || phc->len > NGX_OCI_PHC_MAX)
+    {
+        return NGX_ERROR;
+    }
+
+    len = (uint32_t) user->len;
+    p = ngx_cpymem(buf, &len, sizeof(uint32_t));
+    len = (uint32_t) secret->len;
+    p = ngx_cpymem(p, &len, sizeof(uint32_t));
+
+    p = ngx_cpymem(p, user->data, user->len);
+    p = ngx_cpymem(p, secret->data, secret->len);
+    p = ngx_cpymem(p, phc->data, phc->len);
+
+    n = NGX_OCI_POLICY_MAC;
+
+    p = HMAC(EVP_sha256(), pcf->sh->key, NGX_OCI_POLICY_KEY, buf, p - buf,
+             mac, &n);
+
+    ngx_explicit_memzero(buf, sizeof(buf));
+
+    return p ? NGX_OK : NGX_ERROR;
+}
