@@ -54,7 +54,8 @@ my $port = $t->upstream(sub {
     return $t->reply($c, $q, 401, { 'WWW-Authenticate' =>
         'Basic realm="upstream"' }, '{"errors":[]}')
         if ($q->{h}{authorization} // '')
-            ne 'Basic ' . encode_base64('robot:robot-secret', '');
+            ne 'Basic ' . encode_base64('robot:robot-secret', '')
+        || $q->{uri} =~ /refused/;
     return $t->reply($c, $q, 404, {}, '{"errors":[]}')
         if $q->{uri} =~ /absent/;
     return $t->reply_blob($c, $q, $blob) if $q->{uri} =~ m!/blobs/sha!;
@@ -72,7 +73,7 @@ $t->write_file('robot', "robot:robot-secret\n", 0600);
 Policy::write_doc($t, $doc);
 Policy::write_doc($t, $doc, 'quick.json');
 
-my ($closed, $public) = (OCI::port(), OCI::port());
+my ($closed, $public, $mapped) = map { OCI::port() } 1 .. 3;
 
 $t->conf(http => <<EOC, location => <<EOL, server => <<EOS);
 oci_registry demo {
@@ -104,6 +105,15 @@ server {
     location /v2/ { oci_pass demo; oci_cache models; }
     location /files/ { root $d; }
     location = /open { oci_access off; return 200 open; }
+}
+oci_registry mapped {
+    url http://127.0.0.1:$port;
+    credentials file $d/robot;
+    path "" up;
+}
+server {
+    listen 127.0.0.1:$mapped;
+    location /v2/ { oci_pass mapped; oci_access team; }
 }
 server {
     listen 127.0.0.1:$public;
@@ -166,7 +176,7 @@ for my $w (@wrong) {
     for my $uri ('/v2/', '/v2/public/x/manifests/v1') {
         my $r = $t->get($uri, $w->[1]);
         is($r->{status}, 401, "$w->[0] at $uri");
-        like($r->{body}, qr/"UNAUTHORIZED","message":"authentication required"/,
+        like($r->{body}, qr/"UNAUTHORIZED","message":"authentication req/,
             'says no more');
         is($r->{h}{'www-authenticate'}, 'Basic realm="team"', 'a challenge');
     }
@@ -226,9 +236,9 @@ for my $c (@cells) {
         $method =~ /^P/ ? '' : undef);
     my $who = $user // 'nobody';
     is($r->{status}, $status, "$who $method $uri") or diag($r->{body});
-    like($r->{body}, qr/"code":"@{[$status == 403 ? 'DENIED'
-        : $status == 401 ? 'UNAUTHORIZED' : $status == 400 ? 'NAME_INVALID' : 'NAME_UNKNOWN']}"/,
-        'why') if $status >= 400;
+    my $code = { 400 => 'NAME_INVALID', 401 => 'UNAUTHORIZED',
+        403 => 'DENIED', 404 => 'NAME_UNKNOWN' }->{$status};
+    like($r->{body}, qr/"code":"$code"/, 'why') if $code;
     my $last = '';
     for (1 .. 100) {
         last if ($last = substr $t->read_file('oci.log'), $logged) =~ s/\n$//;
@@ -263,6 +273,8 @@ for my $c (
     ['', 202], ['&from=llm/b', 202], ['&from=llm%2Fb', 202],
     ['&from=public/x', 202], ['&from=other/a', 403], ['&from=other%2fa', 403],
     ['&from=llm/b&from=other/a', 403], ['&from=other/a&from=llm/b', 403],
+    ['&from=llm/b&from=llm/b', 403], ['&%66rom=llm/b', 403],
+    ['&from=llm/b;x=y', 403], ['&x=y;from=llm/b', 403], ['&fro%6d', 403],
     ['&%66rom=other/a', 403], ['&from=llm/b;from=other/a', 403],
     ['&From=other/a', 403], ['&from=', 403], ['&from', 403],
     ['&from=%zz', 403], ['&from=../x', 403], ['&x=from=other/a', 202],
@@ -273,6 +285,27 @@ for my $c (
 
 is(scalar(grep { $_->{uri} =~ /other/ && $_->{uri} !~ /x=from/ }
     $t->requests(0)), 0, 'none of the refused went on');
+
+# with names that the registry has under others
+
+$t->forget_requests(0);
+
+for my $c (['llm/b', 202, 'up/llm/b'], ['llm%2Fb', 202, 'up/llm/b'],
+    ['other/a', 403])
+{
+    my $r = $t->http($mapped, 'POST', "/v2/llm/a/blobs/uploads/?from=$c->[0]"
+        . "&mount=$digest", as('alice'), '');
+    is($r->{status}, $c->[1], "a mount from \"$c->[0]\" with a map");
+    my ($q) = reverse $t->requests(0);
+    is($q->{uri}, "/v2/up/llm/a/blobs/uploads/?from=$c->[2]&mount=$digest",
+        'is one from what was decided') if $c->[2];
+}
+
+# a registry that refuses the edge: nothing for the client
+
+$r = $t->http($mapped, 'GET', '/v2/llm/refused/tags/list', as('alice'));
+is($r->{status}, 502, 'a registry that refuses the edge is an error of both');
+is($r->{h}{'www-authenticate'}, undef, 'and its challenge stays here');
 
 # empty credentials are none: what skopeo sends where it has none
 
@@ -396,7 +429,8 @@ for my $bad (
 
 unlink "$d/policy.json";
 sleep 1.2;
-like($t->read_file('error.log'), qr/policy\.json" of oci_policy "team" is not there/,
+like($t->read_file('error.log'),
+    qr/policy\.json" of oci_policy "team" is not there/,
     'so it says when the file is gone');
 is(ask('alice', "/v2/llm/a/blobs/$digest"), '200:3', 'still in force');
 

@@ -10,6 +10,8 @@
 
 
 static ngx_int_t ngx_http_oci_map(ngx_http_request_t *r, ngx_oci_ctx_t *ctx);
+static ngx_int_t ngx_http_oci_map_from(ngx_http_request_t *r,
+    ngx_oci_ctx_t *ctx, ngx_str_t *from, ngx_str_t *name);
 static ngx_oci_path_map_t *ngx_http_oci_map_find(
     ngx_oci_registry_t *registry, ngx_str_t *name);
 static ngx_oci_registry_t *ngx_http_oci_registry(ngx_str_t *name);
@@ -327,7 +329,7 @@ static ngx_int_t
 ngx_http_oci_map(ngx_http_request_t *r, ngx_oci_ctx_t *ctx)
 {
     u_char              *p, *rest, *last;
-    ngx_str_t           *name, from;
+    ngx_str_t           *name, from, mounted;
     ngx_oci_path_map_t  *map, *mount;
 
     name = &ctx->route.repository;
@@ -343,23 +345,21 @@ ngx_http_oci_map(ngx_http_request_t *r, ngx_oci_ctx_t *ctx)
 
     /* a cross-repository mount names a second one */
 
-    ngx_str_null(&from);
     mount = NULL;
 
-    if (ctx->route.route == NGX_OCI_ROUTE_UPLOAD
-        && ngx_http_arg(r, (u_char *) "from", 4, &from) == NGX_OK)
-    {
-        mount = ngx_http_oci_map_find(ctx->registry, &from);
+    if (ctx->route.route == NGX_OCI_ROUTE_UPLOAD) {
+
+        if (ngx_http_oci_map_from(r, ctx, &from, &mounted) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        if (from.len) {
+            mount = ngx_http_oci_map_find(ctx->registry, &mounted);
+        }
     }
 
     rest = name->data + name->len;
     last = r->unparsed_uri.data + r->unparsed_uri.len;
-
-    /* arguments that a rewrite made are not those of the client's URI */
-
-    if (mount && (from.data < rest || from.data + from.len > last)) {
-        mount = NULL;
-    }
 
     if (map == NULL && mount == NULL) {
         return NGX_OK;
@@ -388,12 +388,65 @@ ngx_http_oci_map(ngx_http_request_t *r, ngx_oci_ctx_t *ctx)
 
     if (mount) {
         p = ngx_cpymem(p, rest, from.data - rest);
-        p = ngx_oci_path_replace(p, &from, &mount->from, &mount->to);
+        p = ngx_oci_path_replace(p, &mounted, &mount->from, &mount->to);
         rest = from.data + from.len;
     }
 
     p = ngx_cpymem(p, rest, last - rest);
     ctx->uri.len = p - ctx->uri.data;
+
+    return NGX_OK;
+}
+
+
+/*
+ * Where in the client's URI "from" stands, and what name it is: clients write
+ * it as a form's value, with "%2F".  What is no name stays as it is.
+ */
+
+static ngx_int_t
+ngx_http_oci_map_from(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
+    ngx_str_t *from, ngx_str_t *name)
+{
+    u_char     *dst, *src;
+    ngx_int_t   rc;
+    ngx_str_t   args;
+
+    /* arguments that a rewrite made are not those that are passed on */
+
+    args = r->args;
+    r->args = ctx->route.args;
+
+    rc = ngx_http_arg(r, (u_char *) "from", 4, from);
+
+    r->args = args;
+
+    if (rc != NGX_OK) {
+        from->len = 0;
+        return NGX_OK;
+    }
+
+    *name = *from;
+
+    if (ngx_strlchr(from->data, from->data + from->len, '%') == NULL) {
+        return NGX_OK;
+    }
+
+    dst = ngx_pnalloc(r->pool, from->len);
+    if (dst == NULL) {
+        return NGX_ERROR;
+    }
+
+    name->data = dst;
+    src = from->data;
+
+    ngx_unescape_uri(&dst, &src, from->len, 0);
+
+    name->len = dst - name->data;
+
+    if (ngx_oci_name_valid(name->data, name->len) != NGX_OK) {
+        *name = *from;
+    }
 
     return NGX_OK;
 }

@@ -49,6 +49,8 @@ ngx_int_t
 ngx_oci_access_merge(ngx_conf_t *cf, ngx_oci_loc_conf_t *prev,
     ngx_oci_loc_conf_t *conf)
 {
+    ngx_http_core_loc_conf_t  *clcf;
+
     if (conf->access == NGX_CONF_UNSET_UINT) {
         conf->access = prev->access;
         conf->access_name = prev->access_name;
@@ -65,6 +67,19 @@ ngx_oci_access_merge(ngx_conf_t *cf, ngx_oci_loc_conf_t *prev,
     }
 
     if (ngx_oci_access_find(cf, conf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    /* the core module was merged before this one */
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (clcf->satisfy == NGX_HTTP_SATISFY_ANY) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"satisfy any\" would let others past \"oci_access "
+                      "%V\" in %s:%ui",
+                      &conf->access_name, conf->access_file,
+                      conf->access_line);
         return NGX_ERROR;
     }
 
@@ -116,8 +131,6 @@ ngx_int_t
 ngx_oci_access_check(ngx_conf_t *cf, ngx_oci_loc_conf_t *conf,
     ngx_oci_registry_t *registry)
 {
-    ngx_http_core_loc_conf_t  *clcf;
-
     if (conf->access == NGX_OCI_ACCESS_OFF) {
 
         if (registry->credentials != NGX_OCI_CREDENTIALS_STORED) {
@@ -144,18 +157,6 @@ ngx_oci_access_check(ngx_conf_t *cf, ngx_oci_loc_conf_t *conf,
                       "in %s:%ui",
                       &conf->access_name, &registry->name, conf->file,
                       conf->line);
-        return NGX_ERROR;
-    }
-
-    /* the core module was merged before this one */
-
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-
-    if (clcf->satisfy == NGX_HTTP_SATISFY_ANY) {
-        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                      "\"satisfy any\" would let others past \"oci_access "
-                      "%V\" in %s:%ui",
-                      &conf->access_name, conf->file, conf->line);
         return NGX_ERROR;
     }
 

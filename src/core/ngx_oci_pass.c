@@ -34,6 +34,10 @@ static void ngx_oci_pass_changed(ngx_http_request_t *r, ngx_oci_ctx_t *ctx);
 static ngx_int_t ngx_oci_pass_header_filter(ngx_http_request_t *r);
 static ngx_int_t ngx_oci_pass_header_line(ngx_http_request_t *r,
     ngx_oci_ctx_t *ctx, ngx_table_elt_t *h);
+static void ngx_oci_pass_refused(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
+    ngx_oci_loc_conf_t *olcf);
+static ngx_int_t ngx_oci_pass_challenge(ngx_http_request_t *r,
+    ngx_oci_ctx_t *ctx, ngx_oci_loc_conf_t *olcf, ngx_table_elt_t *h);
 static ngx_int_t ngx_oci_pass_rewrite(ngx_http_request_t *r,
     ngx_oci_ctx_t *ctx, ngx_str_t *value);
 static ngx_int_t ngx_oci_pass_rewrite_link(ngx_http_request_t *r,
@@ -734,11 +738,12 @@ ngx_oci_pass_header_line(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
 static ngx_int_t
 ngx_oci_pass_header_filter(ngx_http_request_t *r)
 {
-    ngx_str_t         retry_after, challenge;
-    ngx_uint_t        i, challenges;
-    ngx_oci_ctx_t    *ctx;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *h;
+    ngx_str_t            retry_after, challenge;
+    ngx_uint_t           i, challenges;
+    ngx_oci_ctx_t       *ctx;
+    ngx_list_part_t     *part;
+    ngx_table_elt_t     *h;
+    ngx_oci_loc_conf_t  *olcf;
 
     if (ngx_oci_response_passed(r) != NGX_OK) {
         r->upstream->headers_in.status_n = 0;
@@ -759,6 +764,8 @@ ngx_oci_pass_header_filter(ngx_http_request_t *r)
     challenges = 0;
 
     ngx_oci_pass_changed(r, ctx);
+
+    olcf = ngx_http_get_module_loc_conf(r, ngx_http_oci_module);
 
     part = &r->headers_out.headers.part;
     h = part->elts;
@@ -787,9 +794,7 @@ ngx_oci_pass_header_filter(ngx_http_request_t *r)
             challenge = h[i].value;
             challenges++;
 
-            if (ngx_oci_token_rewrite(r, ctx->registry, &h[i].value)
-                != NGX_OK)
-            {
+            if (ngx_oci_pass_challenge(r, ctx, olcf, &h[i]) != NGX_OK) {
                 return NGX_ERROR;
             }
 
@@ -811,19 +816,59 @@ ngx_oci_pass_header_filter(ngx_http_request_t *r)
         ngx_oci_ping_remember(r, ctx, &challenge);
     }
 
+    if (r->headers_out.status == NGX_HTTP_UNAUTHORIZED
+        && ctx->registry->credentials == NGX_OCI_CREDENTIALS_STORED)
+    {
+        ngx_oci_pass_refused(r, ctx, olcf);
+    }
+
     if (ngx_oci_ping_stale(r, ctx, r->headers_out.status) == NGX_ERROR) {
         return NGX_ERROR;
     }
 
-    if (r->headers_out.status == NGX_HTTP_UNAUTHORIZED
-        && ctx->registry->credentials == NGX_OCI_CREDENTIALS_STORED)
-    {
-        /* a token that was revoked is not used again */
+    return ngx_http_next_header_filter(r);
+}
 
-        ngx_oci_auth_refused(ctx->registry, &ctx->upstream_authorization);
+
+/* a token that was revoked is not used again */
+
+static void
+ngx_oci_pass_refused(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
+    ngx_oci_loc_conf_t *olcf)
+{
+    ngx_oci_auth_refused(ctx->registry, &ctx->upstream_authorization);
+
+    if (olcf->policy == NULL) {
+        return;
     }
 
-    return ngx_http_next_header_filter(r);
+    /* the client's own were right */
+
+    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                  "oci_registry \"%V\" refuses the edge's own credentials",
+                  &ctx->registry->name);
+
+    r->headers_out.status = NGX_HTTP_BAD_GATEWAY;
+    r->headers_out.status_line.len = 0;
+}
+
+
+/* the realm is pointed at the edge */
+
+static ngx_int_t
+ngx_oci_pass_challenge(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
+    ngx_oci_loc_conf_t *olcf, ngx_table_elt_t *h)
+{
+    if (olcf->policy == NULL) {
+        return ngx_oci_token_rewrite(r, ctx->registry, &h->value);
+    }
+
+    /* it isn't for the client, who would take its own credentials there */
+
+    h->hash = 0;
+    r->headers_out.www_authenticate = NULL;
+
+    return NGX_OK;
 }
 
 

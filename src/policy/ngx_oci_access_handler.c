@@ -424,8 +424,8 @@ ngx_oci_policy_catalog(ngx_http_request_t *r)
 
 /*
  * A blob is mounted from another repository, which has to be one that may be
- * pulled from.  The registry reads the arguments in its own way: whatever it
- * could take for "from" is one.
+ * pulled from.  The registry reads the arguments in its own way: there may be
+ * one "from" only, in the way that all read alike.
  */
 
 static ngx_int_t
@@ -435,8 +435,10 @@ ngx_oci_policy_mounts(ngx_oci_rbac_t *doc, ngx_oci_rbac_subject_t *subject,
     size_t                len;
     u_char               *p, *last, *end, *eq, buf[NGX_OCI_NAME_MAX];
     ngx_str_t             from;
+    ngx_uint_t            seen;
     ngx_oci_rbac_rule_t  *rule;
 
+    seen = 0;
     last = args->data + args->len;
 
     for (p = args->data; p < last; p = end + 1) {
@@ -454,11 +456,10 @@ ngx_oci_policy_mounts(ngx_oci_rbac_t *doc, ngx_oci_rbac_subject_t *subject,
             continue;
         }
 
-        if (eq == end) {
-            eq--;
-        }
-
-        if (ngx_oci_policy_unescape(buf, &len, eq + 1, end) != NGX_OK
+        if (seen++ || eq == end || ngx_memcmp(p, "from", 4) != 0
+            || (p > args->data && p[-1] == ';')
+            || (end < last && *end == ';')
+            || ngx_oci_policy_unescape(buf, &len, eq + 1, end) != NGX_OK
             || ngx_oci_name_valid(buf, len) != NGX_OK)
         {
             return NGX_DECLINED;

@@ -35,6 +35,7 @@ static char *ngx_oci_policy_grants(ngx_conf_t *cf,
 static char *ngx_oci_policy_valid(ngx_conf_t *cf,
     ngx_oci_policy_conf_t *pcf, ngx_str_t *value, ngx_uint_t n);
 static char *ngx_oci_policy_done(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf);
+static void ngx_oci_policy_cleanup(void *data);
 static ngx_uint_t ngx_oci_policy_kept(ngx_conf_t *cf,
     ngx_oci_policy_conf_t *pcf);
 
@@ -327,8 +328,9 @@ ngx_oci_policy_valid(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf,
 static char *
 ngx_oci_policy_done(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf)
 {
-    u_char      *p;
-    const char  *lacks;
+    u_char              *p;
+    const char          *lacks;
+    ngx_pool_cleanup_t  *cln;
 
     lacks = (pcf->file.len == 0) ? "source"
             : (pcf->zone == NULL) ? "zone"
@@ -343,9 +345,16 @@ ngx_oci_policy_done(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf)
 
     p = ngx_pnalloc(cf->pool, sizeof("Basic realm=\"\"")
                               + pcf->policy.name.len);
-    if (p == NULL) {
+    cln = ngx_pool_cleanup_add(cf->pool, 0);
+
+    if (p == NULL || cln == NULL) {
         return NGX_CONF_ERROR;
     }
+
+    /* a configuration that fails never comes to its zones */
+
+    cln->handler = ngx_oci_policy_cleanup;
+    cln->data = pcf;
 
     pcf->challenge.data = p;
     pcf->challenge.len = ngx_sprintf(p, "Basic realm=\"%V\"",
@@ -373,6 +382,16 @@ ngx_oci_policy_done(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf)
                        &pcf->file, &pcf->policy.name, pcf->first.error);
 
     return NGX_CONF_ERROR;
+}
+
+
+static void
+ngx_oci_policy_cleanup(void *data)
+{
+    ngx_oci_policy_conf_t *pcf = data;
+
+    free(pcf->first.doc);
+    pcf->first.doc = NULL;
 }
 
 

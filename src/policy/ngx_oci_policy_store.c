@@ -57,7 +57,9 @@ ngx_oci_policy_init_zone(ngx_shm_zone_t *zone, void *data)
      * configuration.  The new ones begin with a look at the file.
      */
 
-    if (pcf->sh->generation
+    if (old && pcf->sh->generation
+        && old->file.len == pcf->file.len
+        && ngx_memcmp(old->file.data, pcf->file.data, pcf->file.len) == 0
         && (ngx_oci_policy_stat((char *) pcf->file.data, &st) != NGX_OK
             || ngx_memcmp(&st, &pcf->first.stat, sizeof(st)) != 0))
     {
@@ -69,10 +71,9 @@ ngx_oci_policy_init_zone(ngx_shm_zone_t *zone, void *data)
 
     if (rc != NGX_OK) {
         ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
-                      "the document \"%V\" has %uD bytes when compiled, of "
-                      "which zone \"%V\" holds %uz: it needs about 4 times "
-                      "that size",
-                      &pcf->file, pcf->first.doc->size, &zone->shm.name,
+                      "\"%V\" of oci_policy \"%V\" has %uD bytes when "
+                      "compiled, its zone holds %uz",
+                      &pcf->file, &pcf->policy.name, pcf->first.doc->size,
                       pcf->sh->area_size);
     }
 
