@@ -227,9 +227,7 @@ ngx_oci_policy_verify(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
 
     ngx_shmtx_unlock(&pcf->shpool->mutex);
 
-    if (ngx_oci_remember_mac(pcf, user, secret, &text, mac) != NGX_OK) {
-        return NGX_ERROR;
-    }
+    ngx_oci_remember_mac(pcf, user, secret, &text, mac);
 
     /* what was checked for this request counts, remembered or not */
 

@@ -10,9 +10,13 @@
 #define _NGX_OCI_POLICY_H_INCLUDED_
 
 
+#define OPENSSL_SUPPRESS_DEPRECATED     /* hashes whose state is copied */
+
 #include "ngx_oci.h"
 #include "ngx_oci_phc.h"
 #include "ngx_oci_rbac.h"
+
+#include <openssl/sha.h>
 
 
 #define NGX_OCI_POLICY_MAC     32
@@ -88,6 +92,8 @@ typedef struct {
     ngx_oci_policy_text_t       first;      /* read with the configuration;
                                                .doc is NULL once it is in the
                                                zone */
+    SHA256_CTX                  inner;      /* of the zone's key */
+    SHA256_CTX                  outer;
     time_t                      valid;
     unsigned                    basic:1;
     unsigned                    anonymous:1;
@@ -157,8 +163,8 @@ ngx_int_t ngx_oci_policy_watch(ngx_oci_policy_conf_t *pcf,
 ngx_uint_t ngx_oci_remember_find(ngx_oci_policy_conf_t *pcf, u_char *mac);
 void ngx_oci_remember_put(ngx_oci_policy_conf_t *pcf, u_char *mac,
     ngx_uint_t good);
-/* NGX_OK or NGX_ERROR */
-ngx_int_t ngx_oci_remember_mac(ngx_oci_policy_conf_t *pcf, ngx_str_t *user,
+void ngx_oci_remember_key(ngx_oci_policy_conf_t *pcf);
+void ngx_oci_remember_mac(ngx_oci_policy_conf_t *pcf, ngx_str_t *user,
     ngx_str_t *secret, ngx_str_t *phc, u_char *mac);
 
 /*

@@ -9,7 +9,6 @@
 #include "ngx_oci_policy.h"
 
 #include <openssl/rand.h>
-#include <openssl/sha.h>
 
 
 #define NGX_OCI_POLICY_FILE_MAX   (64 * 1024 * 1024)
@@ -47,6 +46,8 @@ ngx_oci_policy_init_zone(ngx_shm_zone_t *zone, void *data)
     } else if (ngx_oci_policy_layout(pcf, zone->shm.log) != NGX_OK) {
         return NGX_ERROR;
     }
+
+    ngx_oci_remember_key(pcf);
 
     if (pcf->first.doc == NULL) {
         return NGX_OK;

@@ -11,9 +11,6 @@
 
 #include "ngx_oci_policy.h"
 
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
-
 
 #define NGX_OCI_REMEMBER_BAD  5000      /* ms; less than what is good */
 
@@ -126,36 +123,56 @@ ngx_oci_remember_put(ngx_oci_policy_conf_t *pcf, u_char *mac, ngx_uint_t good)
 }
 
 
-ngx_int_t
+/* HMAC-SHA256; what the key makes of both hashes is made once */
+
+void
+ngx_oci_remember_key(ngx_oci_policy_conf_t *pcf)
+{
+    u_char      pad[SHA256_CBLOCK];
+    ngx_uint_t  i;
+
+    ngx_memset(pad, 0x36, SHA256_CBLOCK);
+
+    for (i = 0; i < NGX_OCI_POLICY_KEY; i++) {
+        pad[i] ^= pcf->sh->key[i];
+    }
+
+    (void) SHA256_Init(&pcf->inner);
+    (void) SHA256_Update(&pcf->inner, pad, SHA256_CBLOCK);
+
+    for (i = 0; i < SHA256_CBLOCK; i++) {
+        pad[i] ^= 0x36 ^ 0x5c;
+    }
+
+    (void) SHA256_Init(&pcf->outer);
+    (void) SHA256_Update(&pcf->outer, pad, SHA256_CBLOCK);
+
+    ngx_explicit_memzero(pad, SHA256_CBLOCK);
+}
+
+
+void
 ngx_oci_remember_mac(ngx_oci_policy_conf_t *pcf, ngx_str_t *user,
     ngx_str_t *secret, ngx_str_t *phc, u_char *mac)
 {
-    u_char       *p, buf[2 * sizeof(uint32_t) + NGX_OCI_AUTHORIZATION_MAX
-                         + NGX_OCI_PHC_MAX];
-    uint32_t      len;
-    unsigned int  n;
+    uint32_t    len[2];
+    SHA256_CTX  sha;
 
-    if (user->len + secret->len > NGX_OCI_AUTHORIZATION_MAX
-        || phc->len > NGX_OCI_PHC_MAX)
-    {
-        return NGX_ERROR;
-    }
+    len[0] = (uint32_t) user->len;
+    len[1] = (uint32_t) secret->len;
 
-    len = (uint32_t) user->len;
-    p = ngx_cpymem(buf, &len, sizeof(uint32_t));
-    len = (uint32_t) secret->len;
-    p = ngx_cpymem(p, &len, sizeof(uint32_t));
+    sha = pcf->inner;
 
-    p = ngx_cpymem(p, user->data, user->len);
-    p = ngx_cpymem(p, secret->data, secret->len);
-    p = ngx_cpymem(p, phc->data, phc->len);
+    (void) SHA256_Update(&sha, len, sizeof(len));
+    (void) SHA256_Update(&sha, user->data, user->len);
+    (void) SHA256_Update(&sha, secret->data, secret->len);
+    (void) SHA256_Update(&sha, phc->data, phc->len);
+    (void) SHA256_Final(mac, &sha);
 
-    n = NGX_OCI_POLICY_MAC;
+    sha = pcf->outer;
 
-    p = HMAC(EVP_sha256(), pcf->sh->key, NGX_OCI_POLICY_KEY, buf, p - buf,
-             mac, &n);
+    (void) SHA256_Update(&sha, mac, NGX_OCI_POLICY_MAC);
+    (void) SHA256_Final(mac, &sha);
 
-    ngx_explicit_memzero(buf, sizeof(buf));
-
-    return p ? NGX_OK : NGX_ERROR;
+    ngx_explicit_memzero(&sha, sizeof(SHA256_CTX));
 }
