@@ -2,8 +2,8 @@
 /*
  * Copyright (C) The nginx-oci authors
  *
- * One worker looks five times a second whether the policy's document changed, and
- * takes over what is right; all of that in a thread.
+ * One worker looks five times a second whether the policy's document changed,
+ * and takes over what is right; all of that in a thread.
  */
 
 
