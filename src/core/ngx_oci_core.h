@@ -133,7 +133,6 @@ ngx_int_t ngx_oci_pass_request(ngx_http_request_t *r);
 void ngx_oci_pass_async(ngx_http_request_t *r);
 ngx_oci_pass_t *ngx_oci_pass_find(ngx_http_request_t *r,
     ngx_oci_loc_conf_t *olcf);
-void ngx_oci_pass_init_filter(void);
 /* a line of an expansion, unless the registry has an own one */
 u_char *ngx_oci_pass_line(u_char *p, ngx_oci_registry_t *registry,
     const char *name, const char *fmt, ...);
@@ -141,6 +140,8 @@ u_char *ngx_oci_pass_line(u_char *p, ngx_oci_registry_t *registry,
 u_char *ngx_oci_pass_own_lines(u_char *p, ngx_oci_registry_t *registry);
 size_t ngx_oci_pass_own_size(ngx_oci_registry_t *registry);
 
+/* ngx_oci_pass_filter.c */
+void ngx_oci_pass_init_filter(void);
 /* a request of cache status BYPASS has ended: what it tells of the registry */
 void ngx_oci_pass_log(ngx_http_request_t *r, ngx_oci_ctx_t *ctx);
 

@@ -265,7 +265,8 @@ ngx_oci_policy_verify(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
 }
 
 
-/* under the mutex; nothing in here takes long.  NGX_ERROR: no memory */
+/* under the mutex; nothing in here takes long.  NGX_ERROR: no memory, or no
+   document */
 
 static ngx_int_t
 ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
@@ -290,6 +291,11 @@ ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
 
     doc = ngx_oci_policy_doc(pcf);
     subject = NULL;
+
+    if (doc == NULL) {
+        ngx_shmtx_unlock(&pcf->shpool->mutex);
+        return NGX_ERROR;
+    }
 
     if (user->len) {
         subject = ngx_oci_rbac_subject(doc, user);
