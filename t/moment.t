@@ -18,7 +18,7 @@ use OCI;
 my $t = OCI->new(workers => 2);
 my $d = $t->{dir};
 my $SLICE = 65536;
-my @blobs = map { $t->random_blob(8 * $SLICE + 5) } 0 .. 5;
+my @blobs = map { $t->random_blob(8 * $SLICE + 5) } 0 .. 6;
 my %by = map { $t->digest($_) => $_ } @blobs;
 
 my $port = $t->upstream(sub {
@@ -91,9 +91,29 @@ sub answer {
     return $t->read_body($s, $r, 'GET', 20);
 }
 
+# the last one who waits leaves, and the blob is closed when nobody came for
+# some seconds
+
+my @workers = $t->workers();
+my $f = prepare(6);
+for (1 .. 8) {
+    my $s = ask(6, { Range => "bytes=$SLICE-" });
+    sleep 0.05;
+    close $s;
+}
+sleep 7;
+is("@{[$t->workers()]}", "@workers", 'nobody is left: no worker died');
+sub held {
+    return grep { (readlink($_) // '') eq file($_[0]) . '.map' }
+        map { glob "/proc/$_/fd/*" } $t->workers();
+}
+ok(until_true(sub { !held(6) }), 'nobody is left: it is closed');
+lock_file($f, F_UNLCK);
+ok($t->get(uri(6))->{body} eq $blobs[6], 'nobody is left: right');
+
 # what is not stored, by several clients of both workers
 
-my $f = prepare(0);
+$f = prepare(0);
 my @s = map { ask(0, { Range => "bytes=$SLICE-" }) } 1 .. 6;
 sleep 0.3;
 lock_file($f, F_UNLCK);

@@ -485,7 +485,10 @@ ngx_oci_blob_soon_timer(ngx_event_t *ev)
     {
         blob = ngx_queue_data(q, ngx_oci_blob_t, queue);
 
-        if (!blob->ready || !blob->soon) {
+        /* (who waited may have left: then nobody has it, or it is idle) */
+
+        if (!blob->ready || !blob->soon || ngx_queue_empty(&blob->waiters)) {
+            blob->soon = 0;
             next = ngx_queue_next(q);
             continue;
         }
