@@ -192,11 +192,12 @@ $t->start();
     resume(1, $got, 'workers', @recorded);
 }
 
-# the master: workers go on; then all of them, and another start
+# the master: workers go on; then all of them, the manager too, and another
+# start
 
 {
     my ($s, $got) = begin(2, $slice);
-    my @old = $t->workers();
+    my @old = $t->children();
     my $master = delete $t->{pids}{nginx};
     kill 'KILL', $master;
     $got = read_to($s, $got, 3 * $slice);
