@@ -286,6 +286,40 @@ for my $c (
 is(scalar(grep { $_->{uri} =~ /other/ && $_->{uri} !~ /x=from/ }
     $t->requests(0)), 0, 'none of the refused went on');
 
+# a registry may choose by itself where it mounts from, with what the edge may
+
+$t->forget_requests(0);
+
+for my $query ("mount=$digest", "x=y&%6dount=$digest", "Mount=$digest&ns=x") {
+    my $r = $t->http($t->{edge}, 'POST', "/v2/llm/a/blobs/uploads/?$query",
+        as('alice'), '');
+    is($r->{status}, 202, "a mount from anywhere: $query");
+    my ($q) = reverse $t->requests(0);
+    is($q->{uri}, '/v2/llm/a/blobs/uploads/', 'is a plain upload');
+}
+
+# nor is anything mounted by a form: registries read it before the query
+
+$t->forget_requests(0);
+
+for my $c (
+    ['application/x-www-form-urlencoded', 403],
+    ['Application/X-WWW-Form-URLEncoded; charset=utf-8', 403],
+    ['multipart/form-data; boundary=x', 403],
+    ['application/octet-stream', 202], ['application/json', 202],
+) {
+    my $r = $t->http($t->{edge}, 'POST', '/v2/llm/a/blobs/uploads/',
+        { %{as('alice')}, 'Content-Type' => $c->[0] },
+        "mount=$digest&from=other/a");
+    is($r->{status}, $c->[1], "a body of $c->[0]");
+}
+
+$r = $t->http($t->{edge}, 'POST', '/v2/llm/a/blobs/uploads/',
+    { %{as('alice')}, 'Content-Type' => 'application/x-www-form-urlencoded' },
+    '');
+is($r->{status}, 202, 'an empty form names nothing');
+is(scalar($t->requests(0)), 3, 'the others did not go on');
+
 # with names that the registry has under others
 
 $t->forget_requests(0);

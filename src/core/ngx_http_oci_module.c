@@ -226,6 +226,7 @@ ngx_oci_request_ctx(ngx_http_request_t *r, ngx_uint_t *status,
 ngx_int_t
 ngx_oci_handler(ngx_http_request_t *r)
 {
+    u_char               *p;
     ngx_int_t             rc;
     ngx_uint_t            status, code;
     ngx_oci_ctx_t        *ctx;
@@ -288,6 +289,14 @@ ngx_oci_handler(ngx_http_request_t *r)
 
     if (ngx_http_oci_map(r, ctx) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (ctx->bare) {
+        p = ngx_strlchr(ctx->uri.data, ctx->uri.data + ctx->uri.len, '?');
+
+        if (p) {
+            ctx->uri.len = p - ctx->uri.data;
+        }
     }
 
     ngx_str_set(&ctx->authorization, "");

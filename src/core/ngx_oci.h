@@ -170,6 +170,8 @@ typedef struct {
                                         what proxy_set_header sends */
     void                           *cache;      /* the cache module's state */
     ngx_oci_policy_t               *allowed;    /* this request, or NULL */
+    ngx_uint_t                      bare;       /* with it: the query is not
+                                                   passed on */
     ngx_uint_t                      authorized; /* that is known */
     ngx_msec_t                      passed;     /* on, at (ms) */
     ngx_uint_t                      status;     /* of a malformed URI, or
