@@ -32,6 +32,8 @@ typedef struct {
     ngx_thread_task_t           task;
 
     ngx_oci_policy_stat_t       last;       /* looked at */
+    u_char                      seen[NGX_OCI_POLICY_DIGEST];    /* in the zone
+                                               then */
     ngx_oci_policy_text_t       text;
     ngx_int_t                   rc;         /* of the last look */
     ngx_int_t                   published;
@@ -152,16 +154,26 @@ ngx_oci_watch_thread(void *data, ngx_log_t *log)
         return;
     }
 
-    if (!w->again && ngx_memcmp(&st, &w->last, sizeof(st)) == 0) {
-        return;
-    }
-
     ngx_shmtx_lock(&w->pcf->shpool->mutex);
     ngx_memcpy(digest, w->pcf->sh->digest, NGX_OCI_POLICY_DIGEST);
     ngx_shmtx_unlock(&w->pcf->shpool->mutex);
 
+    /*
+     * Somebody else may have put another one there: a configuration that
+     * failed after it had come to its zones, or a worker before this one that
+     * was at it for long.
+     */
+
+    if (!w->again
+        && ngx_memcmp(&st, &w->last, sizeof(st)) == 0
+        && ngx_memcmp(digest, w->seen, NGX_OCI_POLICY_DIGEST) == 0)
+    {
+        return;
+    }
+
     w->rc = ngx_oci_policy_read(file, digest, &w->text);
     w->last = w->text.stat;
+    ngx_memcpy(w->seen, digest, NGX_OCI_POLICY_DIGEST);
 
     now = time(NULL);
     w->again = (w->last.ctime.tv_sec > now - NGX_OCI_WATCH_RACY);
@@ -171,6 +183,10 @@ ngx_oci_watch_thread(void *data, ngx_log_t *log)
     }
 
     w->published = ngx_oci_policy_publish(w->pcf, &w->text);
+
+    if (w->published == NGX_OK) {
+        ngx_memcpy(w->seen, w->text.digest, NGX_OCI_POLICY_DIGEST);
+    }
 
     if (w->published == NGX_ABORT) {
         w->again = 1;
