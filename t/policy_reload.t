@@ -1,6 +1,7 @@
 #!/usr/bin/perl
 
-# A reload that fails late leaves the policy's document as it was.
+# A reload that fails late leaves the policy's document as it was; and a
+# request whose client left while its secret was checked is not gone on with.
 
 use warnings;
 use strict;
@@ -57,6 +58,18 @@ sub as { return { Policy::basic(@_) } }
 
 my $uri = '/v2/llm/a/tags/list';
 is($t->get($uri, as('alice', 'alice-secret'))->{status}, 200, 'a grant');
+
+# the client leaves
+
+sleep 0.2;
+$t->forget_requests(0);
+my $s = $t->connect();
+$t->send_request($s, 'GET', '/v2/after/x/tags/list',
+    as('slow', 'wrong'));
+sleep 0.05;
+close $s;
+sleep 2.5;
+is(scalar($t->requests(0)), 1, 'what comes after it comes once');
 
 # another file, and a port that is taken
 

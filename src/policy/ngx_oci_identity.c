@@ -351,6 +351,12 @@ ngx_oci_check_resume(ngx_oci_policy_ctx_t *ctx, ngx_int_t rc)
                    : (rc == NGX_DECLINED) ? NGX_OCI_CHECKED_BAD
                                           : NGX_OCI_CHECKED_FAILED;
 
+    /* the client left, and "post_action" has the request do something else */
+
+    if (ngx_http_get_module_ctx(r, ngx_http_oci_policy_module) != ctx) {
+        return;
+    }
+
     ngx_http_set_log_request(c->log, r);
 
     r->read_event_handler = ngx_http_block_reading;
