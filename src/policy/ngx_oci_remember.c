@@ -15,18 +15,30 @@
 #define NGX_OCI_REMEMBER_BAD  5000      /* ms; less than what is good */
 
 
-static ngx_uint_t ngx_oci_remember_in(ngx_oci_outcome_t *set, ngx_uint_t n,
-    u_char *mac);
+static ngx_oci_outcome_t *ngx_oci_remember_in(ngx_oci_outcome_t *set,
+    ngx_uint_t n, u_char *mac);
 
 
 ngx_uint_t
 ngx_oci_remember_find(ngx_oci_policy_conf_t *pcf, u_char *mac)
 {
+    ngx_oci_outcome_t    *o;
     ngx_oci_policy_sh_t  *sh;
 
     sh = pcf->sh;
 
-    if (ngx_oci_remember_in(sh->good, sh->ngood, mac)) {
+    o = ngx_oci_remember_in(sh->good, sh->ngood, mac);
+
+    if (o) {
+
+        /*
+         * It stays right for as long as the document has the same: who goes
+         * on needs no place among those who guess.
+         */
+
+        o->expires = ngx_max(o->expires,
+                             ngx_current_msec + (uint64_t) pcf->valid * 1000);
+
         return NGX_OCI_CHECKED_GOOD;
     }
 
@@ -40,7 +52,7 @@ ngx_oci_remember_find(ngx_oci_policy_conf_t *pcf, u_char *mac)
 
 /* the hash is keyed: what its comparison takes tells nothing */
 
-static ngx_uint_t
+static ngx_oci_outcome_t *
 ngx_oci_remember_in(ngx_oci_outcome_t *set, ngx_uint_t n, u_char *mac)
 {
     uint32_t            h;
@@ -56,11 +68,11 @@ ngx_oci_remember_in(ngx_oci_outcome_t *set, ngx_uint_t n, u_char *mac)
         if (o[i].expires > ngx_current_msec
             && ngx_memcmp(o[i].mac, mac, NGX_OCI_POLICY_MAC) == 0)
         {
-            return 1;
+            return &o[i];
         }
     }
 
-    return 0;
+    return NULL;
 }
 
 
