@@ -341,6 +341,16 @@ $r = $t->http($mapped, 'GET', '/v2/llm/refused/tags/list', as('alice'));
 is($r->{status}, 502, 'a registry that refuses the edge is an error of both');
 is($r->{h}{'www-authenticate'}, undef, 'and its challenge stays here');
 
+# nor are there others of the client's that a registry could take
+
+$t->forget_requests(0);
+$r = $t->get('/v2/llm/a/tags/list', { %{as('alice')}, Cookie => 'sid=canary-s',
+    'Proxy-Authorization' => 'Basic canary-p' });
+is($r->{status}, 200, 'a request with a cookie');
+my ($sent) = $t->requests(0);
+is(join(' ', map { $sent->{h}{$_} // () } qw/ cookie proxy-authorization /),
+    '', 'which stays here');
+
 # empty credentials are none: what skopeo sends where it has none
 
 $r = $t->get("/v2/public/x$m", { Policy::basic('', '') });

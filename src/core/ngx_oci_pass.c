@@ -306,6 +306,13 @@ ngx_oci_pass_expand(ngx_conf_t *cf, ngx_oci_registry_t *registry)
                        "proxy_hide_header Set-Cookie;"
                        "proxy_hide_header Upgrade;", &registry->host);
 
+    /* beside the edge's own credentials none of the client's go there */
+
+    if (registry->credentials == NGX_OCI_CREDENTIALS_STORED) {
+        p = ngx_sprintf(p, "proxy_set_header Cookie \"\";"
+                           "proxy_set_header Proxy-Authorization \"\";");
+    }
+
     p = ngx_oci_pass_own_lines(p, registry);
 
     text.len = p - text.data;
