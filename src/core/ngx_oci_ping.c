@@ -52,8 +52,12 @@ ngx_oci_ping_remember(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
     }
 
     h->ping.status = 0;
-    ngx_memcpy(h->ping.challenge, challenge->data, challenge->len);
     h->ping.len = (uint32_t) challenge->len;
+
+    if (challenge->len) {
+        ngx_memcpy(h->ping.challenge, challenge->data, challenge->len);
+    }
+
     h->ping.when = ngx_time();
     h->ping.status = (uint32_t) status;
 
