@@ -135,6 +135,27 @@ typedef struct {
 } ngx_oci_policy_ctx_t;
 
 
+/* who asks, and how that is known */
+
+typedef enum {
+    NGX_OCI_CALLER_NOBODY = 0,
+    NGX_OCI_CALLER_BASIC
+} ngx_oci_caller_e;
+
+
+typedef struct {
+    ngx_uint_t                  how;        /* ngx_oci_caller_e */
+    ngx_str_t                   subject;    /* "": nobody */
+} ngx_oci_caller_t;
+
+
+typedef struct {
+    ngx_uint_t                  status;     /* 0: allowed */
+    ngx_uint_t                  code;       /* ngx_oci_error_e */
+    const char                 *reason;     /* for the log */
+} ngx_oci_verdict_t;
+
+
 /* ngx_oci_policy_conf.c */
 char *ngx_oci_policy_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
@@ -184,6 +205,36 @@ void ngx_oci_identity_init_process(ngx_cycle_t *cycle);
 
 /* ngx_oci_access_handler.c */
 ngx_int_t ngx_oci_policy_handler(ngx_http_request_t *r);
+
+/*
+ * ngx_oci_access_identify.c.  NGX_OK: caller is who asks; NGX_DECLINED: it is
+ * not who it says; else as ngx_oci_identity_check().
+ */
+ngx_int_t ngx_oci_policy_identify(ngx_http_request_t *r,
+    ngx_oci_policy_ctx_t *ctx, ngx_oci_caller_t *caller);
+
+/*
+ * ngx_oci_access_decide.c.  Under the mutex; nothing in there takes long.
+ * NGX_ERROR: no memory, or no document.
+ */
+ngx_int_t ngx_oci_policy_decide(ngx_http_request_t *r,
+    ngx_oci_policy_ctx_t *ctx, ngx_oci_ctx_t *octx,
+    ngx_oci_caller_t *caller, ngx_oci_verdict_t *verdict);
+
+/* ngx_oci_access_upload.c; the caller holds the mutex */
+void ngx_oci_policy_upload(ngx_http_request_t *r, ngx_oci_ctx_t *octx,
+    ngx_oci_rbac_t *doc, ngx_oci_rbac_subject_t *subject,
+    ngx_oci_verdict_t *verdict);
+
+/*
+ * ngx_oci_access_answer.c: refuse() answers, and ends the request; pong()
+ * answers GET /v2/, which asks whether credentials are right: no registry
+ * knows better.
+ */
+ngx_int_t ngx_oci_policy_refuse(ngx_http_request_t *r,
+    ngx_oci_policy_ctx_t *ctx, ngx_uint_t status, ngx_uint_t code,
+    const char *reason);
+ngx_int_t ngx_oci_policy_pong(ngx_http_request_t *r);
 
 
 extern ngx_module_t  ngx_http_oci_policy_module;

@@ -17,6 +17,7 @@ typedef struct {
     ngx_str_t    name;
     ngx_uint_t   min;               /* arguments */
     ngx_uint_t   max;
+    ngx_uint_t   many;              /* such lines are allowed */
     char      *(*set)(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf,
                       ngx_str_t *value, ngx_uint_t n);
 } ngx_oci_policy_command_t;
@@ -41,12 +42,12 @@ static ngx_uint_t ngx_oci_policy_kept(ngx_conf_t *cf,
 
 
 static ngx_oci_policy_command_t  ngx_oci_policy_commands[] = {
-    { ngx_string("source"), 1, 1, ngx_oci_policy_source },
-    { ngx_string("zone"), 1, 1, ngx_oci_policy_zone },
-    { ngx_string("identity"), 1, 2, ngx_oci_policy_identity },
-    { ngx_string("grants"), 1, 1, ngx_oci_policy_grants },
-    { ngx_string("valid"), 1, 1, ngx_oci_policy_valid },
-    { ngx_null_string, 0, 0, NULL }
+    { ngx_string("source"), 1, 1, 0, ngx_oci_policy_source },
+    { ngx_string("zone"), 1, 1, 0, ngx_oci_policy_zone },
+    { ngx_string("identity"), 1, 2, 0, ngx_oci_policy_identity },
+    { ngx_string("grants"), 1, 1, 0, ngx_oci_policy_grants },
+    { ngx_string("valid"), 1, 1, 0, ngx_oci_policy_valid },
+    { ngx_null_string, 0, 0, 0, NULL }
 };
 
 
@@ -174,7 +175,7 @@ ngx_oci_policy_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
             return NGX_CONF_ERROR;
         }
 
-        if (ngx_oci_policy_state.seen & (1u << i)) {
+        if (!cmd->many && (ngx_oci_policy_state.seen & (1u << i))) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "\"%V\" parameter is duplicate", &value[0]);
             return NGX_CONF_ERROR;

@@ -1,0 +1,173 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * May they: a request, by the document that is in force.
+ */
+
+
+#include "ngx_oci_policy.h"
+
+
+static void ngx_oci_policy_right(ngx_oci_rbac_t *doc,
+    ngx_oci_rbac_subject_t *subject, ngx_str_t *repository,
+    ngx_uint_t action, ngx_oci_rbac_rule_t **rule,
+    ngx_oci_verdict_t *verdict);
+static ngx_uint_t ngx_oci_policy_catalog(ngx_http_request_t *r);
+
+
+ngx_int_t
+ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
+    ngx_oci_ctx_t *octx, ngx_oci_caller_t *caller,
+    ngx_oci_verdict_t *verdict)
+{
+    u_char                   rule[2 * NGX_OCI_RBAC_NAME_MAX];
+    ngx_uint_t               action;
+    ngx_oci_rbac_t          *doc;
+    ngx_oci_rbac_rule_t     *by;
+    ngx_oci_policy_conf_t   *pcf;
+    ngx_oci_rbac_subject_t  *subject;
+
+    pcf = ctx->policy;
+    ngx_memzero(verdict, sizeof(ngx_oci_verdict_t));
+    ctx->rule.len = 0;
+    by = NULL;
+
+    action = ngx_oci_rbac_action(octx->route.route, &r->method_name,
+                                 ngx_oci_policy_catalog(r));
+
+    ngx_shmtx_lock(&pcf->shpool->mutex);
+
+    doc = ngx_oci_policy_doc(pcf);
+    subject = NULL;
+
+    if (doc == NULL) {
+        ngx_shmtx_unlock(&pcf->shpool->mutex);
+        return NGX_ERROR;
+    }
+
+    if (caller->subject.len) {
+        subject = ngx_oci_rbac_subject(doc, &caller->subject);
+
+        if (subject == NULL || subject->disabled
+            || subject->not_before > (int64_t) ngx_time())
+        {
+            verdict->status = NGX_HTTP_UNAUTHORIZED;
+            verdict->code = NGX_OCI_ERR_UNAUTHORIZED;
+            verdict->reason = "the subject is disabled";
+        }
+    }
+
+    /* with "basic", whoever comes to /v2/ is to say who it is */
+
+    if (subject == NULL && verdict->status == 0
+        && (!pcf->anonymous || (pcf->basic && action == NGX_OCI_LOGIN)))
+    {
+        verdict->status = NGX_HTTP_UNAUTHORIZED;
+        verdict->code = NGX_OCI_ERR_UNAUTHORIZED;
+        verdict->reason = "no credentials";
+    }
+
+    if (verdict->status == 0) {
+        ngx_oci_policy_right(doc, subject, &octx->route.repository, action,
+                             &by, verdict);
+    }
+
+    if (verdict->status == 0 && octx->route.route == NGX_OCI_ROUTE_UPLOAD) {
+        ngx_oci_policy_upload(r, octx, doc, subject, verdict);
+    }
+
+    if (by) {
+        ctx->rule.len = ngx_min(by->name_len, sizeof(rule));
+        ngx_memcpy(rule, ngx_oci_rbac_at(doc, by->name), ctx->rule.len);
+    }
+
+    ngx_shmtx_unlock(&pcf->shpool->mutex);
+
+    if (ctx->rule.len) {
+        ctx->rule.data = ngx_pnalloc(r->pool, ctx->rule.len);
+        if (ctx->rule.data == NULL) {
+            return NGX_ERROR;
+        }
+
+        ngx_memcpy(ctx->rule.data, rule, ctx->rule.len);
+    }
+
+    if (subject) {
+        ctx->subject = caller->subject;
+    }
+
+    /* who has shown nothing yet may do so, whatever it is about */
+
+    if (verdict->status && subject == NULL && caller->subject.len == 0
+        && pcf->basic)
+    {
+        verdict->status = NGX_HTTP_UNAUTHORIZED;
+        verdict->code = NGX_OCI_ERR_UNAUTHORIZED;
+        verdict->reason = "no credentials";
+    }
+
+    return NGX_OK;
+}
+
+
+/* a right on one repository, or on what concerns all */
+
+static void
+ngx_oci_policy_right(ngx_oci_rbac_t *doc, ngx_oci_rbac_subject_t *subject,
+    ngx_str_t *repository, ngx_uint_t action, ngx_oci_rbac_rule_t **rule,
+    ngx_oci_verdict_t *verdict)
+{
+    ngx_uint_t  rights;
+    ngx_str_t   all;
+
+    verdict->status = NGX_HTTP_FORBIDDEN;
+    verdict->code = NGX_OCI_ERR_DENIED;
+
+    if (action == 0) {
+        verdict->reason = "nobody may do that";
+        return;
+    }
+
+    if (action == NGX_OCI_LOGIN) {
+        verdict->status = 0;
+        return;
+    }
+
+    if (action == NGX_OCI_CATALOG) {
+        ngx_str_set(&all, "");
+        repository = &all;
+    }
+
+    rights = ngx_oci_rbac_rights(doc, subject, repository, action, rule);
+
+    if (*rule) {
+        verdict->status = 0;
+        return;
+    }
+
+    verdict->reason = "no such right";
+
+    /* who has none at all doesn't learn that it is not a name of anything */
+
+    if (rights == 0 && action != NGX_OCI_CATALOG) {
+        verdict->status = NGX_HTTP_NOT_FOUND;
+        verdict->code = NGX_OCI_ERR_NAME_UNKNOWN;
+    }
+}
+
+
+static ngx_uint_t
+ngx_oci_policy_catalog(ngx_http_request_t *r)
+{
+    u_char  *p;
+    size_t   len;
+
+    p = r->unparsed_uri.data;
+    len = r->unparsed_uri.len;
+
+    return len >= sizeof("/v2/_catalog") - 1
+           && ngx_memcmp(p, "/v2/_catalog", sizeof("/v2/_catalog") - 1) == 0
+           && (len == sizeof("/v2/_catalog") - 1
+               || p[sizeof("/v2/_catalog") - 1] == '?');
+}

@@ -1,0 +1,125 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * Who asks: the request's credentials, and what they show.
+ */
+
+
+#include "ngx_oci_policy.h"
+
+
+static ngx_int_t ngx_oci_policy_verify(ngx_http_request_t *r,
+    ngx_oci_policy_ctx_t *ctx, ngx_str_t *user, ngx_str_t *secret);
+
+
+ngx_int_t
+ngx_oci_policy_identify(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
+    ngx_oci_caller_t *caller)
+{
+    ngx_int_t  rc;
+    ngx_str_t  user, secret;
+
+    ngx_memzero(caller, sizeof(ngx_oci_caller_t));
+
+    if (!ctx->policy->basic) {
+        return NGX_OK;
+    }
+
+    rc = ngx_oci_identity_basic(r, &user, &secret);
+
+    if (rc == NGX_DECLINED) {
+        return NGX_OK;
+    }
+
+    if (rc == NGX_ERROR) {
+        return NGX_DECLINED;
+    }
+
+    rc = ngx_oci_policy_verify(r, ctx, &user, &secret);
+
+    ngx_explicit_memzero(secret.data, secret.len);
+
+    if (rc == NGX_OK) {
+        caller->how = NGX_OCI_CALLER_BASIC;
+        caller->subject = user;
+    }
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_oci_policy_verify(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
+    ngx_str_t *user, ngx_str_t *secret)
+{
+    u_char                   buf[NGX_OCI_PHC_MAX], mac[NGX_OCI_POLICY_MAC];
+    ngx_str_t                text;
+    ngx_uint_t               checked;
+    ngx_oci_phc_t            phc;
+    ngx_oci_rbac_t          *doc;
+    ngx_oci_policy_conf_t   *pcf;
+    ngx_oci_rbac_subject_t  *subject;
+
+    pcf = ctx->policy;
+
+    ngx_shmtx_lock(&pcf->shpool->mutex);
+
+    doc = ngx_oci_policy_doc(pcf);
+
+    if (doc == NULL) {
+        ngx_shmtx_unlock(&pcf->shpool->mutex);
+        return NGX_ERROR;
+    }
+
+    subject = ngx_oci_rbac_subject(doc, user);
+
+    text.data = buf;
+
+    if (subject && subject->secret) {
+        text.len = subject->secret_len;
+        ngx_memcpy(buf, ngx_oci_rbac_at(doc, subject->secret), text.len);
+
+    } else {
+        text.len = doc->dummy_len;
+        ngx_memcpy(buf, ngx_oci_rbac_at(doc, doc->dummy), text.len);
+    }
+
+    ngx_shmtx_unlock(&pcf->shpool->mutex);
+
+    ngx_oci_remember_mac(pcf, user, secret, &text, mac);
+
+    /* what was checked for this request counts, remembered or not */
+
+    if (ctx->checked
+        && ngx_memcmp(ctx->mac, mac, NGX_OCI_POLICY_MAC) == 0)
+    {
+        checked = ctx->checked;
+
+    } else {
+        ngx_shmtx_lock(&pcf->shpool->mutex);
+        checked = ngx_oci_remember_find(pcf, mac);
+        ngx_shmtx_unlock(&pcf->shpool->mutex);
+    }
+
+    switch (checked) {
+
+    case NGX_OCI_CHECKED_GOOD:
+        return NGX_OK;
+
+    case NGX_OCI_CHECKED_BAD:
+        return NGX_DECLINED;
+
+    case NGX_OCI_CHECKED_FAILED:
+        return NGX_ERROR;
+    }
+
+    if (ngx_oci_phc_parse(&phc, (char *) text.data, text.len)) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(ctx->mac, mac, NGX_OCI_POLICY_MAC);
+    ctx->checked = NGX_OCI_CHECKED_NOT;
+
+    return ngx_oci_identity_check(r, ctx, &phc, secret);
+}
