@@ -80,6 +80,7 @@ ngx_oci_reader_handler(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
     rd->cache = cache;
     rd->size = -1;
     rd->told = -1;
+    rd->preheat = (ngx_oci_core.pull_own(r) == NGX_OCI_PULL_PREHEAT);
 
     ctx->cache = rd;
 

@@ -93,6 +93,8 @@ typedef struct {
     unsigned                    joined:1;
     unsigned                    offered:1;  /* a fill had its rights once */
     unsigned                    timer:1;    /* strict: c->write's */
+    unsigned                    preheat:1;  /* all is to be stored, nobody wants
+                                               the bytes now */
 } ngx_oci_reader_t;
 
 

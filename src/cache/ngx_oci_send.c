@@ -19,6 +19,7 @@
 static ngx_int_t ngx_oci_send_prepare(ngx_oci_reader_t *rd);
 static ngx_int_t ngx_oci_send_strict(ngx_oci_reader_t *rd);
 static void ngx_oci_send_strict_timer(ngx_http_request_t *r);
+static ngx_int_t ngx_oci_send_preheat(ngx_oci_reader_t *rd);
 static void ngx_oci_send_unavailable(ngx_oci_reader_t *rd,
     const char *message);
 static ngx_int_t ngx_oci_send_header(ngx_oci_reader_t *rd);
@@ -119,7 +120,7 @@ ngx_oci_send_prepare(ngx_oci_reader_t *rd)
         ngx_oci_blob_forget_size(blob, rd->ctx->registry,
                                  &rd->ctx->repository);
 
-        return rd->deadline ? NGX_BUSY : NGX_DECLINED;
+        return (rd->deadline || rd->preheat) ? NGX_BUSY : NGX_DECLINED;
     }
 
     if (rd->ranges.parts == NULL) {
@@ -161,6 +162,10 @@ ngx_oci_send_prepare(ngx_oci_reader_t *rd)
     rc = ngx_oci_want(rd);
     if (rc != NGX_OK) {
         return rc;
+    }
+
+    if (rd->preheat) {
+        return ngx_oci_send_preheat(rd);
     }
 
     if (rd->ocf->verify == NGX_OCI_VERIFY_MODE_STRICT) {
@@ -240,6 +245,53 @@ ngx_oci_send_strict_timer(ngx_http_request_t *r)
     ngx_oci_blob_unwait(&rd->waiter);
 
     ngx_oci_send_unavailable(rd, "the blob is not verified yet");
+}
+
+
+/* the answer is that all of it is stored, and right */
+
+static ngx_int_t
+ngx_oci_send_preheat(ngx_oci_reader_t *rd)
+{
+    uint64_t          end;
+    ngx_int_t         rc;
+    ngx_uint_t        verified;
+    ngx_oci_blob_t   *blob;
+    ngx_oci_entry_t  *entry;
+
+    blob = rd->blob;
+    entry = blob->entry;
+
+    verified = (rd->ocf->verify == NGX_OCI_VERIFY_MODE_OFF)
+               || ngx_oci_index_verified(rd->cache, entry, 1);
+
+    end = ngx_oci_index_readable(rd->cache, entry, 0, blob->size, 0);
+
+    if (end < blob->size) {
+        (void) ngx_oci_index_readable(rd->cache, entry, end, blob->size, 1);
+
+    } else if (verified) {
+        rd->r->header_only = 1;
+        return NGX_OK;
+    }
+
+    if (entry->failed != rd->failed) {
+        return NGX_BUSY;
+    }
+
+    ngx_oci_want_offer(rd);
+
+    /* whoever filled it may have died */
+
+    rc = ngx_oci_fill_kick(blob, rd->ocf);
+
+    if (rc != NGX_OK && (rc != NGX_BUSY || ngx_oci_fill_locked(blob))) {
+        return NGX_BUSY;
+    }
+
+    ngx_oci_reader_sleep(rd);
+
+    return NGX_AGAIN;
 }
 
 

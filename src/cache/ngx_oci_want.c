@@ -23,7 +23,7 @@ ngx_oci_want(ngx_oci_reader_t *rd)
 {
     uint64_t          first, end;
     ngx_int_t         rc;
-    ngx_uint_t        i, missing, absent, down;
+    ngx_uint_t        i, all, missing, absent, down;
     ngx_oci_blob_t   *blob;
     ngx_oci_part_t   *part;
     ngx_oci_entry_t  *entry;
@@ -74,7 +74,9 @@ ngx_oci_want(ngx_oci_reader_t *rd)
         return NGX_OK;
     }
 
-    if (rd->ocf->verify == NGX_OCI_VERIFY_MODE_STRICT && !entry->verified) {
+    all = rd->preheat || rd->ocf->verify == NGX_OCI_VERIFY_MODE_STRICT;
+
+    if (all && (rd->preheat || !entry->verified)) {
         first = 0;
         end = blob->size;
         absent = (entry->have != entry->slices);
@@ -113,7 +115,7 @@ ngx_oci_want_register(ngx_oci_reader_t *rd, uint64_t first, uint64_t end)
     ngx_oci_want_source(rd);
 
     rd->want = ngx_oci_index_want(rd->cache, entry, first, end,
-                                  rd->ocf->verify
+                                  rd->preheat || rd->ocf->verify
                                   == NGX_OCI_VERIFY_MODE_STRICT);
     if (rd->want == NULL) {
         return NGX_DECLINED;
@@ -143,7 +145,7 @@ ngx_oci_want_register(ngx_oci_reader_t *rd, uint64_t first, uint64_t end)
        the rest then comes past the file */
 
     if (rc == NGX_BUSY
-        && (rd->ocf->verify == NGX_OCI_VERIFY_MODE_STRICT
+        && (rd->preheat || rd->ocf->verify == NGX_OCI_VERIFY_MODE_STRICT
             || (ngx_oci_tail_may(rd)
                 && ngx_oci_index_readable(rd->cache, entry, first, end, 0)
                    > first)))

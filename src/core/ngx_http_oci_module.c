@@ -114,6 +114,10 @@ ngx_oci_core_t  ngx_oci_core = {
     ngx_oci_exchange_start,
     ngx_oci_exchange_resume,
     ngx_oci_exchange_abort,
+    ngx_oci_pull_create,
+    ngx_oci_pull_start,
+    ngx_oci_pull_abort,
+    ngx_oci_pull_own,
     ngx_oci_pass_async,
     ngx_oci_error,
     ngx_oci_error_retry,
@@ -741,6 +745,13 @@ ngx_http_oci_postconfiguration(ngx_conf_t *cf)
     }
 
     *h = ngx_oci_stats_log;
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_PREACCESS_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_oci_pull_handler;
 
     ngx_oci_pass_init_filter();
 

@@ -22,7 +22,7 @@
 
 
 #define NGX_OCI_VERSION             "0.1.0"
-#define NGX_OCI_ABI                 7
+#define NGX_OCI_ABI                 8
 #define NGX_OCI_BUILD               "nginx-oci/" NGX_OCI_VERSION " for "      \
                                     NGINX_VER
 
@@ -33,6 +33,7 @@
 typedef struct ngx_oci_registry_s  ngx_oci_registry_t;
 typedef struct ngx_oci_exchange_s  ngx_oci_exchange_t;
 typedef struct ngx_oci_names_s     ngx_oci_names_t;
+typedef struct ngx_oci_pull_s      ngx_oci_pull_t;
 
 
 /* whose credentials go upstream */
@@ -284,6 +285,61 @@ struct ngx_oci_exchange_s {
 };
 
 
+/*
+ * Pulls by the edge itself: one request, as a client's, to a server{} of this
+ * configuration, past its access phase.
+ *
+ * Owner: whoever called pull_create(), until done() returned, after which it
+ * is freed by itself, with what it gives.
+ */
+
+typedef enum {
+    NGX_OCI_PULL_NOT = 0,           /* a client's request */
+    NGX_OCI_PULL_BODY,
+    NGX_OCI_PULL_PREHEAT
+} ngx_oci_pull_e;
+
+
+struct ngx_oci_pull_s {
+    /* set by pull_create() */
+    ngx_pool_t                     *pool;
+    ngx_log_t                      *log;
+    ngx_http_core_srv_conf_t       *server;
+
+    /* set by the owner before pull_start(); strings must live until then */
+    ngx_uint_t                      method;     /* NGX_HTTP_GET or _HEAD */
+    ngx_str_t                       uri;
+    ngx_str_t                       host;
+    ngx_str_t                       accept;     /* "": not sent */
+    ngx_str_t                       authorization;  /* "": not sent */
+    size_t                          max;        /* bytes of the body */
+    ngx_uint_t                      preheat;    /* of a blob: the answer comes
+                                        without a body, once all of it is
+                                        stored and verified; its cache_status
+                                        says whether it is */
+    void                           *data;
+
+    /*
+     * Called exactly once, from the event loop.  NGX_OK: status and what
+     * follows; NGX_DECLINED: the body has more than max bytes; NGX_ERROR: the
+     * answer came to no end; NGX_ABORT: by pull_abort().
+     */
+    void                          (*done)(ngx_oci_pull_t *pull,
+                                      ngx_int_t rc);
+
+    ngx_uint_t                      status;
+    off_t                           content_length; /* -1: not sent */
+    ngx_str_t                       content_type;
+    ngx_str_t                       digest;     /* Docker-Content-Digest */
+    ngx_str_t                       cache_status;   /* RFC 9211 */
+    ngx_str_t                       retry_after;
+    u_char                         *body;
+    size_t                          size;       /* bytes of it */
+
+    void                           *priv;       /* ngx_oci_pull.c's */
+};
+
+
 /* statistics, in shared memory of the core, summed over all workers */
 
 typedef enum {
@@ -392,6 +448,18 @@ typedef struct {
     /* ends it; done(NGX_ABORT) follows from the event loop.  Before
        exchange_start(): frees it at once, without done() */
     void                          (*exchange_abort)(ngx_oci_exchange_t *ex);
+
+    /* NULL: no memory; log: of the cycle or the worker */
+    ngx_oci_pull_t               *(*pull_create)(
+                                      ngx_http_core_srv_conf_t *server,
+                                      ngx_log_t *log);
+    /* NGX_OK: done() will be called; NGX_ERROR: it will not, it is freed */
+    ngx_int_t                     (*pull_start)(ngx_oci_pull_t *pull);
+    /* ends it; done(NGX_ABORT) follows from the event loop.  Before
+       pull_start(): frees it at once, without done() */
+    void                          (*pull_abort)(ngx_oci_pull_t *pull);
+    /* is a request one of these?  ngx_oci_pull_e */
+    ngx_uint_t                    (*pull_own)(ngx_http_request_t *r);
 
     /*
      * Hands a request that a content handler holds (NGX_DONE returned,

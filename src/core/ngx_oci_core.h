@@ -130,6 +130,15 @@ void ngx_oci_private_log(ngx_oci_registry_t *registry, ngx_str_t *host,
 /* ngx_oci_pass.c */
 char *ngx_oci_pass_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 ngx_int_t ngx_oci_pass_request(ngx_http_request_t *r);
+
+/* ngx_oci_pull.c: see ngx_oci.h, and the handler of the preaccess phase */
+ngx_oci_pull_t *ngx_oci_pull_create(ngx_http_core_srv_conf_t *server,
+    ngx_log_t *log);
+ngx_int_t ngx_oci_pull_start(ngx_oci_pull_t *pull);
+void ngx_oci_pull_abort(ngx_oci_pull_t *pull);
+ngx_uint_t ngx_oci_pull_own(ngx_http_request_t *r);
+ngx_int_t ngx_oci_pull_handler(ngx_http_request_t *r);
+
 void ngx_oci_pass_async(ngx_http_request_t *r);
 ngx_oci_pass_t *ngx_oci_pass_find(ngx_http_request_t *r,
     ngx_oci_loc_conf_t *olcf);

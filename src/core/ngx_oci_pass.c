@@ -513,6 +513,15 @@ ngx_oci_pass_request(ngx_http_request_t *r)
     ctx->cache_status = NGX_OCI_CACHE_BYPASS;
     ctx->passed = ngx_current_msec;
 
+    if (ngx_oci_pull_own(r) == NGX_OCI_PULL_PREHEAT) {
+
+        /* nobody wants the bytes, only what the registry says of them */
+
+        r->method = NGX_HTTP_HEAD;
+        ngx_str_set(&r->method_name, "HEAD");
+        r->header_only = 1;
+    }
+
     if (ctx->registry->credentials == NGX_OCI_CREDENTIALS_CLIENT) {
         ctx->upstream_authorization = ctx->authorization;
 
