@@ -23,7 +23,7 @@ MODULES     = $(BUILD)/modules
 OBJ         = $(BUILD)/obj
 
 SO          = ngx_http_oci_module.so ngx_http_oci_cache_module.so \
-              ngx_http_oci_policy_module.so
+              ngx_http_oci_policy_module.so ngx_http_oci_hooks_module.so
 SOURCES     = $(wildcard src/*/*.c src/*/*.h src/*/*.map)
 
 CC_OPT      = -g -O2 -fPIC -Wextra -Wno-unused-parameter
@@ -34,7 +34,7 @@ PURE        = src/core/ngx_oci_route.c src/core/ngx_oci_header.c \
               src/core/ngx_oci_crc32c.c src/cache/ngx_oci_descriptor.c \
               src/cache/ngx_oci_pace.c src/policy/ngx_oci_phc.c \
               src/policy/ngx_oci_policy_doc.c src/policy/ngx_oci_policy_grants.c \
-              src/policy/ngx_oci_rbac.c
+              src/policy/ngx_oci_rbac.c src/hooks/ngx_oci_artifact.c
 PURE_LIBS   = -ljansson -lcrypto
 PRELOADS    = $(patsubst t/faults/%.c,$(BUILD)/faults/%.so,$(wildcard t/faults/*.c))
 UNITS       = $(patsubst t/unit/%.c,$(BUILD)/unit/%,$(wildcard t/unit/*.c))
@@ -58,7 +58,7 @@ endif
 
 NGINX_INCS  = -I$(HEADERS)/src/core -I$(HEADERS)/src/event \
               -I$(HEADERS)/src/os/unix -I$(HEADERS_OBJ) -Isrc/core \
-              -Isrc/cache -Isrc/policy
+              -Isrc/cache -Isrc/policy -Isrc/hooks
 
 TEST_ENV    = TEST_NGINX_BINARY=$${TEST_NGINX_BINARY:-$(NGINX)} \
               TEST_NGINX_MODULES=$${TEST_NGINX_MODULES:-$(MODULES)}

@@ -190,7 +190,8 @@ sub modules {
     my ($self) = @_;
     return "load_module $MODULES/ngx_http_oci_module.so;\n"
         . "load_module $MODULES/ngx_http_oci_cache_module.so;\n"
-        . "load_module $MODULES/ngx_http_oci_policy_module.so;";
+        . "load_module $MODULES/ngx_http_oci_policy_module.so;\n"
+        . "load_module $MODULES/ngx_http_oci_hooks_module.so;";
 }
 
 

@@ -1,0 +1,160 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * Directives of the hooks module, and what happens when processes begin.
+ */
+
+
+#include "ngx_oci_hooks.h"
+
+
+static ngx_int_t ngx_oci_hooks_preconfiguration(ngx_conf_t *cf);
+static ngx_int_t ngx_oci_hooks_postconfiguration(ngx_conf_t *cf);
+static void *ngx_oci_hooks_create_main_conf(ngx_conf_t *cf);
+static void *ngx_oci_hooks_create_loc_conf(ngx_conf_t *cf);
+static ngx_int_t ngx_oci_hooks_init_process(ngx_cycle_t *cycle);
+
+
+static ngx_command_t  ngx_oci_hooks_module_commands[] = {
+
+    { ngx_string("oci_preheat"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
+      ngx_oci_preheat_directive,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+      ngx_null_command
+};
+
+
+static ngx_http_module_t  ngx_http_oci_hooks_module_ctx = {
+    ngx_oci_hooks_preconfiguration,        /* preconfiguration */
+    ngx_oci_hooks_postconfiguration,       /* postconfiguration */
+
+    ngx_oci_hooks_create_main_conf,        /* create main configuration */
+    NULL,                                  /* init main configuration */
+
+    NULL,                                  /* create server configuration */
+    NULL,                                  /* merge server configuration */
+
+    ngx_oci_hooks_create_loc_conf,         /* create location configuration */
+    NULL                                   /* merge location configuration */
+};
+
+
+ngx_module_t  ngx_http_oci_hooks_module = {
+    NGX_MODULE_V1,
+    &ngx_http_oci_hooks_module_ctx,        /* module context */
+    ngx_oci_hooks_module_commands,         /* module directives */
+    NGX_HTTP_MODULE,                       /* module type */
+    NULL,                                  /* init master */
+    NULL,                                  /* init module */
+    ngx_oci_hooks_init_process,            /* init process */
+    NULL,                                  /* init thread */
+    NULL,                                  /* exit thread */
+    NULL,                                  /* exit process */
+    NULL,                                  /* exit master */
+    NGX_MODULE_V1_PADDING
+};
+
+
+/* before any directive reaches into the core's structures */
+
+static ngx_int_t
+ngx_oci_hooks_preconfiguration(ngx_conf_t *cf)
+{
+    if (ngx_oci_core.abi != NGX_OCI_ABI
+        || ngx_strcmp(ngx_oci_core.build, NGX_OCI_BUILD) != 0)
+    {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "ngx_http_oci_hooks_module.so and "
+                      "ngx_http_oci_module.so are of different builds");
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_oci_hooks_postconfiguration(ngx_conf_t *cf)
+{
+    ngx_uint_t                  i;
+    ngx_oci_main_conf_t        *omcf;
+    ngx_oci_preheat_conf_t    **conf;
+    ngx_oci_hooks_main_conf_t  *hmcf;
+
+    hmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_oci_hooks_module);
+
+    if (hmcf->preheats.nelts == 0) {
+        return NGX_OK;
+    }
+
+    omcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_oci_module);
+    conf = hmcf->preheats.elts;
+
+    for (i = 0; i < hmcf->preheats.nelts; i++) {
+
+        if (omcf->content == NULL) {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "\"oci_preheat\" needs "
+                          "ngx_http_oci_cache_module.so in %s:%ui",
+                          conf[i]->file, conf[i]->line);
+            return NGX_ERROR;
+        }
+    }
+
+    return ngx_oci_job_add_zone(cf, hmcf);
+}
+
+
+static void *
+ngx_oci_hooks_create_main_conf(ngx_conf_t *cf)
+{
+    ngx_oci_hooks_main_conf_t  *hmcf;
+
+    hmcf = ngx_pcalloc(cf->pool, sizeof(ngx_oci_hooks_main_conf_t));
+    if (hmcf == NULL) {
+        return NULL;
+    }
+
+    if (ngx_array_init(&hmcf->preheats, cf->pool, 2,
+                       sizeof(ngx_oci_preheat_conf_t *))
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
+    return hmcf;
+}
+
+
+static void *
+ngx_oci_hooks_create_loc_conf(ngx_conf_t *cf)
+{
+    return ngx_pcalloc(cf->pool, sizeof(ngx_oci_hooks_loc_conf_t));
+}
+
+
+static ngx_int_t
+ngx_oci_hooks_init_process(ngx_cycle_t *cycle)
+{
+    ngx_oci_hooks_main_conf_t  *hmcf;
+
+    if (ngx_process != NGX_PROCESS_WORKER
+        && ngx_process != NGX_PROCESS_SINGLE)
+    {
+        return NGX_OK;
+    }
+
+    hmcf = ngx_http_cycle_get_module_main_conf(cycle,
+                                               ngx_http_oci_hooks_module);
+
+    if (hmcf == NULL || hmcf->preheats.nelts == 0) {
+        return NGX_OK;
+    }
+
+    return ngx_oci_job_run_init(cycle, hmcf);
+}

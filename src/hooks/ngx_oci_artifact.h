@@ -1,0 +1,39 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * What a manifest consists of (OCI image-spec, "Image Index" and "Image
+ * Manifest").  Pure: needs libc and jansson only.
+ */
+
+
+#ifndef _NGX_OCI_ARTIFACT_H_INCLUDED_
+#define _NGX_OCI_ARTIFACT_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+#include "ngx_oci_route.h"
+
+
+typedef enum {
+    NGX_OCI_PIECE_MANIFEST = 0,
+    NGX_OCI_PIECE_BLOB
+} ngx_oci_piece_e;
+
+
+/*
+ * Calls piece() for all that a manifest's text names: an index's manifests,
+ * a manifest's config and layers, but for what is to be had elsewhere only
+ * ("urls" of layers that aren't distributed).  size: bytes.
+ *
+ * NGX_OK; NGX_DECLINED: it is no manifest, error says why; or what piece()
+ * returned, which was not NGX_OK.
+ */
+ngx_int_t ngx_oci_artifact_pieces(const char *text, size_t len,
+    ngx_int_t (*piece)(void *data, ngx_uint_t kind, const char *digest,
+    size_t digest_len, off_t size), void *data, const char **error);
+
+
+#endif /* _NGX_OCI_ARTIFACT_H_INCLUDED_ */

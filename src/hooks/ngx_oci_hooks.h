@@ -1,0 +1,149 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * What the files of the hooks module share.
+ */
+
+
+#ifndef _NGX_OCI_HOOKS_H_INCLUDED_
+#define _NGX_OCI_HOOKS_H_INCLUDED_
+
+
+#include "ngx_oci.h"
+
+
+#define NGX_OCI_JOB_ERROR       200     /* bytes of an error's text */
+#define NGX_OCI_JOB_TOKEN_MAX   8192    /* of a credential that came along */
+
+
+typedef struct ngx_oci_preheat_conf_s  ngx_oci_preheat_conf_t;
+
+
+typedef enum {
+    NGX_OCI_JOB_PENDING = 0,
+    NGX_OCI_JOB_RUNNING,
+    NGX_OCI_JOB_SUCCESS,
+    NGX_OCI_JOB_FAILURE
+} ngx_oci_job_state_e;
+
+
+/* what can be told of a job */
+
+typedef struct {
+    uint64_t                    id;
+    ngx_uint_t                  state;      /* ngx_oci_job_state_e */
+    time_t                      created;
+    time_t                      updated;
+    ngx_uint_t                  pieces;     /* manifests and blobs */
+    ngx_uint_t                  pieces_done;
+    uint64_t                    bytes;      /* of them, as their descriptors
+                                               say */
+    uint64_t                    bytes_done;
+    ngx_str_t                   repository; /* at the edge */
+    ngx_str_t                   reference;
+    ngx_str_t                   error;
+} ngx_oci_job_info_t;
+
+
+/* one that a worker took, with all that is needed to run it */
+
+typedef struct {
+    uint64_t                    id;
+    uint64_t                    run;        /* changes with each taker */
+    ngx_str_t                   repository;
+    ngx_str_t                   reference;
+    ngx_str_t                   authorization;  /* "": none came along */
+} ngx_oci_job_task_t;
+
+
+/* a location with oci_preheat; lives as long as the cycle */
+
+struct ngx_oci_preheat_conf_s {
+    uint32_t                    place;      /* the same after a reload */
+    ngx_str_t                   name;       /* of the location */
+    ngx_oci_registry_t         *registry;
+    ngx_http_core_srv_conf_t   *server;
+    ngx_array_t                *secrets;    /* of ngx_str_t: what the header
+                                               may be; NULL: open */
+    ngx_str_t                   header;     /* its name */
+    ngx_uint_t                  jobs;       /* that a worker runs at once */
+    u_char                     *file;       /* of the configuration */
+    ngx_uint_t                  line;
+};
+
+
+typedef struct {
+    ngx_array_t                 preheats;   /* of ngx_oci_preheat_conf_t * */
+    ngx_shm_zone_t             *zone;       /* of jobs */
+} ngx_oci_hooks_main_conf_t;
+
+
+typedef struct {
+    ngx_oci_preheat_conf_t     *preheat;
+} ngx_oci_hooks_loc_conf_t;
+
+
+/*
+ * ngx_oci_job.c: jobs in shared memory, of all workers.
+ *
+ * add(): NGX_OK, *id; an unfinished one for the same is found instead, and
+ * gets the credential; NGX_BUSY: there are too many.
+ * get(): NGX_OK, info's strings are in pool; NGX_DECLINED: there is none;
+ * NGX_ERROR: no memory.
+ */
+ngx_int_t ngx_oci_job_add_zone(ngx_conf_t *cf,
+    ngx_oci_hooks_main_conf_t *hmcf);
+ngx_int_t ngx_oci_job_add(ngx_oci_preheat_conf_t *conf,
+    ngx_str_t *repository, ngx_str_t *reference, ngx_str_t *authorization,
+    uint64_t *id);
+ngx_int_t ngx_oci_job_get(ngx_oci_preheat_conf_t *conf, uint64_t id,
+    ngx_pool_t *pool, ngx_oci_job_info_t *info);
+
+/*
+ * The next one that nobody runs, or whose runner has not been seen for long.
+ * NGX_OK, task's strings are in pool, the credential is to be wiped;
+ * NGX_DECLINED: there is none; NGX_ERROR: no memory.
+ */
+ngx_int_t ngx_oci_job_take(ngx_oci_preheat_conf_t *conf, ngx_pool_t *pool,
+    ngx_oci_job_task_t *task);
+/* the runner is there.  NGX_DECLINED: it is somebody else's now */
+ngx_int_t ngx_oci_job_progress(ngx_oci_job_task_t *task,
+    ngx_oci_job_info_t *info);
+/* gives it back, for somebody else to run */
+void ngx_oci_job_release(ngx_oci_job_task_t *task);
+void ngx_oci_job_end(ngx_oci_job_task_t *task, ngx_uint_t state,
+    const char *error);
+
+/* ngx_oci_job_run.c: what runs in this worker */
+ngx_int_t ngx_oci_job_run_init(ngx_cycle_t *cycle,
+    ngx_oci_hooks_main_conf_t *hmcf);
+/* there is a new one */
+void ngx_oci_job_run_soon(void);
+
+/* ngx_oci_preheat.c */
+char *ngx_oci_preheat_directive(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+ngx_int_t ngx_oci_preheat_find(ngx_oci_preheat_conf_t *conf, ngx_str_t *url,
+    ngx_pool_t *pool, ngx_str_t *repository, ngx_str_t *reference);
+/* answers with a text in JSON; returns what a content handler returns */
+ngx_int_t ngx_oci_preheat_send(ngx_http_request_t *r, ngx_uint_t status,
+    const char *json);
+ngx_int_t ngx_oci_preheat_message(ngx_http_request_t *r, ngx_uint_t status,
+    const char *message);
+
+/*
+ * The dialects: answers to r, whose body is text.  path is what follows the
+ * location's name.  What a content handler returns; NGX_DECLINED: it is not
+ * of this dialect.
+ */
+ngx_int_t ngx_oci_dragonfly(ngx_http_request_t *r,
+    ngx_oci_preheat_conf_t *conf, ngx_str_t *path, ngx_str_t *text);
+ngx_int_t ngx_oci_kraken(ngx_http_request_t *r, ngx_oci_preheat_conf_t *conf,
+    ngx_str_t *path, ngx_str_t *text);
+
+
+extern ngx_module_t  ngx_http_oci_hooks_module;
+
+
+#endif /* _NGX_OCI_HOOKS_H_INCLUDED_ */

@@ -1,0 +1,531 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * Jobs in shared memory.  A worker that takes one says once a second that it
+ * is there; if it isn't seen for long, or gives the job back, another one
+ * takes it: what is stored by then is not fetched again.  Credentials are
+ * here only, for as long as the job needs them.
+ */
+
+
+#include "ngx_oci_hooks.h"
+
+
+#define NGX_OCI_JOB_ZONE     (2 * 1024 * 1024)
+#define NGX_OCI_JOBS         1024       /* finished ones are among these */
+#define NGX_OCI_JOBS_OPEN    256        /* unfinished */
+#define NGX_OCI_JOB_SEEN     10         /* s, then its runner is gone */
+#define NGX_OCI_JOB_KEPT     86400      /* s, after its end */
+
+
+/*
+ * Owner: the table.  Everything is read and written under the zone's mutex
+ * only.
+ */
+
+typedef struct {
+    ngx_queue_t                 queue;      /* of the table, oldest first */
+    uint64_t                    id;
+    uint64_t                    run;
+    uint32_t                    place;
+    ngx_uint_t                  state;
+    time_t                      seen;
+    time_t                      created;
+    time_t                      updated;
+    ngx_uint_t                  pieces;
+    ngx_uint_t                  pieces_done;
+    uint64_t                    bytes;
+    uint64_t                    bytes_done;
+    size_t                      repository_len;
+    size_t                      reference_len;
+    u_char                     *authorization;  /* a slab of its own, or
+                                                   NULL */
+    size_t                      authorization_len;
+    char                        error[NGX_OCI_JOB_ERROR];
+    u_char                      names[1];   /* repository, reference */
+} ngx_oci_job_t;
+
+
+typedef struct {
+    ngx_queue_t                 jobs;
+    ngx_uint_t                  n;
+    ngx_uint_t                  open;
+    uint64_t                    last;       /* id */
+    uint64_t                    runs;
+} ngx_oci_job_sh_t;
+
+
+static ngx_int_t ngx_oci_job_init_zone(ngx_shm_zone_t *zone, void *data);
+static ngx_oci_job_t *ngx_oci_job_find(uint32_t place, ngx_str_t *repository,
+    ngx_str_t *reference);
+static ngx_oci_job_t *ngx_oci_job_by_id(uint64_t id);
+static ngx_oci_job_t *ngx_oci_job_alloc(size_t len);
+static void ngx_oci_job_credential(ngx_oci_job_t *job,
+    ngx_str_t *authorization);
+static void ngx_oci_job_wipe(ngx_oci_job_t *job);
+static void ngx_oci_job_free(ngx_oci_job_t *job);
+static void ngx_oci_job_expire(void);
+static ngx_int_t ngx_oci_job_copy(ngx_pool_t *pool, ngx_str_t *dst,
+    u_char *data, size_t len);
+
+
+/* of this cycle's zone */
+
+static ngx_slab_pool_t   *ngx_oci_job_shpool;
+static ngx_oci_job_sh_t  *ngx_oci_job_sh;
+
+
+#define ngx_oci_job_open(job)  ((job)->state <= NGX_OCI_JOB_RUNNING)
+
+
+ngx_int_t
+ngx_oci_job_add_zone(ngx_conf_t *cf, ngx_oci_hooks_main_conf_t *hmcf)
+{
+    ngx_str_t  name;
+
+    ngx_str_set(&name, "nginx_oci_jobs");
+
+    hmcf->zone = ngx_shared_memory_add(cf, &name, NGX_OCI_JOB_ZONE,
+                                       &ngx_http_oci_hooks_module);
+    if (hmcf->zone == NULL) {
+        return NGX_ERROR;
+    }
+
+    hmcf->zone->init = ngx_oci_job_init_zone;
+    hmcf->zone->data = hmcf;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_oci_job_init_zone(ngx_shm_zone_t *zone, void *data)
+{
+    ngx_oci_job_sh_t  *sh;
+
+    ngx_oci_job_shpool = (ngx_slab_pool_t *) zone->shm.addr;
+
+    if (data || zone->shm.exists) {
+        ngx_oci_job_sh = ngx_oci_job_shpool->data;
+        return NGX_OK;
+    }
+
+    sh = ngx_slab_calloc(ngx_oci_job_shpool, sizeof(ngx_oci_job_sh_t));
+    if (sh == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_queue_init(&sh->jobs);
+
+    /* an id of before a restart is no other job's */
+
+    sh->last = (uint64_t) ngx_time() << 16;
+
+    ngx_oci_job_shpool->data = sh;
+    ngx_oci_job_shpool->log_nomem = 0;
+    ngx_oci_job_sh = sh;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_oci_job_add(ngx_oci_preheat_conf_t *conf, ngx_str_t *repository,
+    ngx_str_t *reference, ngx_str_t *authorization, uint64_t *id)
+{
+    ngx_int_t       rc;
+    ngx_oci_job_t  *job;
+
+    rc = NGX_BUSY;
+
+    ngx_shmtx_lock(&ngx_oci_job_shpool->mutex);
+
+    ngx_oci_job_expire();
+
+    job = ngx_oci_job_find(conf->place, repository, reference);
+
+    if (job == NULL && ngx_oci_job_sh->open < NGX_OCI_JOBS_OPEN) {
+
+        job = ngx_oci_job_alloc(repository->len + reference->len);
+
+        if (job) {
+            job->place = conf->place;
+            job->repository_len = repository->len;
+            job->reference_len = reference->len;
+
+            ngx_memcpy(ngx_cpymem(job->names, repository->data,
+                                  repository->len),
+                       reference->data, reference->len);
+        }
+    }
+
+    if (job) {
+
+        /* the one that comes last is good for longest */
+
+        ngx_oci_job_credential(job, authorization);
+
+        if (authorization->len == 0 || job->authorization) {
+            *id = job->id;
+            rc = NGX_OK;
+
+        } else if (job->run == 0) {
+            ngx_oci_job_free(job);
+        }
+    }
+
+    ngx_shmtx_unlock(&ngx_oci_job_shpool->mutex);
+
+    return rc;
+}
+
+
+static ngx_oci_job_t *
+ngx_oci_job_find(uint32_t place, ngx_str_t *repository, ngx_str_t *reference)
+{
+    ngx_queue_t    *q;
+    ngx_oci_job_t  *job;
+
+    for (q = ngx_queue_last(&ngx_oci_job_sh->jobs);
+         q != ngx_queue_sentinel(&ngx_oci_job_sh->jobs);
+         q = ngx_queue_prev(q))
+    {
+        job = ngx_queue_data(q, ngx_oci_job_t, queue);
+
+        if (ngx_oci_job_open(job) && job->place == place
+            && job->repository_len == repository->len
+            && job->reference_len == reference->len
+            && ngx_memcmp(job->names, repository->data, repository->len) == 0
+            && ngx_memcmp(job->names + repository->len, reference->data,
+                          reference->len)
+               == 0)
+        {
+            return job;
+        }
+    }
+
+    return NULL;
+}
+
+
+static ngx_oci_job_t *
+ngx_oci_job_by_id(uint64_t id)
+{
+    ngx_queue_t    *q;
+    ngx_oci_job_t  *job;
+
+    for (q = ngx_queue_last(&ngx_oci_job_sh->jobs);
+         q != ngx_queue_sentinel(&ngx_oci_job_sh->jobs);
+         q = ngx_queue_prev(q))
+    {
+        job = ngx_queue_data(q, ngx_oci_job_t, queue);
+
+        if (job->id == id) {
+            return job;
+        }
+    }
+
+    return NULL;
+}
+
+
+/* a pending one, in the table; NULL: there is no room */
+
+static ngx_oci_job_t *
+ngx_oci_job_alloc(size_t len)
+{
+    ngx_oci_job_t  *job;
+
+    len += offsetof(ngx_oci_job_t, names);
+
+    job = ngx_slab_calloc_locked(ngx_oci_job_shpool, len);
+    if (job == NULL) {
+        return NULL;
+    }
+
+    job->id = ++ngx_oci_job_sh->last;
+    job->created = ngx_time();
+    job->updated = job->created;
+
+    ngx_queue_insert_tail(&ngx_oci_job_sh->jobs, &job->queue);
+
+    ngx_oci_job_sh->n++;
+    ngx_oci_job_sh->open++;
+
+    return job;
+}
+
+
+/* NULL afterwards: there was none, or no room */
+
+static void
+ngx_oci_job_credential(ngx_oci_job_t *job, ngx_str_t *authorization)
+{
+    u_char  *p;
+
+    if (authorization->len == 0) {
+        return;
+    }
+
+    p = ngx_slab_alloc_locked(ngx_oci_job_shpool, authorization->len);
+    if (p == NULL) {
+        return;
+    }
+
+    ngx_oci_job_wipe(job);
+
+    ngx_memcpy(p, authorization->data, authorization->len);
+    job->authorization = p;
+    job->authorization_len = authorization->len;
+}
+
+
+static void
+ngx_oci_job_wipe(ngx_oci_job_t *job)
+{
+    if (job->authorization) {
+        ngx_explicit_memzero(job->authorization, job->authorization_len);
+        ngx_slab_free_locked(ngx_oci_job_shpool, job->authorization);
+        job->authorization = NULL;
+        job->authorization_len = 0;
+    }
+}
+
+
+static void
+ngx_oci_job_free(ngx_oci_job_t *job)
+{
+    ngx_oci_job_wipe(job);
+
+    ngx_queue_remove(&job->queue);
+    ngx_oci_job_sh->n--;
+
+    if (ngx_oci_job_open(job)) {
+        ngx_oci_job_sh->open--;
+    }
+
+    ngx_slab_free_locked(ngx_oci_job_shpool, job);
+}
+
+
+/* the oldest that are over; and those that nobody asked for in a day */
+
+static void
+ngx_oci_job_expire(void)
+{
+    ngx_uint_t      n;
+    ngx_queue_t    *q, *next;
+    ngx_oci_job_t  *job;
+
+    n = ngx_oci_job_sh->n;
+
+    for (q = ngx_queue_head(&ngx_oci_job_sh->jobs);
+         q != ngx_queue_sentinel(&ngx_oci_job_sh->jobs);
+         q = next)
+    {
+        next = ngx_queue_next(q);
+        job = ngx_queue_data(q, ngx_oci_job_t, queue);
+
+        if (ngx_oci_job_open(job)) {
+            continue;
+        }
+
+        if (n < NGX_OCI_JOBS
+            && job->updated + NGX_OCI_JOB_KEPT > ngx_time())
+        {
+            return;
+        }
+
+        ngx_oci_job_free(job);
+        n--;
+    }
+}
+
+
+ngx_int_t
+ngx_oci_job_get(ngx_oci_preheat_conf_t *conf, uint64_t id, ngx_pool_t *pool,
+    ngx_oci_job_info_t *info)
+{
+    ngx_int_t       rc;
+    ngx_oci_job_t  *job;
+
+    rc = NGX_DECLINED;
+
+    ngx_shmtx_lock(&ngx_oci_job_shpool->mutex);
+
+    job = ngx_oci_job_by_id(id);
+
+    if (job && job->place == conf->place) {
+
+        info->id = job->id;
+        info->state = job->state;
+        info->created = job->created;
+        info->updated = job->updated;
+        info->pieces = job->pieces;
+        info->pieces_done = job->pieces_done;
+        info->bytes = job->bytes;
+        info->bytes_done = job->bytes_done;
+
+        rc = (ngx_oci_job_copy(pool, &info->repository, job->names,
+                               job->repository_len)
+              != NGX_OK
+              || ngx_oci_job_copy(pool, &info->reference,
+                                  job->names + job->repository_len,
+                                  job->reference_len)
+                 != NGX_OK
+              || ngx_oci_job_copy(pool, &info->error, (u_char *) job->error,
+                                  ngx_strlen(job->error))
+                 != NGX_OK)
+             ? NGX_ERROR : NGX_OK;
+    }
+
+    ngx_shmtx_unlock(&ngx_oci_job_shpool->mutex);
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_oci_job_copy(ngx_pool_t *pool, ngx_str_t *dst, u_char *data, size_t len)
+{
+    dst->data = ngx_pnalloc(pool, len + 1);
+    if (dst->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (len) {
+        ngx_memcpy(dst->data, data, len);
+    }
+
+    dst->data[len] = '\0';
+    dst->len = len;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_oci_job_take(ngx_oci_preheat_conf_t *conf, ngx_pool_t *pool,
+    ngx_oci_job_task_t *task)
+{
+    ngx_int_t       rc;
+    ngx_queue_t    *q;
+    ngx_oci_job_t  *job;
+
+    rc = NGX_DECLINED;
+
+    ngx_shmtx_lock(&ngx_oci_job_shpool->mutex);
+
+    for (q = ngx_queue_head(&ngx_oci_job_sh->jobs);
+         q != ngx_queue_sentinel(&ngx_oci_job_sh->jobs);
+         q = ngx_queue_next(q))
+    {
+        job = ngx_queue_data(q, ngx_oci_job_t, queue);
+
+        if (!ngx_oci_job_open(job) || job->place != conf->place
+            || (job->state == NGX_OCI_JOB_RUNNING
+                && job->seen + NGX_OCI_JOB_SEEN > ngx_time()))
+        {
+            continue;
+        }
+
+        task->id = job->id;
+
+        rc = (ngx_oci_job_copy(pool, &task->repository, job->names,
+                               job->repository_len)
+              != NGX_OK
+              || ngx_oci_job_copy(pool, &task->reference,
+                                  job->names + job->repository_len,
+                                  job->reference_len)
+                 != NGX_OK
+              || ngx_oci_job_copy(pool, &task->authorization,
+                                  job->authorization,
+                                  job->authorization_len)
+                 != NGX_OK)
+             ? NGX_ERROR : NGX_OK;
+
+        if (rc == NGX_OK) {
+            job->state = NGX_OCI_JOB_RUNNING;
+            job->seen = ngx_time();
+            job->run = ++ngx_oci_job_sh->runs;
+            task->run = job->run;
+        }
+
+        break;
+    }
+
+    ngx_shmtx_unlock(&ngx_oci_job_shpool->mutex);
+
+    return rc;
+}
+
+
+ngx_int_t
+ngx_oci_job_progress(ngx_oci_job_task_t *task, ngx_oci_job_info_t *info)
+{
+    ngx_int_t       rc;
+    ngx_oci_job_t  *job;
+
+    rc = NGX_DECLINED;
+
+    ngx_shmtx_lock(&ngx_oci_job_shpool->mutex);
+
+    job = ngx_oci_job_by_id(task->id);
+
+    if (job && job->run == task->run && ngx_oci_job_open(job)) {
+        job->seen = ngx_time();
+        job->updated = ngx_time();
+        job->pieces = info->pieces;
+        job->pieces_done = info->pieces_done;
+        job->bytes = info->bytes;
+        job->bytes_done = info->bytes_done;
+        rc = NGX_OK;
+    }
+
+    ngx_shmtx_unlock(&ngx_oci_job_shpool->mutex);
+
+    return rc;
+}
+
+
+void
+ngx_oci_job_release(ngx_oci_job_task_t *task)
+{
+    ngx_oci_job_t  *job;
+
+    ngx_shmtx_lock(&ngx_oci_job_shpool->mutex);
+
+    job = ngx_oci_job_by_id(task->id);
+
+    if (job && job->run == task->run && ngx_oci_job_open(job)) {
+        job->state = NGX_OCI_JOB_PENDING;
+    }
+
+    ngx_shmtx_unlock(&ngx_oci_job_shpool->mutex);
+}
+
+
+void
+ngx_oci_job_end(ngx_oci_job_task_t *task, ngx_uint_t state,
+    const char *error)
+{
+    ngx_oci_job_t  *job;
+
+    ngx_shmtx_lock(&ngx_oci_job_shpool->mutex);
+
+    job = ngx_oci_job_by_id(task->id);
+
+    if (job && job->run == task->run && ngx_oci_job_open(job)) {
+
+        job->state = state;
+        job->updated = ngx_time();
+        ngx_oci_job_sh->open--;
+        ngx_oci_job_wipe(job);
+
+        (void) ngx_cpystrn((u_char *) job->error, (u_char *) error,
+                           NGX_OCI_JOB_ERROR);
+    }
+
+    ngx_shmtx_unlock(&ngx_oci_job_shpool->mutex);
+}

@@ -1,0 +1,628 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * Runs jobs: pulls a manifest, then all that it names, as a client of this
+ * server would, and throws it away.  What a job says is there was so when it
+ * was asked for.
+ */
+
+
+#include "ngx_oci_hooks.h"
+#include "ngx_oci_artifact.h"
+
+
+#define NGX_OCI_JOB_TICK     500        /* ms */
+#define NGX_OCI_JOB_PULLS    4          /* at once, of a job */
+#define NGX_OCI_JOB_PIECES   8192
+#define NGX_OCI_JOB_TRIES    5          /* of a piece */
+#define NGX_OCI_JOB_ACCEPT                                                    \
+    "application/vnd.oci.image.index.v1+json, "                               \
+    "application/vnd.oci.image.manifest.v1+json, "                            \
+    "application/vnd.docker.distribution.manifest.list.v2+json, "             \
+    "application/vnd.docker.distribution.manifest.v2+json, "                  \
+    "application/vnd.oci.artifact.manifest.v1+json, */*"
+
+
+typedef struct ngx_oci_job_run_s  ngx_oci_job_run_t;
+
+
+typedef struct {
+    ngx_uint_t              kind;       /* ngx_oci_piece_e */
+    ngx_str_t               reference;
+    off_t                   size;       /* bytes; 0: not known */
+    ngx_uint_t              tries;
+    ngx_msec_t              due;        /* with tries: ms */
+    unsigned                pulled:1;   /* is being */
+    unsigned                done:1;
+} ngx_oci_job_piece_t;
+
+
+typedef struct {
+    ngx_oci_job_run_t      *run;
+    ngx_oci_pull_t         *pull;       /* NULL: free */
+    ngx_uint_t              piece;
+} ngx_oci_job_pull_t;
+
+
+/* Owner: the worker's queue, until no pull is left of one that ends */
+
+struct ngx_oci_job_run_s {
+    ngx_queue_t             queue;
+    ngx_pool_t             *pool;
+    ngx_oci_preheat_conf_t *conf;
+    ngx_oci_job_task_t      task;
+    ngx_array_t             pieces;     /* of ngx_oci_job_piece_t */
+    ngx_oci_job_pull_t      pulls[NGX_OCI_JOB_PULLS];
+    ngx_uint_t              active;
+    ngx_uint_t              first;      /* not done */
+    ngx_oci_job_info_t      info;
+    ngx_uint_t              state;      /* once it ends */
+    char                    error[NGX_OCI_JOB_ERROR];
+    unsigned                ending:1;
+    unsigned                released:1; /* it is not this worker's any more */
+};
+
+
+static void ngx_oci_job_tick(ngx_event_t *ev);
+static ngx_int_t ngx_oci_job_begin(ngx_oci_preheat_conf_t *conf);
+static void ngx_oci_job_forget(void *data);
+static ngx_int_t ngx_oci_job_piece(void *data, ngx_uint_t kind,
+    const char *digest, size_t digest_len, off_t size);
+static void ngx_oci_job_go(ngx_oci_job_run_t *run);
+static ngx_int_t ngx_oci_job_pull(ngx_oci_job_run_t *run, ngx_uint_t i);
+static void ngx_oci_job_pulled(ngx_oci_pull_t *pull, ngx_int_t rc);
+static void ngx_oci_job_answered(ngx_oci_job_run_t *run,
+    ngx_oci_pull_t *pull, ngx_uint_t i);
+static void ngx_oci_job_again(ngx_oci_job_run_t *run, ngx_uint_t i,
+    const char *why);
+static void ngx_oci_job_fail(ngx_oci_job_run_t *run, const char *fmt, ...);
+static void ngx_oci_job_stop(ngx_oci_job_run_t *run);
+static void ngx_oci_job_over(ngx_oci_job_run_t *run);
+
+
+/* of this worker */
+
+static ngx_queue_t                 ngx_oci_job_runs;
+static ngx_event_t                 ngx_oci_job_timer;
+static ngx_connection_t            ngx_oci_job_dummy;
+static ngx_oci_hooks_main_conf_t  *ngx_oci_job_conf;
+
+
+ngx_int_t
+ngx_oci_job_run_init(ngx_cycle_t *cycle, ngx_oci_hooks_main_conf_t *hmcf)
+{
+    ngx_queue_init(&ngx_oci_job_runs);
+
+    ngx_oci_job_conf = hmcf;
+    ngx_oci_job_dummy.fd = (ngx_socket_t) -1;
+
+    ngx_memzero(&ngx_oci_job_timer, sizeof(ngx_event_t));
+
+    ngx_oci_job_timer.handler = ngx_oci_job_tick;
+    ngx_oci_job_timer.data = &ngx_oci_job_dummy;
+    ngx_oci_job_timer.log = cycle->log;
+    ngx_oci_job_timer.cancelable = 1;
+
+    ngx_add_timer(&ngx_oci_job_timer, NGX_OCI_JOB_TICK);
+
+    return NGX_OK;
+}
+
+
+void
+ngx_oci_job_run_soon(void)
+{
+    if (!ngx_exiting && !ngx_oci_job_timer.posted) {
+        ngx_post_event(&ngx_oci_job_timer, &ngx_posted_next_events);
+    }
+}
+
+
+static void
+ngx_oci_job_tick(ngx_event_t *ev)
+{
+    ngx_uint_t                i, n;
+    ngx_queue_t              *q, *next;
+    ngx_oci_job_run_t        *run;
+    ngx_oci_preheat_conf_t  **conf;
+
+    n = 0;
+
+    for (q = ngx_queue_head(&ngx_oci_job_runs);
+         q != ngx_queue_sentinel(&ngx_oci_job_runs);
+         q = next)
+    {
+        next = ngx_queue_next(q);
+        run = ngx_queue_data(q, ngx_oci_job_run_t, queue);
+
+        /* a worker that is to exit leaves it to the others */
+
+        if (ngx_exiting && !run->released) {
+            ngx_oci_job_release(&run->task);
+            run->released = 1;
+        }
+
+        if (!run->released
+            && ngx_oci_job_progress(&run->task, &run->info) != NGX_OK)
+        {
+            run->released = 1;
+        }
+
+        if (run->released) {
+            ngx_oci_job_stop(run);
+            continue;
+        }
+
+        n++;
+        ngx_oci_job_go(run);
+    }
+
+    if (!ngx_exiting) {
+
+        conf = ngx_oci_job_conf->preheats.elts;
+
+        for (i = 0; i < ngx_oci_job_conf->preheats.nelts; i++) {
+            while (n < conf[i]->jobs
+                   && ngx_oci_job_begin(conf[i]) == NGX_OK)
+            {
+                n++;
+            }
+        }
+    }
+
+    ev->cancelable = ngx_queue_empty(&ngx_oci_job_runs);
+
+    if (!ngx_exiting || !ev->cancelable) {
+        ngx_add_timer(ev, NGX_OCI_JOB_TICK);
+    }
+}
+
+
+static ngx_int_t
+ngx_oci_job_begin(ngx_oci_preheat_conf_t *conf)
+{
+    ngx_int_t             rc;
+    ngx_uint_t            i;
+    ngx_pool_t           *pool;
+    ngx_oci_job_run_t    *run;
+    ngx_pool_cleanup_t   *cln;
+    ngx_oci_job_piece_t  *piece;
+
+    pool = ngx_create_pool(4096, ngx_cycle->log);
+    if (pool == NULL) {
+        return NGX_ERROR;
+    }
+
+    run = ngx_pcalloc(pool, sizeof(ngx_oci_job_run_t));
+    cln = ngx_pool_cleanup_add(pool, 0);
+
+    if (run == NULL || cln == NULL
+        || ngx_array_init(&run->pieces, pool, 64, sizeof(ngx_oci_job_piece_t))
+           != NGX_OK)
+    {
+        ngx_destroy_pool(pool);
+        return NGX_ERROR;
+    }
+
+    piece = ngx_array_push(&run->pieces);
+
+    cln->handler = ngx_oci_job_forget;
+    cln->data = &run->task.authorization;
+
+    run->pool = pool;
+    run->conf = conf;
+
+    for (i = 0; i < NGX_OCI_JOB_PULLS; i++) {
+        run->pulls[i].run = run;
+    }
+
+    rc = ngx_oci_job_take(conf, pool, &run->task);
+
+    if (rc != NGX_OK) {
+        ngx_destroy_pool(pool);
+        return rc;
+    }
+
+    ngx_memzero(piece, sizeof(ngx_oci_job_piece_t));
+    piece->kind = NGX_OCI_PIECE_MANIFEST;
+    piece->reference = run->task.reference;
+    run->info.pieces = 1;
+
+    ngx_queue_insert_tail(&ngx_oci_job_runs, &run->queue);
+
+    ngx_log_error(NGX_LOG_INFO, ngx_cycle->log, 0,
+                  "preheat job %uL begins: \"%V\" of \"%V\"",
+                  run->task.id, &run->task.reference, &run->task.repository);
+
+    ngx_oci_job_go(run);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_oci_job_forget(void *data)
+{
+    ngx_str_t *authorization = data;
+
+    ngx_explicit_memzero(authorization->data, authorization->len);
+}
+
+
+/* one more piece, once */
+
+static ngx_int_t
+ngx_oci_job_piece(void *data, ngx_uint_t kind, const char *digest,
+    size_t digest_len, off_t size)
+{
+    ngx_oci_job_run_t *run = data;
+
+    ngx_uint_t            i;
+    ngx_oci_job_piece_t  *piece;
+
+    piece = run->pieces.elts;
+
+    for (i = 0; i < run->pieces.nelts; i++) {
+        if (piece[i].reference.len == digest_len
+            && ngx_memcmp(piece[i].reference.data, digest, digest_len) == 0)
+        {
+            return NGX_OK;
+        }
+    }
+
+    if (run->pieces.nelts >= NGX_OCI_JOB_PIECES) {
+        return NGX_BUSY;
+    }
+
+    piece = ngx_array_push(&run->pieces);
+    if (piece == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(piece, sizeof(ngx_oci_job_piece_t));
+
+    piece->kind = kind;
+    piece->size = size;
+    piece->reference.len = digest_len;
+    piece->reference.data = ngx_pnalloc(run->pool, digest_len);
+
+    if (piece->reference.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(piece->reference.data, digest, digest_len);
+
+    run->info.pieces++;
+    run->info.bytes += size;
+
+    return NGX_OK;
+}
+
+
+/* begins what can begin; may end the run */
+
+static void
+ngx_oci_job_go(ngx_oci_job_run_t *run)
+{
+    ngx_uint_t            i;
+    ngx_oci_job_piece_t  *piece;
+
+    if (run->ending) {
+        return;
+    }
+
+    piece = run->pieces.elts;
+
+    while (run->first < run->pieces.nelts && piece[run->first].done) {
+        run->first++;
+    }
+
+    if (run->first == run->pieces.nelts) {
+        run->ending = 1;
+        run->state = NGX_OCI_JOB_SUCCESS;
+        ngx_oci_job_over(run);
+        return;
+    }
+
+    for (i = run->first;
+         i < run->pieces.nelts && run->active < NGX_OCI_JOB_PULLS;
+         i++)
+    {
+        if (piece[i].done || piece[i].pulled
+            || (piece[i].tries
+                && (ngx_msec_int_t) (piece[i].due - ngx_current_msec) > 0))
+        {
+            continue;
+        }
+
+        if (ngx_oci_job_pull(run, i) != NGX_OK) {
+            ngx_oci_job_again(run, i, "no memory or connection for it");
+
+            if (run->ending) {
+                ngx_oci_job_over(run);
+                return;
+            }
+        }
+    }
+}
+
+
+static ngx_int_t
+ngx_oci_job_pull(ngx_oci_job_run_t *run, ngx_uint_t i)
+{
+    u_char               *p;
+    ngx_uint_t            n;
+    ngx_str_t            *reference;
+    ngx_oci_pull_t       *pull;
+    ngx_oci_job_piece_t  *piece;
+
+    piece = run->pieces.elts;
+    piece += i;
+    reference = &piece->reference;
+
+    for (n = 0; n < NGX_OCI_JOB_PULLS && run->pulls[n].pull; n++) {
+        /* void */
+    }
+
+    if (n == NGX_OCI_JOB_PULLS) {
+        return NGX_ERROR;
+    }
+
+    pull = ngx_oci_core.pull_create(run->conf->server, ngx_cycle->log);
+    if (pull == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = ngx_pnalloc(pull->pool, sizeof("/v2//manifests/")
+                                + run->task.repository.len + reference->len);
+    if (p == NULL) {
+        ngx_oci_core.pull_abort(pull);
+        return NGX_ERROR;
+    }
+
+    pull->uri.data = p;
+    pull->uri.len = ngx_sprintf(p, "/v2/%V/%s/%V", &run->task.repository,
+                                piece->kind == NGX_OCI_PIECE_MANIFEST
+                                ? "manifests" : "blobs", reference)
+                    - p;
+
+    pull->host = run->conf->server->server_name;
+
+    if (pull->host.len == 0) {
+        ngx_str_set(&pull->host, "localhost");
+    }
+
+    pull->authorization = run->task.authorization;
+
+    if (piece->kind == NGX_OCI_PIECE_MANIFEST) {
+        ngx_str_set(&pull->accept, NGX_OCI_JOB_ACCEPT);
+        pull->max = NGX_OCI_MANIFEST_MAX;
+
+    } else {
+        pull->preheat = 1;
+    }
+
+    pull->data = &run->pulls[n];
+    pull->done = ngx_oci_job_pulled;
+
+    if (ngx_oci_core.pull_start(pull) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    run->pulls[n].pull = pull;
+    run->pulls[n].piece = i;
+    run->active++;
+    piece->pulled = 1;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_oci_job_pulled(ngx_oci_pull_t *pull, ngx_int_t rc)
+{
+    ngx_oci_job_pull_t *place = pull->data;
+
+    ngx_uint_t            i;
+    ngx_oci_job_run_t    *run;
+    ngx_oci_job_piece_t  *piece;
+
+    run = place->run;
+    i = place->piece;
+
+    place->pull = NULL;
+    run->active--;
+
+    piece = run->pieces.elts;
+    piece[i].pulled = 0;
+
+    if (run->ending) {
+        ngx_oci_job_over(run);
+        return;
+    }
+
+    if (rc == NGX_OK) {
+        ngx_oci_job_answered(run, pull, i);
+
+    } else if (rc == NGX_DECLINED) {
+        ngx_oci_job_fail(run, "the manifest \"%V\" is too large",
+                         &piece[i].reference);
+
+    } else {
+        ngx_oci_job_again(run, i, "the answer was cut short");
+    }
+
+    if (run->ending) {
+        ngx_oci_job_over(run);
+        return;
+    }
+
+    ngx_oci_job_go(run);
+}
+
+
+static void
+ngx_oci_job_answered(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull,
+    ngx_uint_t i)
+{
+    ngx_int_t             rc;
+    ngx_str_t            *status;
+    const char           *error;
+    ngx_oci_job_piece_t  *piece;
+
+    piece = run->pieces.elts;
+    piece += i;
+    status = &pull->cache_status;
+
+    if (pull->status == NGX_HTTP_TOO_MANY_REQUESTS || pull->status >= 500) {
+        ngx_oci_job_again(run, i, pull->status == 503
+                                  ? "it can't be fetched or stored now"
+                                  : "the registry failed");
+        return;
+    }
+
+    if (pull->status != NGX_HTTP_OK) {
+        ngx_oci_job_fail(run, "the registry answered %ui for \"%V\"%s",
+                         pull->status, &piece->reference,
+                         pull->status != NGX_HTTP_UNAUTHORIZED ? ""
+                         : run->task.authorization.len
+                           ? ": the token is not accepted, or expired"
+                           : ": it wants credentials");
+        return;
+    }
+
+    if (status->len == 0
+        || (ngx_strlcasestrn(status->data, status->data + status->len,
+                             (u_char *) "; stored", sizeof("; stored") - 2)
+            == NULL
+            && ngx_strlcasestrn(status->data, status->data + status->len,
+                                (u_char *) "; hit", sizeof("; hit") - 2)
+               == NULL))
+    {
+        ngx_oci_job_fail(run, "\"%V\" can't be stored here",
+                         &piece->reference);
+        return;
+    }
+
+    if (piece->kind == NGX_OCI_PIECE_MANIFEST) {
+
+        rc = ngx_oci_artifact_pieces((char *) pull->body, pull->size,
+                                     ngx_oci_job_piece, run, &error);
+
+        piece = run->pieces.elts;
+        piece += i;
+
+        if (rc != NGX_OK) {
+            ngx_oci_job_fail(run, "the manifest \"%V\" can't be used: %s",
+                             &piece->reference,
+                             rc == NGX_DECLINED ? error
+                             : rc == NGX_BUSY ? "it names too much"
+                                              : "no memory");
+            return;
+        }
+    }
+
+    piece->done = 1;
+    run->info.pieces_done++;
+    run->info.bytes_done += piece->size;
+}
+
+
+/* once more, later: 1, 2, 4 ... s */
+
+static void
+ngx_oci_job_again(ngx_oci_job_run_t *run, ngx_uint_t i, const char *why)
+{
+    ngx_oci_job_piece_t  *piece;
+
+    piece = run->pieces.elts;
+    piece += i;
+
+    if (++piece->tries == NGX_OCI_JOB_TRIES) {
+        ngx_oci_job_fail(run, "\"%V\": %s", &piece->reference, why);
+        return;
+    }
+
+    piece->due = ngx_current_msec + (1000 << (piece->tries - 1));
+}
+
+
+static void
+ngx_oci_job_fail(ngx_oci_job_run_t *run, const char *fmt, ...)
+{
+    u_char   *p;
+    va_list   args;
+
+    va_start(args, fmt);
+    p = ngx_vslprintf((u_char *) run->error,
+                      (u_char *) run->error + NGX_OCI_JOB_ERROR - 1, fmt,
+                      args);
+    va_end(args);
+
+    *p = '\0';
+
+    run->state = NGX_OCI_JOB_FAILURE;
+
+    ngx_oci_job_stop(run);
+}
+
+
+/* nothing of it begins any more; who called it sees to its end */
+
+static void
+ngx_oci_job_stop(ngx_oci_job_run_t *run)
+{
+    ngx_uint_t  i;
+
+    if (run->ending) {
+        return;
+    }
+
+    run->ending = 1;
+
+    for (i = 0; i < NGX_OCI_JOB_PULLS; i++) {
+        if (run->pulls[i].pull) {
+            ngx_oci_core.pull_abort(run->pulls[i].pull);
+        }
+    }
+
+    if (run->active == 0 && run->released) {
+        ngx_oci_job_over(run);
+    }
+}
+
+
+/* frees it, unless a pull is left */
+
+static void
+ngx_oci_job_over(ngx_oci_job_run_t *run)
+{
+    if (run->active) {
+        return;
+    }
+
+    if (!run->released) {
+
+        (void) ngx_oci_job_progress(&run->task, &run->info);
+        ngx_oci_job_end(&run->task, run->state, run->error);
+
+        if (run->state == NGX_OCI_JOB_SUCCESS) {
+            ngx_log_error(NGX_LOG_NOTICE, ngx_cycle->log, 0,
+                          "preheat job %uL is done: \"%V\" of \"%V\", %ui "
+                          "manifests and blobs, %uL bytes",
+                          run->task.id, &run->task.reference,
+                          &run->task.repository, run->info.pieces,
+                          run->info.bytes);
+
+        } else {
+            ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
+                          "preheat job %uL failed: \"%V\" of \"%V\": %s",
+                          run->task.id, &run->task.reference,
+                          &run->task.repository, run->error);
+        }
+    }
+
+    ngx_queue_remove(&run->queue);
+    ngx_destroy_pool(run->pool);
+}
