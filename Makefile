@@ -34,7 +34,8 @@ PURE        = src/core/ngx_oci_route.c src/core/ngx_oci_header.c \
               src/core/ngx_oci_crc32c.c src/cache/ngx_oci_descriptor.c \
               src/cache/ngx_oci_pace.c src/policy/ngx_oci_phc.c \
               src/policy/ngx_oci_policy_doc.c src/policy/ngx_oci_policy_grants.c \
-              src/policy/ngx_oci_rbac.c src/hooks/ngx_oci_artifact.c
+              src/policy/ngx_oci_rbac.c src/hooks/ngx_oci_artifact.c \
+              src/hooks/ngx_oci_event.c
 PURE_LIBS   = -ljansson -lcrypto
 PRELOADS    = $(patsubst t/faults/%.c,$(BUILD)/faults/%.so,$(wildcard t/faults/*.c))
 UNITS       = $(patsubst t/unit/%.c,$(BUILD)/unit/%,$(wildcard t/unit/*.c))

@@ -20,9 +20,16 @@ static ngx_command_t  ngx_oci_hooks_module_commands[] = {
 
     { ngx_string("oci_preheat"),
       NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
-      ngx_oci_preheat_directive,
+      ngx_oci_hook_directive,
       NGX_HTTP_LOC_CONF_OFFSET,
-      0,
+      NGX_OCI_HOOK_PREHEAT,
+      NULL },
+
+    { ngx_string("oci_webhook"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
+      ngx_oci_hook_directive,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      NGX_OCI_HOOK_WEBHOOK,
       NULL },
 
       ngx_null_command
@@ -83,24 +90,25 @@ ngx_oci_hooks_postconfiguration(ngx_conf_t *cf)
 {
     ngx_uint_t                  i;
     ngx_oci_main_conf_t        *omcf;
-    ngx_oci_preheat_conf_t    **conf;
+    ngx_oci_hook_conf_t    **conf;
     ngx_oci_hooks_main_conf_t  *hmcf;
 
     hmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_oci_hooks_module);
 
-    if (hmcf->preheats.nelts == 0) {
+    if (hmcf->hooks.nelts == 0) {
         return NGX_OK;
     }
 
     omcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_oci_module);
-    conf = hmcf->preheats.elts;
+    conf = hmcf->hooks.elts;
 
-    for (i = 0; i < hmcf->preheats.nelts; i++) {
+    for (i = 0; i < hmcf->hooks.nelts; i++) {
 
         if (omcf->content == NULL) {
             ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                          "\"oci_preheat\" needs "
+                          "\"%s\" needs "
                           "ngx_http_oci_cache_module.so in %s:%ui",
+                          conf[i]->webhook ? "oci_webhook" : "oci_preheat",
                           conf[i]->file, conf[i]->line);
             return NGX_ERROR;
         }
@@ -120,8 +128,8 @@ ngx_oci_hooks_create_main_conf(ngx_conf_t *cf)
         return NULL;
     }
 
-    if (ngx_array_init(&hmcf->preheats, cf->pool, 2,
-                       sizeof(ngx_oci_preheat_conf_t *))
+    if (ngx_array_init(&hmcf->hooks, cf->pool, 2,
+                       sizeof(ngx_oci_hook_conf_t *))
         != NGX_OK)
     {
         return NULL;
@@ -152,7 +160,7 @@ ngx_oci_hooks_init_process(ngx_cycle_t *cycle)
     hmcf = ngx_http_cycle_get_module_main_conf(cycle,
                                                ngx_http_oci_hooks_module);
 
-    if (hmcf == NULL || hmcf->preheats.nelts == 0) {
+    if (hmcf == NULL || hmcf->hooks.nelts == 0) {
         return NGX_OK;
     }
 

@@ -21,16 +21,16 @@
 
 
 static ngx_int_t ngx_oci_dragonfly_create(ngx_http_request_t *r,
-    ngx_oci_preheat_conf_t *conf, ngx_str_t *text, ngx_uint_t old);
+    ngx_oci_hook_conf_t *conf, ngx_str_t *text, ngx_uint_t old);
 static const char *ngx_oci_dragonfly_add(ngx_http_request_t *r,
-    ngx_oci_preheat_conf_t *conf, json_t *args, uint64_t *id,
+    ngx_oci_hook_conf_t *conf, json_t *args, uint64_t *id,
     ngx_uint_t *status);
 static ngx_int_t ngx_oci_dragonfly_token(json_t *headers, ngx_str_t *token);
 static ngx_int_t ngx_oci_dragonfly_poll(ngx_http_request_t *r,
-    ngx_oci_preheat_conf_t *conf, ngx_str_t *number, ngx_uint_t old);
-static json_t *ngx_oci_dragonfly_job(ngx_oci_preheat_conf_t *conf,
+    ngx_oci_hook_conf_t *conf, ngx_str_t *number, ngx_uint_t old);
+static json_t *ngx_oci_dragonfly_job(ngx_oci_hook_conf_t *conf,
     ngx_oci_job_info_t *info);
-static json_t *ngx_oci_dragonfly_result(ngx_oci_preheat_conf_t *conf,
+static json_t *ngx_oci_dragonfly_result(ngx_oci_hook_conf_t *conf,
     ngx_oci_job_info_t *info);
 static json_t *ngx_oci_dragonfly_preheat(ngx_oci_job_info_t *info);
 static ngx_int_t ngx_oci_dragonfly_answer(ngx_http_request_t *r,
@@ -48,7 +48,7 @@ static char *ngx_oci_dragonfly_time(time_t sec, char *buf);
 
 
 ngx_int_t
-ngx_oci_dragonfly(ngx_http_request_t *r, ngx_oci_preheat_conf_t *conf,
+ngx_oci_dragonfly(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     ngx_str_t *path, ngx_str_t *text)
 {
     size_t      prefix;
@@ -58,14 +58,14 @@ ngx_oci_dragonfly(ngx_http_request_t *r, ngx_oci_preheat_conf_t *conf,
     post = (r->method & NGX_HTTP_POST);
 
     if (ngx_oci_path_is(path, "healthy") || ngx_oci_path_is(path, "_ping")) {
-        return ngx_oci_preheat_send(r, NGX_HTTP_OK, "\"OK\"");
+        return ngx_oci_hook_send(r, NGX_HTTP_OK, "\"OK\"");
     }
 
     old = ngx_oci_path_is(path, "preheats");
 
     if (old || ngx_oci_path_is(path, "oapi/v1/jobs")) {
         return post ? ngx_oci_dragonfly_create(r, conf, text, old)
-                    : ngx_oci_preheat_message(r, NGX_HTTP_NOT_ALLOWED,
+                    : ngx_oci_hook_message(r, NGX_HTTP_NOT_ALLOWED,
                                               "no such method");
     }
 
@@ -76,7 +76,7 @@ ngx_oci_dragonfly(ngx_http_request_t *r, ngx_oci_preheat_conf_t *conf,
     }
 
     if (post) {
-        return ngx_oci_preheat_message(r, NGX_HTTP_NOT_ALLOWED,
+        return ngx_oci_hook_message(r, NGX_HTTP_NOT_ALLOWED,
                                        "no such method");
     }
 
@@ -89,7 +89,7 @@ ngx_oci_dragonfly(ngx_http_request_t *r, ngx_oci_preheat_conf_t *conf,
 
 
 static ngx_int_t
-ngx_oci_dragonfly_create(ngx_http_request_t *r, ngx_oci_preheat_conf_t *conf,
+ngx_oci_dragonfly_create(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     ngx_str_t *text, ngx_uint_t old)
 {
     char           number[NGX_INT64_LEN + 1];
@@ -106,14 +106,14 @@ ngx_oci_dragonfly_create(ngx_http_request_t *r, ngx_oci_preheat_conf_t *conf,
 
     if (!json_is_object(args)) {
         json_decref(root);
-        return ngx_oci_preheat_message(r, 422, "the body is no job");
+        return ngx_oci_hook_message(r, 422, "the body is no job");
     }
 
     if (!json_is_string(type)
         || strcmp(json_string_value(type), old ? "image" : "preheat") != 0)
     {
         json_decref(root);
-        return ngx_oci_preheat_message(r, 422, "no such type of jobs");
+        return ngx_oci_hook_message(r, 422, "no such type of jobs");
     }
 
     error = ngx_oci_dragonfly_add(r, conf, args, &id, &status);
@@ -121,7 +121,7 @@ ngx_oci_dragonfly_create(ngx_http_request_t *r, ngx_oci_preheat_conf_t *conf,
     json_decref(root);
 
     if (error) {
-        return ngx_oci_preheat_message(r, status, error);
+        return ngx_oci_hook_message(r, status, error);
     }
 
     *ngx_sprintf((u_char *) number, "%uL", id) = '\0';
@@ -140,7 +140,7 @@ ngx_oci_dragonfly_create(ngx_http_request_t *r, ngx_oci_preheat_conf_t *conf,
 /* NULL, or why not, with the status */
 
 static const char *
-ngx_oci_dragonfly_add(ngx_http_request_t *r, ngx_oci_preheat_conf_t *conf,
+ngx_oci_dragonfly_add(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     json_t *args, uint64_t *id, ngx_uint_t *status)
 {
     json_t     *value;
@@ -238,7 +238,7 @@ ngx_oci_dragonfly_token(json_t *headers, ngx_str_t *token)
 
 
 static ngx_int_t
-ngx_oci_dragonfly_poll(ngx_http_request_t *r, ngx_oci_preheat_conf_t *conf,
+ngx_oci_dragonfly_poll(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     ngx_str_t *number, ngx_uint_t old)
 {
     off_t                id;
@@ -248,13 +248,13 @@ ngx_oci_dragonfly_poll(ngx_http_request_t *r, ngx_oci_preheat_conf_t *conf,
     id = ngx_atoof(number->data, number->len);
 
     if (id == NGX_ERROR) {
-        return ngx_oci_preheat_message(r, NGX_HTTP_NOT_FOUND, "no such job");
+        return ngx_oci_hook_message(r, NGX_HTTP_NOT_FOUND, "no such job");
     }
 
     rc = ngx_oci_job_get(conf, id, r->pool, &info);
 
     if (rc == NGX_DECLINED) {
-        return ngx_oci_preheat_message(r, NGX_HTTP_NOT_FOUND, "no such job");
+        return ngx_oci_hook_message(r, NGX_HTTP_NOT_FOUND, "no such job");
     }
 
     if (rc != NGX_OK) {
@@ -270,7 +270,7 @@ ngx_oci_dragonfly_poll(ngx_http_request_t *r, ngx_oci_preheat_conf_t *conf,
 /* "state" is one of three: Harbor takes any other one for a failure */
 
 static json_t *
-ngx_oci_dragonfly_job(ngx_oci_preheat_conf_t *conf, ngx_oci_job_info_t *info)
+ngx_oci_dragonfly_job(ngx_oci_hook_conf_t *conf, ngx_oci_job_info_t *info)
 {
     char         created[NGX_OCI_DRAGONFLY_TIME];
     char         updated[NGX_OCI_DRAGONFLY_TIME];
@@ -292,7 +292,7 @@ ngx_oci_dragonfly_job(ngx_oci_preheat_conf_t *conf, ngx_oci_job_info_t *info)
 
 
 static json_t *
-ngx_oci_dragonfly_result(ngx_oci_preheat_conf_t *conf,
+ngx_oci_dragonfly_result(ngx_oci_hook_conf_t *conf,
     ngx_oci_job_info_t *info)
 {
     json_t       *task, *tasks, *none;
@@ -382,7 +382,7 @@ ngx_oci_dragonfly_answer(ngx_http_request_t *r, json_t *value)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    rc = ngx_oci_preheat_send(r, NGX_HTTP_OK, text);
+    rc = ngx_oci_hook_send(r, NGX_HTTP_OK, text);
 
     free(text);
 

@@ -13,11 +13,14 @@
 #include "ngx_oci.h"
 
 
+#define NGX_OCI_PREHEAT_BODY    65536   /* bytes */
+#define NGX_OCI_WEBHOOK_BODY    262144
+
 #define NGX_OCI_JOB_ERROR       200     /* bytes of an error's text */
 #define NGX_OCI_JOB_TOKEN_MAX   8192    /* of a credential that came along */
 
 
-typedef struct ngx_oci_preheat_conf_s  ngx_oci_preheat_conf_t;
+typedef struct ngx_oci_hook_conf_s  ngx_oci_hook_conf_t;
 
 
 typedef enum {
@@ -57,9 +60,9 @@ typedef struct {
 } ngx_oci_job_task_t;
 
 
-/* a location with oci_preheat; lives as long as the cycle */
+/* a location with oci_preheat or oci_webhook; lives as long as the cycle */
 
-struct ngx_oci_preheat_conf_s {
+struct ngx_oci_hook_conf_s {
     uint32_t                    place;      /* the same after a reload */
     ngx_str_t                   name;       /* of the location */
     ngx_oci_registry_t         *registry;
@@ -68,19 +71,25 @@ struct ngx_oci_preheat_conf_s {
                                                may be; NULL: open */
     ngx_str_t                   header;     /* its name */
     ngx_uint_t                  jobs;       /* that a worker runs at once */
+    ngx_int_t                 (*dispatch)(ngx_http_request_t *r,
+                                  ngx_oci_hook_conf_t *conf,
+                                  ngx_str_t *text);
     u_char                     *file;       /* of the configuration */
     ngx_uint_t                  line;
+
+    unsigned                    webhook:1;
+    unsigned                    warm:1;     /* what was pushed */
 };
 
 
 typedef struct {
-    ngx_array_t                 preheats;   /* of ngx_oci_preheat_conf_t * */
+    ngx_array_t                 hooks;      /* of ngx_oci_hook_conf_t * */
     ngx_shm_zone_t             *zone;       /* of jobs */
 } ngx_oci_hooks_main_conf_t;
 
 
 typedef struct {
-    ngx_oci_preheat_conf_t     *preheat;
+    ngx_oci_hook_conf_t        *hook;
 } ngx_oci_hooks_loc_conf_t;
 
 
@@ -94,10 +103,10 @@ typedef struct {
  */
 ngx_int_t ngx_oci_job_add_zone(ngx_conf_t *cf,
     ngx_oci_hooks_main_conf_t *hmcf);
-ngx_int_t ngx_oci_job_add(ngx_oci_preheat_conf_t *conf,
+ngx_int_t ngx_oci_job_add(ngx_oci_hook_conf_t *conf,
     ngx_str_t *repository, ngx_str_t *reference, ngx_str_t *authorization,
     uint64_t *id);
-ngx_int_t ngx_oci_job_get(ngx_oci_preheat_conf_t *conf, uint64_t id,
+ngx_int_t ngx_oci_job_get(ngx_oci_hook_conf_t *conf, uint64_t id,
     ngx_pool_t *pool, ngx_oci_job_info_t *info);
 
 /*
@@ -105,7 +114,7 @@ ngx_int_t ngx_oci_job_get(ngx_oci_preheat_conf_t *conf, uint64_t id,
  * NGX_OK, task's strings are in pool, the credential is to be wiped;
  * NGX_DECLINED: there is none; NGX_ERROR: no memory.
  */
-ngx_int_t ngx_oci_job_take(ngx_oci_preheat_conf_t *conf, ngx_pool_t *pool,
+ngx_int_t ngx_oci_job_take(ngx_oci_hook_conf_t *conf, ngx_pool_t *pool,
     ngx_oci_job_task_t *task);
 /* the runner is there.  NGX_DECLINED: it is somebody else's now */
 ngx_int_t ngx_oci_job_progress(ngx_oci_job_task_t *task,
@@ -121,16 +130,33 @@ ngx_int_t ngx_oci_job_run_init(ngx_cycle_t *cycle,
 /* there is a new one */
 void ngx_oci_job_run_soon(void);
 
-/* ngx_oci_preheat.c */
-char *ngx_oci_preheat_directive(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-ngx_int_t ngx_oci_preheat_find(ngx_oci_preheat_conf_t *conf, ngx_str_t *url,
-    ngx_pool_t *pool, ngx_str_t *repository, ngx_str_t *reference);
+/* ngx_oci_hook.c: a directive, its offset is one of these */
+
+typedef enum {
+    NGX_OCI_HOOK_PREHEAT = 0,
+    NGX_OCI_HOOK_WEBHOOK
+} ngx_oci_hook_e;
+
+char *ngx_oci_hook_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 /* answers with a text in JSON; returns what a content handler returns */
-ngx_int_t ngx_oci_preheat_send(ngx_http_request_t *r, ngx_uint_t status,
+ngx_int_t ngx_oci_hook_send(ngx_http_request_t *r, ngx_uint_t status,
     const char *json);
-ngx_int_t ngx_oci_preheat_message(ngx_http_request_t *r, ngx_uint_t status,
+ngx_int_t ngx_oci_hook_message(ngx_http_request_t *r, ngx_uint_t status,
     const char *message);
+
+/* ngx_oci_preheat.c */
+ngx_int_t ngx_oci_preheat(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
+    ngx_str_t *text);
+ngx_int_t ngx_oci_preheat_find(ngx_oci_hook_conf_t *conf, ngx_str_t *url,
+    ngx_pool_t *pool, ngx_str_t *repository, ngx_str_t *reference);
+/* a repository's name at the edge, in pool.  NGX_OK; NGX_DECLINED: it has
+   none; NGX_ERROR */
+ngx_int_t ngx_oci_preheat_unmap(ngx_oci_registry_t *registry,
+    ngx_pool_t *pool, ngx_str_t *name);
+
+/* ngx_oci_webhook.c */
+ngx_int_t ngx_oci_webhook(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
+    ngx_str_t *text);
 
 /*
  * The dialects: answers to r, whose body is text.  path is what follows the
@@ -138,8 +164,8 @@ ngx_int_t ngx_oci_preheat_message(ngx_http_request_t *r, ngx_uint_t status,
  * of this dialect.
  */
 ngx_int_t ngx_oci_dragonfly(ngx_http_request_t *r,
-    ngx_oci_preheat_conf_t *conf, ngx_str_t *path, ngx_str_t *text);
-ngx_int_t ngx_oci_kraken(ngx_http_request_t *r, ngx_oci_preheat_conf_t *conf,
+    ngx_oci_hook_conf_t *conf, ngx_str_t *path, ngx_str_t *text);
+ngx_int_t ngx_oci_kraken(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     ngx_str_t *path, ngx_str_t *text);
 
 

@@ -42,6 +42,8 @@ typedef struct {
     u_char                     *authorization;  /* a slab of its own, or
                                                    NULL */
     size_t                      authorization_len;
+    ngx_uint_t                  again;      /* it was asked for once more
+                                               since it runs */
     char                        error[NGX_OCI_JOB_ERROR];
     u_char                      names[1];   /* repository, reference */
 } ngx_oci_job_t;
@@ -131,7 +133,7 @@ ngx_oci_job_init_zone(ngx_shm_zone_t *zone, void *data)
 
 
 ngx_int_t
-ngx_oci_job_add(ngx_oci_preheat_conf_t *conf, ngx_str_t *repository,
+ngx_oci_job_add(ngx_oci_hook_conf_t *conf, ngx_str_t *repository,
     ngx_str_t *reference, ngx_str_t *authorization, uint64_t *id)
 {
     ngx_int_t       rc;
@@ -161,6 +163,10 @@ ngx_oci_job_add(ngx_oci_preheat_conf_t *conf, ngx_str_t *repository,
     }
 
     if (job) {
+
+        /* what it found may be what there was before */
+
+        job->again = (job->state == NGX_OCI_JOB_RUNNING);
 
         /* the one that comes last is good for longest */
 
@@ -344,7 +350,7 @@ ngx_oci_job_expire(void)
 
 
 ngx_int_t
-ngx_oci_job_get(ngx_oci_preheat_conf_t *conf, uint64_t id, ngx_pool_t *pool,
+ngx_oci_job_get(ngx_oci_hook_conf_t *conf, uint64_t id, ngx_pool_t *pool,
     ngx_oci_job_info_t *info)
 {
     ngx_int_t       rc;
@@ -406,7 +412,7 @@ ngx_oci_job_copy(ngx_pool_t *pool, ngx_str_t *dst, u_char *data, size_t len)
 
 
 ngx_int_t
-ngx_oci_job_take(ngx_oci_preheat_conf_t *conf, ngx_pool_t *pool,
+ngx_oci_job_take(ngx_oci_hook_conf_t *conf, ngx_pool_t *pool,
     ngx_oci_job_task_t *task)
 {
     ngx_int_t       rc;
@@ -449,6 +455,7 @@ ngx_oci_job_take(ngx_oci_preheat_conf_t *conf, ngx_pool_t *pool,
             job->state = NGX_OCI_JOB_RUNNING;
             job->seen = ngx_time();
             job->run = ++ngx_oci_job_sh->runs;
+            job->again = 0;
             task->run = job->run;
         }
 
@@ -516,7 +523,12 @@ ngx_oci_job_end(ngx_oci_job_task_t *task, ngx_uint_t state,
 
     job = ngx_oci_job_by_id(task->id);
 
-    if (job && job->run == task->run && ngx_oci_job_open(job)) {
+    if (job && job->run == task->run && ngx_oci_job_open(job)
+        && state == NGX_OCI_JOB_SUCCESS && job->again)
+    {
+        job->state = NGX_OCI_JOB_PENDING;
+
+    } else if (job && job->run == task->run && ngx_oci_job_open(job)) {
 
         job->state = state;
         job->updated = ngx_time();

@@ -50,7 +50,7 @@ typedef struct {
 struct ngx_oci_job_run_s {
     ngx_queue_t             queue;
     ngx_pool_t             *pool;
-    ngx_oci_preheat_conf_t *conf;
+    ngx_oci_hook_conf_t *conf;
     ngx_oci_job_task_t      task;
     ngx_array_t             pieces;     /* of ngx_oci_job_piece_t */
     ngx_oci_job_pull_t      pulls[NGX_OCI_JOB_PULLS];
@@ -65,7 +65,7 @@ struct ngx_oci_job_run_s {
 
 
 static void ngx_oci_job_tick(ngx_event_t *ev);
-static ngx_int_t ngx_oci_job_begin(ngx_oci_preheat_conf_t *conf);
+static ngx_int_t ngx_oci_job_begin(ngx_oci_hook_conf_t *conf);
 static void ngx_oci_job_forget(void *data);
 static ngx_int_t ngx_oci_job_piece(void *data, ngx_uint_t kind,
     const char *digest, size_t digest_len, off_t size);
@@ -125,7 +125,7 @@ ngx_oci_job_tick(ngx_event_t *ev)
     ngx_uint_t                i, n;
     ngx_queue_t              *q, *next;
     ngx_oci_job_run_t        *run;
-    ngx_oci_preheat_conf_t  **conf;
+    ngx_oci_hook_conf_t  **conf;
 
     n = 0;
 
@@ -160,9 +160,9 @@ ngx_oci_job_tick(ngx_event_t *ev)
 
     if (!ngx_exiting) {
 
-        conf = ngx_oci_job_conf->preheats.elts;
+        conf = ngx_oci_job_conf->hooks.elts;
 
-        for (i = 0; i < ngx_oci_job_conf->preheats.nelts; i++) {
+        for (i = 0; i < ngx_oci_job_conf->hooks.nelts; i++) {
             while (n < conf[i]->jobs
                    && ngx_oci_job_begin(conf[i]) == NGX_OK)
             {
@@ -180,7 +180,7 @@ ngx_oci_job_tick(ngx_event_t *ev)
 
 
 static ngx_int_t
-ngx_oci_job_begin(ngx_oci_preheat_conf_t *conf)
+ngx_oci_job_begin(ngx_oci_hook_conf_t *conf)
 {
     ngx_int_t             rc;
     ngx_uint_t            i;

@@ -18,8 +18,8 @@
 
 static json_t *ngx_oci_kraken_get(json_t *object, const char *name);
 static ngx_int_t ngx_oci_kraken_event(ngx_http_request_t *r,
-    ngx_oci_preheat_conf_t *conf, json_t *event);
-static ngx_int_t ngx_oci_kraken_names(ngx_oci_preheat_conf_t *conf,
+    ngx_oci_hook_conf_t *conf, json_t *event);
+static ngx_int_t ngx_oci_kraken_names(ngx_oci_hook_conf_t *conf,
     json_t *target, ngx_pool_t *pool, ngx_str_t *repository,
     ngx_str_t *reference);
 
@@ -30,7 +30,7 @@ static ngx_int_t ngx_oci_kraken_names(ngx_oci_preheat_conf_t *conf,
 
 
 ngx_int_t
-ngx_oci_kraken(ngx_http_request_t *r, ngx_oci_preheat_conf_t *conf,
+ngx_oci_kraken(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     ngx_str_t *path, ngx_str_t *text)
 {
     json_t        *root, *events;
@@ -39,7 +39,7 @@ ngx_oci_kraken(ngx_http_request_t *r, ngx_oci_preheat_conf_t *conf,
     json_error_t   err;
 
     if (ngx_oci_path_is(path, "health")) {
-        return ngx_oci_preheat_send(r, NGX_HTTP_OK, "\"OK\"");
+        return ngx_oci_hook_send(r, NGX_HTTP_OK, "\"OK\"");
     }
 
     if (!ngx_oci_path_is(path, "registry/notifications")) {
@@ -47,7 +47,7 @@ ngx_oci_kraken(ngx_http_request_t *r, ngx_oci_preheat_conf_t *conf,
     }
 
     if (!(r->method & NGX_HTTP_POST)) {
-        return ngx_oci_preheat_message(r, NGX_HTTP_NOT_ALLOWED,
+        return ngx_oci_hook_message(r, NGX_HTTP_NOT_ALLOWED,
                                        "no such method");
     }
 
@@ -58,7 +58,7 @@ ngx_oci_kraken(ngx_http_request_t *r, ngx_oci_preheat_conf_t *conf,
         || json_array_size(events) > NGX_OCI_KRAKEN_EVENTS)
     {
         json_decref(root);
-        return ngx_oci_preheat_message(r, 422,
+        return ngx_oci_hook_message(r, 422,
                                        "the body is no array of events");
     }
 
@@ -71,12 +71,12 @@ ngx_oci_kraken(ngx_http_request_t *r, ngx_oci_preheat_conf_t *conf,
     json_decref(root);
 
     if (rc == NGX_BUSY) {
-        return ngx_oci_preheat_message(r, NGX_HTTP_SERVICE_UNAVAILABLE,
+        return ngx_oci_hook_message(r, NGX_HTTP_SERVICE_UNAVAILABLE,
                                        "too many jobs");
     }
 
     if (rc == NGX_DECLINED) {
-        return ngx_oci_preheat_message(r, 422,
+        return ngx_oci_hook_message(r, 422,
                                        "it is no manifest of this registry");
     }
 
@@ -86,7 +86,7 @@ ngx_oci_kraken(ngx_http_request_t *r, ngx_oci_preheat_conf_t *conf,
 
     ngx_oci_job_run_soon();
 
-    return ngx_oci_preheat_send(r, NGX_HTTP_OK, "{}");
+    return ngx_oci_hook_send(r, NGX_HTTP_OK, "{}");
 }
 
 
@@ -111,7 +111,7 @@ ngx_oci_kraken_get(json_t *object, const char *name)
 /* what is no push is nothing to be done */
 
 static ngx_int_t
-ngx_oci_kraken_event(ngx_http_request_t *r, ngx_oci_preheat_conf_t *conf,
+ngx_oci_kraken_event(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     json_t *event)
 {
     json_t      *action, *target, *type;
@@ -152,7 +152,7 @@ ngx_oci_kraken_event(ngx_http_request_t *r, ngx_oci_preheat_conf_t *conf,
 /* by the URL, where there is one; that of a tag keeps the tag warm, too */
 
 static ngx_int_t
-ngx_oci_kraken_names(ngx_oci_preheat_conf_t *conf, json_t *target,
+ngx_oci_kraken_names(ngx_oci_hook_conf_t *conf, json_t *target,
     ngx_pool_t *pool, ngx_str_t *repository, ngx_str_t *reference)
 {
     u_char     *p;

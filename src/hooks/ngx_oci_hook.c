@@ -1,0 +1,550 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * What locations that others call have in common: parameters, who may, the
+ * body of a request, answers in JSON.
+ */
+
+
+#include "ngx_oci_hooks.h"
+
+#include <openssl/crypto.h>
+
+
+#define NGX_OCI_HOOK_SECRET   4096      /* bytes of a line */
+#define NGX_OCI_HOOK_SECRETS  65536     /* and of the file */
+
+
+static char *ngx_oci_hook_argument(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
+    ngx_str_t *value, ngx_uint_t *open);
+static ngx_oci_registry_t *ngx_oci_hook_registry(ngx_conf_t *cf,
+    ngx_str_t *name);
+static char *ngx_oci_hook_secrets(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
+    ngx_str_t *name);
+static char *ngx_oci_hook_lines(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
+    ngx_str_t *name, u_char *p, u_char *last);
+static ngx_int_t ngx_oci_hook_handler(ngx_http_request_t *r);
+static ngx_uint_t ngx_oci_hook_known(ngx_http_request_t *r,
+    ngx_oci_hook_conf_t *conf);
+static ngx_str_t *ngx_oci_hook_header(ngx_http_request_t *r,
+    ngx_str_t *name);
+static void ngx_oci_hook_body(ngx_http_request_t *r);
+
+
+char *
+ngx_oci_hook_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_oci_hooks_loc_conf_t *hlcf = conf;
+
+    char                       *rv;
+    size_t                      max;
+    uint32_t                    place;
+    ngx_str_t                  *value;
+    ngx_uint_t                  i, open;
+    ngx_oci_hook_conf_t        *ph, **p;
+    ngx_http_core_loc_conf_t   *clcf;
+    ngx_oci_hooks_main_conf_t  *hmcf;
+
+    if (hlcf->hook) {
+        return "is duplicate";
+    }
+
+    hmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_oci_hooks_module);
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    ph = ngx_pcalloc(cf->pool, sizeof(ngx_oci_hook_conf_t));
+    p = ngx_array_push(&hmcf->hooks);
+
+    if (ph == NULL || p == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    *p = ph;
+    hlcf->hook = ph;
+
+    if (cmd->offset == NGX_OCI_HOOK_WEBHOOK) {
+        ph->dispatch = ngx_oci_webhook;
+        max = NGX_OCI_WEBHOOK_BODY;
+
+    } else {
+        ph->dispatch = ngx_oci_preheat;
+        max = NGX_OCI_PREHEAT_BODY;
+    }
+
+    ph->webhook = (cmd->offset == NGX_OCI_HOOK_WEBHOOK);
+    ph->warm = 1;
+    ph->name = clcf->name;
+    ph->server = ngx_http_conf_get_module_srv_conf(cf, ngx_http_core_module);
+    ph->jobs = 2;
+    ph->file = cf->conf_file->file.name.data;
+    ph->line = cf->conf_file->line;
+    ngx_str_set(&ph->header, "Authorization");
+
+    value = cf->args->elts;
+    open = 0;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+        rv = ngx_oci_hook_argument(cf, ph, &value[i], &open);
+        if (rv != NGX_CONF_OK) {
+            return rv;
+        }
+    }
+
+    if (ph->registry == NULL) {
+        return "needs \"registry=\"";
+    }
+
+    if ((ph->secrets == NULL) == !open) {
+        return "needs either \"secret=\" or \"open\"";
+    }
+
+    if (!ph->webhook
+        && (clcf->regex || clcf->named || clcf->name.len == 0
+            || clcf->name.data[clcf->name.len - 1] != '/'))
+    {
+        return "is for a location of a prefix that ends in \"/\"";
+    }
+
+    ngx_crc32_init(place);
+    ngx_crc32_update(&place, ph->registry->name.data, ph->registry->name.len);
+    ngx_crc32_update(&place, ph->name.data, ph->name.len);
+    ngx_crc32_update(&place, ph->server->server_name.data,
+                     ph->server->server_name.len);
+    ngx_crc32_final(place);
+
+    ph->place = place;
+
+    clcf->handler = ngx_oci_hook_handler;
+
+    /* what is longer is refused, and what is not stays in memory */
+
+    clcf->client_max_body_size = max;
+    clcf->client_body_buffer_size = max;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_oci_hook_argument(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
+    ngx_str_t *value, ngx_uint_t *open)
+{
+    ngx_int_t   n;
+    ngx_str_t   s;
+    ngx_uint_t  i;
+
+    static struct {
+        ngx_str_t   name;
+    } names[] = {
+        { ngx_string("registry=") },
+        { ngx_string("secret=") },
+        { ngx_string("header=") },
+        { ngx_string("jobs=") }
+    };
+
+    if (ngx_strcmp(value->data, "open") == 0) {
+        *open = 1;
+        return NGX_CONF_OK;
+    }
+
+    if (conf->webhook && ngx_strcmp(value->data, "warm=off") == 0) {
+        conf->warm = 0;
+        return NGX_CONF_OK;
+    }
+
+    for (i = 0; i < 4; i++) {
+        if (value->len > names[i].name.len
+            && ngx_strncmp(value->data, names[i].name.data,
+                           names[i].name.len)
+               == 0)
+        {
+            break;
+        }
+    }
+
+    if (i == 4) {
+        goto invalid;
+    }
+
+    s.data = value->data + names[i].name.len;
+    s.len = value->len - names[i].name.len;
+
+    switch (i) {
+
+    case 0:
+        conf->registry = ngx_oci_hook_registry(cf, &s);
+
+        if (conf->registry == NULL) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "unknown oci_registry \"%V\"", &s);
+            return NGX_CONF_ERROR;
+        }
+
+        return NGX_CONF_OK;
+
+    case 1:
+        return ngx_oci_hook_secrets(cf, conf, &s);
+
+    case 2:
+        conf->header = s;
+        return NGX_CONF_OK;
+
+    default:
+        n = ngx_atoi(s.data, s.len);
+
+        if (n < 1 || n > 64) {
+            goto invalid;
+        }
+
+        conf->jobs = n;
+        return NGX_CONF_OK;
+    }
+
+invalid:
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"",
+                       value);
+
+    return NGX_CONF_ERROR;
+}
+
+
+static ngx_oci_registry_t *
+ngx_oci_hook_registry(ngx_conf_t *cf, ngx_str_t *name)
+{
+    ngx_uint_t             i;
+    ngx_oci_main_conf_t   *omcf;
+    ngx_oci_registry_t   **registry;
+
+    omcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_oci_module);
+    registry = omcf->registries.elts;
+
+    for (i = 0; i < omcf->registries.nelts; i++) {
+        if (registry[i]->name.len == name->len
+            && ngx_memcmp(registry[i]->name.data, name->data, name->len) == 0)
+        {
+            return registry[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+/* a line each, so that one can follow another */
+
+static char *
+ngx_oci_hook_secrets(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
+    ngx_str_t *name)
+{
+    u_char       *p;
+    ssize_t       n;
+    ngx_fd_t      fd;
+    struct stat   st;
+
+    if (ngx_conf_full_name(cf->cycle, name, 1) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    fd = ngx_open_file(name->data, NGX_FILE_RDONLY|O_NONBLOCK|O_CLOEXEC,
+                       NGX_FILE_OPEN, 0);
+
+    if (fd == NGX_INVALID_FILE) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                           ngx_open_file_n " \"%V\" failed", name);
+        return NGX_CONF_ERROR;
+    }
+
+    p = NULL;
+    n = -1;
+
+    if (fstat(fd, &st) == -1 || !S_ISREG(st.st_mode)
+        || st.st_size > NGX_OCI_HOOK_SECRETS)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" is no regular file of 64k at most", name);
+
+    } else if (st.st_mode & S_IRWXO) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" is open to everyone", name);
+
+    } else {
+        p = ngx_pnalloc(cf->pool, st.st_size + 1);
+        n = p ? read(fd, p, st.st_size) : -1;
+    }
+
+    (void) ngx_close_file(fd);
+
+    return (n < 0) ? NGX_CONF_ERROR
+                   : ngx_oci_hook_lines(cf, conf, name, p, p + n);
+}
+
+
+static char *
+ngx_oci_hook_lines(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
+    ngx_str_t *name, u_char *p, u_char *last)
+{
+    u_char     *end;
+    ngx_str_t  *secret;
+
+    conf->secrets = ngx_array_create(cf->pool, 2, sizeof(ngx_str_t));
+    if (conf->secrets == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    for ( /* void */ ; p < last; p = end + 1) {
+
+        end = ngx_strlchr(p, last, LF);
+
+        if (end == NULL) {
+            end = last;
+        }
+
+        if (end == p) {
+            continue;
+        }
+
+        secret = ngx_array_push(conf->secrets);
+        if (secret == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        secret->data = p;
+        secret->len = end - p;
+
+        if (p[secret->len - 1] == CR) {
+            secret->len--;
+        }
+
+        if (secret->len == 0 || secret->len > NGX_OCI_HOOK_SECRET) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "a line of \"%V\" is empty or too long", name);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    if (conf->secrets->nelts == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"%V\" is empty", name);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_oci_hook_handler(ngx_http_request_t *r)
+{
+    ngx_int_t                  rc;
+    ngx_str_t                  text;
+    ngx_oci_hooks_loc_conf_t  *hlcf;
+
+    hlcf = ngx_http_get_module_loc_conf(r, ngx_http_oci_hooks_module);
+
+    if (!ngx_oci_hook_known(r, hlcf->hook)) {
+
+        rc = ngx_http_discard_request_body(r);
+        if (rc != NGX_OK) {
+            return rc;
+        }
+
+        return ngx_oci_hook_message(r, NGX_HTTP_UNAUTHORIZED,
+                                       "not authorized");
+    }
+
+    if (r->method & NGX_HTTP_POST) {
+
+        rc = ngx_http_read_client_request_body(r, ngx_oci_hook_body);
+
+        return (rc >= NGX_HTTP_SPECIAL_RESPONSE) ? rc : NGX_DONE;
+    }
+
+    if (hlcf->hook->webhook || !(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
+        return ngx_oci_hook_message(r, NGX_HTTP_NOT_ALLOWED,
+                                       "no such method");
+    }
+
+    rc = ngx_http_discard_request_body(r);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    ngx_str_null(&text);
+
+    return hlcf->hook->dispatch(r, hlcf->hook, &text);
+}
+
+
+/* how long it takes tells the length of what is configured at most */
+
+static ngx_uint_t
+ngx_oci_hook_known(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf)
+{
+    ngx_str_t   *value, *secret;
+    ngx_uint_t   i, known;
+
+    if (conf->secrets == NULL) {
+        return 1;
+    }
+
+    value = ngx_oci_hook_header(r, &conf->header);
+
+    if (value == NULL) {
+        return 0;
+    }
+
+    known = 0;
+    secret = conf->secrets->elts;
+
+    for (i = 0; i < conf->secrets->nelts; i++) {
+        if (secret[i].len == value->len
+            && CRYPTO_memcmp(secret[i].data, value->data, value->len) == 0)
+        {
+            known = 1;
+        }
+    }
+
+    return known;
+}
+
+
+/* NULL: there is none, or more than one */
+
+static ngx_str_t *
+ngx_oci_hook_header(ngx_http_request_t *r, ngx_str_t *name)
+{
+    ngx_str_t        *value;
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    value = NULL;
+    part = &r->headers_in.headers.part;
+    h = part->elts;
+
+    for (i = 0; /* void */ ; i++) {
+
+        if (i >= part->nelts) {
+            part = part->next;
+
+            if (part == NULL) {
+                return value;
+            }
+
+            h = part->elts;
+            i = 0;
+        }
+
+        if (h[i].key.len != name->len
+            || ngx_strncasecmp(h[i].key.data, name->data, name->len) != 0)
+        {
+            continue;
+        }
+
+        if (value) {
+            return NULL;
+        }
+
+        value = &h[i].value;
+    }
+}
+
+
+static void
+ngx_oci_hook_body(ngx_http_request_t *r)
+{
+    size_t                     len;
+    u_char                    *p;
+    ngx_str_t                  text;
+    ngx_chain_t               *cl;
+    ngx_oci_hooks_loc_conf_t  *hlcf;
+
+    len = 0;
+
+    for (cl = r->request_body->bufs; cl; cl = cl->next) {
+
+        if (cl->buf->in_file) {
+            ngx_http_finalize_request(r,
+                ngx_oci_hook_message(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
+                                        "the body is too large"));
+            return;
+        }
+
+        len += cl->buf->last - cl->buf->pos;
+    }
+
+    p = ngx_pnalloc(r->pool, len + 1);
+    if (p == NULL) {
+        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
+        return;
+    }
+
+    text.data = p;
+
+    for (cl = r->request_body->bufs; len && cl; cl = cl->next) {
+        p = ngx_cpymem(p, cl->buf->pos, cl->buf->last - cl->buf->pos);
+    }
+
+    *p = '\0';
+    text.len = len;
+
+    hlcf = ngx_http_get_module_loc_conf(r, ngx_http_oci_hooks_module);
+
+    ngx_http_finalize_request(r, hlcf->hook->dispatch(r, hlcf->hook, &text));
+}
+
+
+ngx_int_t
+ngx_oci_hook_message(ngx_http_request_t *r, ngx_uint_t status,
+    const char *message)
+{
+    u_char  *p, buf[256];
+
+    /* none of them has anything to be escaped */
+
+    p = ngx_snprintf(buf, sizeof(buf) - 1, "{\"message\":\"%s\"}", message);
+    *p = '\0';
+
+    return ngx_oci_hook_send(r, status, (char *) buf);
+}
+
+
+ngx_int_t
+ngx_oci_hook_send(ngx_http_request_t *r, ngx_uint_t status,
+    const char *json)
+{
+    size_t        len;
+    ngx_int_t     rc;
+    ngx_buf_t    *b;
+    ngx_chain_t   out;
+
+    len = ngx_strlen(json);
+
+    b = ngx_create_temp_buf(r->pool, len + 1);
+    if (b == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    b->last = ngx_cpymem(b->last, json, len);
+    *b->last++ = LF;
+    b->last_buf = 1;
+    b->last_in_chain = 1;
+
+    r->headers_out.status = status;
+    r->headers_out.content_length_n = len + 1;
+    ngx_str_set(&r->headers_out.content_type, "application/json");
+    r->headers_out.content_type_len = r->headers_out.content_type.len;
+    r->headers_out.content_type_lowcase = NULL;
+
+    rc = ngx_http_send_header(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
+    }
+
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_http_output_filter(r, &out);
+}
