@@ -13,6 +13,8 @@ static ngx_int_t ngx_oci_hooks_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_oci_hooks_postconfiguration(ngx_conf_t *cf);
 static void *ngx_oci_hooks_create_main_conf(ngx_conf_t *cf);
 static void *ngx_oci_hooks_create_loc_conf(ngx_conf_t *cf);
+static char *ngx_oci_hooks_merge_loc_conf(ngx_conf_t *cf, void *parent,
+    void *child);
 static ngx_int_t ngx_oci_hooks_init_process(ngx_cycle_t *cycle);
 
 
@@ -32,6 +34,13 @@ static ngx_command_t  ngx_oci_hooks_module_commands[] = {
       NGX_OCI_HOOK_WEBHOOK,
       NULL },
 
+    { ngx_string("oci_pull_accounting"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_oci_accounting_directive,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
       ngx_null_command
 };
 
@@ -47,7 +56,7 @@ static ngx_http_module_t  ngx_http_oci_hooks_module_ctx = {
     NULL,                                  /* merge server configuration */
 
     ngx_oci_hooks_create_loc_conf,         /* create location configuration */
-    NULL                                   /* merge location configuration */
+    ngx_oci_hooks_merge_loc_conf           /* merge location configuration */
 };
 
 
@@ -94,6 +103,10 @@ ngx_oci_hooks_postconfiguration(ngx_conf_t *cf)
     ngx_oci_hooks_main_conf_t  *hmcf;
 
     hmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_oci_hooks_module);
+
+    if (hmcf->accounting && ngx_oci_accounting_init(cf) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
     if (hmcf->hooks.nelts == 0) {
         return NGX_OK;
@@ -142,7 +155,27 @@ ngx_oci_hooks_create_main_conf(ngx_conf_t *cf)
 static void *
 ngx_oci_hooks_create_loc_conf(ngx_conf_t *cf)
 {
-    return ngx_pcalloc(cf->pool, sizeof(ngx_oci_hooks_loc_conf_t));
+    ngx_oci_hooks_loc_conf_t  *hlcf;
+
+    hlcf = ngx_pcalloc(cf->pool, sizeof(ngx_oci_hooks_loc_conf_t));
+
+    if (hlcf) {
+        hlcf->accounting = NGX_CONF_UNSET;
+    }
+
+    return hlcf;
+}
+
+
+static char *
+ngx_oci_hooks_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
+{
+    ngx_oci_hooks_loc_conf_t *prev = parent;
+    ngx_oci_hooks_loc_conf_t *conf = child;
+
+    ngx_conf_merge_sec_value(conf->accounting, prev->accounting, 0);
+
+    return NGX_CONF_OK;
 }
 
 

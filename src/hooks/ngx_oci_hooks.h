@@ -85,11 +85,13 @@ struct ngx_oci_hook_conf_s {
 typedef struct {
     ngx_array_t                 hooks;      /* of ngx_oci_hook_conf_t * */
     ngx_shm_zone_t             *zone;       /* of jobs */
+    ngx_uint_t                  accounting; /* some location has it */
 } ngx_oci_hooks_main_conf_t;
 
 
 typedef struct {
     ngx_oci_hook_conf_t        *hook;
+    time_t                      accounting; /* s; 0: off */
 } ngx_oci_hooks_loc_conf_t;
 
 
@@ -153,6 +155,11 @@ ngx_int_t ngx_oci_preheat_find(ngx_oci_hook_conf_t *conf, ngx_str_t *url,
    none; NGX_ERROR */
 ngx_int_t ngx_oci_preheat_unmap(ngx_oci_registry_t *registry,
     ngx_pool_t *pool, ngx_str_t *name);
+
+/* ngx_oci_accounting.c */
+char *ngx_oci_accounting_directive(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+ngx_int_t ngx_oci_accounting_init(ngx_conf_t *cf);
 
 /* ngx_oci_webhook.c */
 ngx_int_t ngx_oci_webhook(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
