@@ -168,6 +168,8 @@ for my $id (qw! 1 -1 x 99999999999999999999 / !, '') {
     ok($status == 404 || $status == 405, "no job \"$id\"");
 }
 
+($status) = call('PUT', '/oapi/v1/jobs', {});
+is($status, 405, 'no such method');
 ($status) = call('DELETE', '/oapi/v1/jobs');
 is($status, 405, 'no such method');
 ($status) = call('GET', '/oapi/v1/none');
@@ -263,6 +265,48 @@ $mark = $t->upstream_bytes();
 $t->get("/v2/llm/index/manifests/$_->{digest}") for @children;
 $t->get('/v2/llm/index/blobs/' . $t->digest($_)) for @layers;
 is($t->upstream_bytes(), $mark, 'an index: all of it');
+
+# for people
+
+($status, $job) = call('POST', '/jobs', { ref => 'llm/model:v1' });
+is($status, 202, 'jobs: taken');
+is($job->{repository}, 'llm/model', 'jobs: of this repository');
+is($job->{reference}, 'v1', 'jobs: of this tag');
+$id = $job->{id};
+until_true(30, sub { ($status, $job) = call('GET', "/jobs/$id");
+    $job->{state} !~ /pending|running/ });
+is($job->{state}, 'success', 'jobs: success');
+is($job->{pieces}, 3, 'jobs: a manifest, a config and a layer');
+is($job->{bytes}, length($blob) + 30, 'jobs: bytes');
+is($job->{bytes_done}, $job->{bytes}, 'jobs: all of them');
+is($job->{error}, '', 'jobs: no error');
+
+($status, $job) = call('POST', '/jobs', { registry => 'demo',
+    ref => "llm/model\@$digest" });
+is($status, 202, 'jobs: by digest');
+($status, $job) = call('DELETE', "/jobs/$job->{id}");
+like($job->{state}, qr/^(failure|success)$/, 'jobs: cancelled, or over');
+
+($status, $job) = call('GET', '/jobs');
+is($job->{jobs}[-1]{repository}, 'llm/model', 'jobs: all of them');
+cmp_ok(scalar @{$job->{jobs}}, '>', 5, 'jobs: some');
+
+for my $body ({}, [], '', { ref => 1 }, { ref => 'llm/model' },
+    { ref => 'llm/../model:v1' }, { ref => 'llm/model@sha256:1' },
+    { ref => 'llm/model:v1', registry => 'other' },
+    { ref => 'llm/model:v1', more => 1 }, { ref => ':v1' })
+{
+    ($status) = call('POST', '/jobs', $body);
+    is($status, 422, 'jobs: not ' . (ref $body ? encode_json($body) : ''));
+}
+
+for my $c (['GET', '/jobs/1', 404], ['DELETE', '/jobs/1', 404],
+    ['GET', '/jobs/x', 404], ['DELETE', '/jobs', 405],
+    ['POST', "/jobs/$id", 405])
+{
+    ($status) = call(@$c[0, 1], $c->[0] eq 'POST' ? {} : undef);
+    is($status, $c->[2], "jobs: $c->[0] $c->[1]");
+}
 
 # wrong settings
 

@@ -193,6 +193,17 @@ state('down');
 is($state, 'FAILURE', 'down: failure');
 state('');
 
+# somebody thinks better of it
+
+fresh();
+$id = create('v1');
+until_true(sub { sent() > 2 * $slice });
+my ($status, $job) = call('DELETE', "/jobs/$id");
+is($job->{state}, 'failure', 'cancelled');
+is((ends($id))[0], 'FAILURE', 'cancelled: for Harbor, too');
+until_true(sub { my $s = sent(); sleep 1.5; $s == sent() });
+cmp_ok(sent(), '<', $size, 'cancelled: no more is fetched');
+
 # the log has no token
 
 my $log = join '', map { $t->read_file($_) } qw/ error.log access.log /;

@@ -360,7 +360,9 @@ ngx_oci_hook_handler(ngx_http_request_t *r)
         return (rc >= NGX_HTTP_SPECIAL_RESPONSE) ? rc : NGX_DONE;
     }
 
-    if (hlcf->hook->webhook || !(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
+    if (hlcf->hook->webhook
+        || !(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_DELETE)))
+    {
         return ngx_oci_hook_message(r, NGX_HTTP_NOT_ALLOWED,
                                        "no such method");
     }

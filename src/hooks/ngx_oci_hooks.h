@@ -111,6 +111,12 @@ ngx_int_t ngx_oci_job_add(ngx_oci_hook_conf_t *conf,
 ngx_int_t ngx_oci_job_get(ngx_oci_hook_conf_t *conf, uint64_t id,
     ngx_pool_t *pool, ngx_oci_job_info_t *info);
 
+/* the ids of a location's jobs, the last ones first; how many */
+ngx_uint_t ngx_oci_job_ids(ngx_oci_hook_conf_t *conf, uint64_t *ids,
+    ngx_uint_t n);
+/* an unfinished one ends, and fails; its runner finds out */
+void ngx_oci_job_cancel(ngx_oci_hook_conf_t *conf, uint64_t id);
+
 /*
  * The next one that nobody runs, or whose runner has not been seen for long.
  * NGX_OK, task's strings are in pool, the credential is to be wiped;
@@ -172,6 +178,8 @@ ngx_int_t ngx_oci_webhook(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
  */
 ngx_int_t ngx_oci_dragonfly(ngx_http_request_t *r,
     ngx_oci_hook_conf_t *conf, ngx_str_t *path, ngx_str_t *text);
+ngx_int_t ngx_oci_job_api(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
+    ngx_str_t *path, ngx_str_t *text);
 ngx_int_t ngx_oci_kraken(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     ngx_str_t *path, ngx_str_t *text);
 

@@ -68,6 +68,8 @@ static void ngx_oci_job_credential(ngx_oci_job_t *job,
 static void ngx_oci_job_wipe(ngx_oci_job_t *job);
 static void ngx_oci_job_free(ngx_oci_job_t *job);
 static void ngx_oci_job_expire(void);
+static void ngx_oci_job_over_locked(ngx_oci_job_t *job, ngx_uint_t state,
+    const char *error);
 static ngx_int_t ngx_oci_job_copy(ngx_pool_t *pool, ngx_str_t *dst,
     u_char *data, size_t len);
 
@@ -392,6 +394,51 @@ ngx_oci_job_get(ngx_oci_hook_conf_t *conf, uint64_t id, ngx_pool_t *pool,
 }
 
 
+ngx_uint_t
+ngx_oci_job_ids(ngx_oci_hook_conf_t *conf, uint64_t *ids, ngx_uint_t n)
+{
+    ngx_uint_t      i;
+    ngx_queue_t    *q;
+    ngx_oci_job_t  *job;
+
+    i = 0;
+
+    ngx_shmtx_lock(&ngx_oci_job_shpool->mutex);
+
+    for (q = ngx_queue_last(&ngx_oci_job_sh->jobs);
+         q != ngx_queue_sentinel(&ngx_oci_job_sh->jobs) && i < n;
+         q = ngx_queue_prev(q))
+    {
+        job = ngx_queue_data(q, ngx_oci_job_t, queue);
+
+        if (job->place == conf->place) {
+            ids[i++] = job->id;
+        }
+    }
+
+    ngx_shmtx_unlock(&ngx_oci_job_shpool->mutex);
+
+    return i;
+}
+
+
+void
+ngx_oci_job_cancel(ngx_oci_hook_conf_t *conf, uint64_t id)
+{
+    ngx_oci_job_t  *job;
+
+    ngx_shmtx_lock(&ngx_oci_job_shpool->mutex);
+
+    job = ngx_oci_job_by_id(id);
+
+    if (job && job->place == conf->place && ngx_oci_job_open(job)) {
+        ngx_oci_job_over_locked(job, NGX_OCI_JOB_FAILURE, "it was cancelled");
+    }
+
+    ngx_shmtx_unlock(&ngx_oci_job_shpool->mutex);
+}
+
+
 static ngx_int_t
 ngx_oci_job_copy(ngx_pool_t *pool, ngx_str_t *dst, u_char *data, size_t len)
 {
@@ -530,14 +577,22 @@ ngx_oci_job_end(ngx_oci_job_task_t *task, ngx_uint_t state,
 
     } else if (job && job->run == task->run && ngx_oci_job_open(job)) {
 
-        job->state = state;
-        job->updated = ngx_time();
-        ngx_oci_job_sh->open--;
-        ngx_oci_job_wipe(job);
-
-        (void) ngx_cpystrn((u_char *) job->error, (u_char *) error,
-                           NGX_OCI_JOB_ERROR);
+        ngx_oci_job_over_locked(job, state, error);
     }
 
     ngx_shmtx_unlock(&ngx_oci_job_shpool->mutex);
+}
+
+
+static void
+ngx_oci_job_over_locked(ngx_oci_job_t *job, ngx_uint_t state,
+    const char *error)
+{
+    job->state = state;
+    job->updated = ngx_time();
+    ngx_oci_job_sh->open--;
+    ngx_oci_job_wipe(job);
+
+    (void) ngx_cpystrn((u_char *) job->error, (u_char *) error,
+                       NGX_OCI_JOB_ERROR);
 }

@@ -31,6 +31,10 @@ ngx_oci_preheat(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     }
 
     if (rc == NGX_DECLINED) {
+        rc = ngx_oci_job_api(r, conf, &path, text);
+    }
+
+    if (rc == NGX_DECLINED) {
         rc = ngx_oci_hook_message(r, NGX_HTTP_NOT_FOUND, "no such endpoint");
     }
 
