@@ -30,12 +30,25 @@ CC_OPT      = -g -O2 -fPIC -Wextra -Wno-unused-parameter
 SANITIZE    = -g -O1 -fsanitize=address,undefined -fno-omit-frame-pointer \
               -DNGX_DEBUG_PALLOC=1 -Wno-error
 
-PURE        = src/core/ngx_oci_route.c src/core/ngx_oci_header.c \
-              src/core/ngx_oci_crc32c.c src/cache/ngx_oci_descriptor.c \
-              src/cache/ngx_oci_pace.c src/policy/ngx_oci_phc.c \
-              src/policy/ngx_oci_policy_doc.c src/policy/ngx_oci_policy_grants.c \
-              src/policy/ngx_oci_rbac.c src/hooks/ngx_oci_artifact.c \
-              src/hooks/ngx_oci_event.c
+PURE        =
+PURE       += src/cache/ngx_oci_descriptor.c
+PURE       += src/cache/ngx_oci_pace.c
+PURE       += src/core/ngx_oci_crc32c.c
+PURE       += src/core/ngx_oci_header.c
+PURE       += src/core/ngx_oci_route.c
+PURE       += src/hooks/ngx_oci_artifact.c
+PURE       += src/hooks/ngx_oci_event.c
+PURE       += src/policy/ngx_oci_jwk.c
+PURE       += src/policy/ngx_oci_jwt.c
+PURE       += src/policy/ngx_oci_jwt_json.c
+PURE       += src/policy/ngx_oci_jwt_key.c
+PURE       += src/policy/ngx_oci_jwt_sign.c
+PURE       += src/policy/ngx_oci_jwt_signature.c
+PURE       += src/policy/ngx_oci_phc.c
+PURE       += src/policy/ngx_oci_policy_doc.c
+PURE       += src/policy/ngx_oci_policy_grants.c
+PURE       += src/policy/ngx_oci_rbac.c
+PURE       += src/policy/ngx_oci_scope.c
 PURE_LIBS   = -ljansson -lcrypto
 PRELOADS    = $(patsubst t/faults/%.c,$(BUILD)/faults/%.so,$(wildcard t/faults/*.c))
 UNITS       = $(patsubst t/unit/%.c,$(BUILD)/unit/%,$(wildcard t/unit/*.c))
