@@ -12,7 +12,9 @@ use Test::More;
 use File::Basename qw/ dirname /;
 
 use lib dirname(__FILE__) . '/lib';
+use Jwt;
 use OCI;
+use Policy;
 
 my $t = OCI->new();
 my $d = $t->{dir};
@@ -26,6 +28,26 @@ $t->write_file('open.json', '{"version":1}', 0644);
 $t->write_file('broken.json', "{\n \"version\": 1\n", 0600);
 $t->write_file('typo.json', '{"version":1,"grants":{"x":{"role":"ownr",'
     . '"repositories":["**"]}}}', 0600);
+$t->write_file('large.pub', 'x' x 300_000);
+Jwt::key($t, 'ed', 'ED25519');
+Jwt::key($t, 'p384', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-384');
+
+my $p = "source file:$d/policy.json; zone tried:1m; identity basic;";
+my $b = "source file:$d/policy.json; zone tried:1m; identity bearer;";
+
+# keys that sign tokens; "params": as "openssl ecparam" writes it
+
+Policy::signing_key($t, 'ec.pem');
+Policy::signing_key($t, 'ed.pem', 'ED25519');
+Policy::signing_key($t, 'rsa.pem', 'RSA');
+Policy::signing_key($t, 'p384.pem', 'EC', '-pkeyopt',
+    'ec_paramgen_curve:P-384');
+$t->write_file('open.pem', $t->read_file('ec.pem'), 0644);
+$t->write_file('large.pem', '# ' . 'x' x 16384, 0600);
+system("openssl pkey -in $d/ec.pem -aes128 -passout pass:x"
+    . " -out $d/password.pem && chmod 600 $d/password.pem"
+    . " && umask 077 && openssl ecparam -name prime256v1 -genkey"
+    . " -out $d/params.pem") == 0 or die;
 
 my @rows = (
     [ r => 'url ftp://x;', 'invalid registry url "ftp://x"' ],
@@ -217,14 +239,49 @@ my @rows = (
     [ p => 'zone tried:64k;', 'invalid zone "tried:64k"' ],
     [ p => 'zone team:1m;', 'duplicate zone "team"' ],
     [ p => 'zone models:8m;', 'already' ],
-    [ p => 'identity bearer;', 'invalid identity "bearer"' ],
+    [ p => 'identity token;', 'invalid identity "token"' ],
+    [ p => 'identity bearer bearer;', 'invalid identity "bearer"' ],
     [ p => 'identity basic basic;', 'invalid identity "basic"' ],
-    [ p => 'identity basic anonymous certificate;',
+    [ p => 'identity basic anonymous bearer basic x;',
         'invalid number of arguments in "identity"' ],
-    [ p => 'grants token;', 'invalid grants "token"' ],
+    [ p => 'grants tokens;', 'invalid grants "tokens"' ],
+    [ p => 'grants token; grants both;', '"grants" parameter is duplicate' ],
+    [ p => "$p grants token;", '"grants" without "identity bearer"' ],
+    [ p => "$p grants both;", '"grants" without "identity bearer"' ],
+    [ p => "$p issuer x;", '"issuer" without "identity bearer"' ],
+    [ p => "$p audience x;", '"audience" without "identity bearer"' ],
+    [ p => "$p key ed.pub;", '"key" without "identity bearer"' ],
+    [ p => 'issuer;', 'invalid number of arguments in "issuer"' ],
+    [ p => 'issuer "";', 'invalid issuer ""' ],
+    [ p => 'issuer "a b";', 'invalid issuer "a b"' ],
+    [ p => 'issuer x; issuer x;', 'duplicate issuer "x"' ],
+    [ p => "audience 'a\"b';", 'invalid audience "a"b"' ],
+    [ p => 'audience x; audience x;', 'duplicate audience "x"' ],
+    [ p => "$b issuer x; audience x;", 'no "key" with "identity bearer"' ],
+    [ p => "$b audience x; key ed.pub;",
+        'no "issuer" with "identity bearer"' ],
+    [ p => "$b issuer x; key ed.pub;",
+        'no "audience" with "identity bearer"' ],
+    [ p => "$b issuer nginx-oci; audience x; key ed.pub;",
+        'issuer "nginx-oci" is the edge itself' ],
+    [ p => 'key none.pub;', 'key "[^"]*none.pub" can.t be read .2: No such' ],
+    [ p => "key $d;", 'key "[^"]*" is no regular file' ],
+    [ p => 'key open.json;', 'open.json": it is no JSON Web Key Set' ],
+    [ p => 'key broken.json;', 'broken.json": it is no JSON Web Key Set' ],
+    [ p => 'key large.pub;', 'key "[^"]*large.pub" is larger than 256k' ],
+    [ p => 'key ed.key;',
+        'ed.key": it has a private key, only the public one belongs here' ],
+    [ p => 'key p384.pub;', 'p384.pub": an EC key is not of P-256' ],
+    [ p => 'key ed.pub; ' x 17, 'ed.pub": there are more than 16 keys' ],
+    [ h => "oci_registry up { url http://127.0.0.1:1; path '' up; "
+        . "credentials anonymous; } oci_policy tried { $b issuer x; "
+        . 'audience x; key ed.pub; } server { listen 127.0.0.1:1; location '
+        . '/v2/ { oci_pass up; oci_access tried; } }',
+        '"oci_access tried" grants what tokens name: oci_registry "up" ' .
+        'can.t have "path" in' ],
     [ p => 'valid soon;', 'invalid valid "soon"' ],
     [ p => 'valid 2d;', 'invalid valid "2d"' ],
-    [ p => 'issuer x;', 'unknown oci_policy parameter "issuer"' ],
+    [ p => 'secret x;', 'unknown oci_policy parameter "secret"' ],
     [ p => "source file:$d/missing; zone tried:1m; identity basic;",
         'missing" of oci_policy "tried" is refused: it can.t be read .2: No' ],
     [ p => "source file:$d/broken.json; zone tried:1m; identity basic;",
@@ -235,6 +292,31 @@ my @rows = (
         'it is open to everyone' ],
     [ p => "source file:$d; zone tried:1m; identity basic;",
         'it is no regular file' ],
+    [ p => 'signing_key;', 'invalid number of arguments in "signing_key"' ],
+    [ p => "signing_key $d/missing;",
+        'signing_key "\S*missing" can.t be read .2: No' ],
+    [ p => "signing_key $d;", 'is no regular file' ],
+    [ p => "signing_key $d/open.pem;", 'open\.pem" is open to everyone' ],
+    [ p => "signing_key $d/good;", 'has no private key in PEM form' ],
+    [ p => "signing_key $d/password.pem;", 'or one with a password' ],
+    [ p => "signing_key $d/rsa.pem;", 'is neither one of P-256 nor Ed25519' ],
+    [ p => "signing_key $d/p384.pem;", 'is neither one of P-256 nor Ed' ],
+    [ p => "signing_key $d/large.pem;", 'is too large' ],
+    [ p => 'realm x;', 'invalid realm "x", it must be a URL' ],
+    [ p => 'realm /token;', 'invalid realm "/token"' ],
+    [ p => 'realm https://a/b"c;', 'invalid realm' ],
+    [ p => 'realm http://a/; realm http://a/;',
+        '"realm" parameter is duplicate' ],
+    [ l => 'oci_token policy=nobody;', 'unknown oci_policy "nobody"' ],
+    [ l => 'oci_token policy=;', 'unknown oci_policy ""' ],
+    [ l => 'oci_token policy=team;',
+        'oci_policy "team" has no "signing_key" for "oci_token"' ],
+    [ l => 'oci_token policy=team; oci_token policy=team;', 'is duplicate' ],
+    [ l => 'oci_pass demo; oci_token policy=team;', 'conflicts' ],
+    [ l => 'oci_token policy=team; oci_access team;',
+        '"oci_access" is not for a location with "oci_token"' ],
+    [ s => 'location = "/a b" { oci_token policy=team; }',
+        'may have only letters' ],
     [ h => 'oci_policy "a b" { }', 'invalid oci_policy name "a b"' ],
     [ h => 'oci_policy off { }', 'invalid oci_policy name "off"' ],
     [ h => 'oci_policy open { }', 'invalid oci_policy name "open"' ],
@@ -351,6 +433,21 @@ my @good = (
         . ' location /y/ { oci_pass stored; satisfy all; }' ],
     [ p => "source file:$d/policy.json; zone tried:256k; valid 10m;"
         . ' identity anonymous basic; grants store;' ],
+    [ p => "$b issuer x; issuer https://y/; audience z; audience https://y/;"
+        . " key ed.pub; key $d/ed.pub;" ],
+    [ p => "$b issuer x; audience x; key ed.pub; grants both;" ],
+    [ h => "oci_registry up { url http://127.0.0.1:1; path '' up; "
+        . "credentials anonymous; } oci_policy tried { $b issuer x; "
+        . 'audience x; key ed.pub; grants store; } server { listen '
+        . '127.0.0.1:1; location /v2/ { oci_pass up; oci_access tried; } }' ],
+    [ p => "source file:$d/policy.json; zone tried:256k; identity basic;"
+        . " signing_key $d/ec.pem; signing_key $d/ed.pem;"
+        . " signing_key $d/params.pem; realm https://a.example/token;" ],
+    [ h => "oci_policy x { source file:$d/policy.json; zone x:256k;"
+        . " identity basic; signing_key $d/ec.pem; } server {"
+        . ' listen 127.0.0.1:1; oci_access x; location /v2/ { oci_pass stored;'
+        . ' } location = /t { oci_token policy=x; if ($arg_a) { set $b 1; } }'
+        . ' location @t { oci_token policy=x; } }' ],
     [ l => 'resolver 127.0.0.1; oci_pass named;' ],
     [ l => 'oci_cache_purge demo; oci_cache models; allow 127.0.0.1;' ],
     [ s => 'location /p/ { oci_cache models; oci_cache_purge $arg_r; }' ],

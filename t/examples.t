@@ -10,6 +10,7 @@ use Cwd qw/ abs_path /;
 use File::Basename qw/ basename dirname /;
 
 use lib dirname(__FILE__) . '/lib';
+use Jwt;
 use OCI;
 
 my $t = OCI->new();
@@ -17,6 +18,8 @@ my $top = abs_path(dirname(__FILE__) . '/..');
 my ($cert, $key) = $t->certificate('edge');
 
 $t->write_file('robot', "robot:secret\n", 0600);
+$t->write_file('policy.json', '{"version":1}', 0600);
+Jwt::key($t, 'harbor', 'RSA');
 
 my %conf;
 
@@ -33,7 +36,7 @@ open my $f, '<', "$top/README.md" or die $!;
     ($conf{'README.md'}) = <$f> =~ /```nginx\n(.*?)```/s;
 }
 
-is(scalar(keys %conf), 5, 'examples');
+is(scalar(keys %conf), 6, 'examples');
 
 for my $name (sort keys %conf) {
     my $c = $conf{$name};
@@ -43,6 +46,7 @@ for my $name (sort keys %conf) {
     $c =~ s/^load_module .*$//mg;
     $c =~ s!/var/(cache|log)/nginx!$t->{dir}!g;
     $c =~ s!/etc/nginx/harbor-robot!$t->{dir}/robot!;
+    $c =~ s!/etc/nginx/(policy\.json|harbor\.pub)!$t->{dir}/$1!g;
     $c =~ s!(ssl_certificate\s+)\S+;!$1$cert;!;
     $c =~ s!(ssl_certificate_key\s+)\S+;!$1$key;!;
     $c =~ s!(server\s+|https?://)[a-z0-9.-]*(example\.com|docker\.io)!${1}127.0.0.1!g;

@@ -89,6 +89,7 @@ map \$arg_r \$registry { ~. \$arg_r; default client; }
 EOC
 location /v2/ { oci_pass \$registry; oci_cache models; oci_access open; }
 location = /token { oci_token client; }
+location = /if { oci_token client; if (\$arg_x) { set \$y 1; } }
 EOL
 $t->start();
 
@@ -157,6 +158,9 @@ $r = $t->get('/token?service=registry&scope=repository:private:pull',
 is($r->{status}, 200, 'oci_token');
 is($r->{body}, '{"token":"bob.repository:private:pull","expires_in":300}',
     'is the service\'s answer');
+is($t->get('/if?service=registry&scope=repository:private:pull&x=1',
+    { Authorization => 'Basic ' . encode_base64('bob:bob-secret', '') })
+    ->{body}, $r->{body}, 'also where an "if" is true');
 is($t->get('/token', { Authorization => 'Basic '
     . encode_base64('bob:x', '') })->{status}, 401, 'for better or worse');
 is($t->http($t->{edge}, 'DELETE', '/token', {})->{status}, 405,

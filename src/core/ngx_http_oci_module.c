@@ -123,6 +123,7 @@ ngx_oci_core_t  ngx_oci_core = {
     ngx_oci_error_retry,
     ngx_oci_request_ctx,
     ngx_oci_access_policy,
+    ngx_oci_realm,
     ngx_oci_thread_pool,
     ngx_http_oci_registry,
     ngx_oci_health_wait,
@@ -818,11 +819,13 @@ ngx_http_oci_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_uint_t       i;
     ngx_oci_pass_t  *pass;
 
-    if (ngx_oci_access_merge(cf, prev, conf) != NGX_OK) {
+    if (ngx_oci_token_merge(cf, prev, conf) != NGX_OK
+        || ngx_oci_access_merge(cf, prev, conf) != NGX_OK)
+    {
         return NGX_CONF_ERROR;
     }
 
-    if (conf->token
+    if (conf->token && conf->token->registry
         && ngx_oci_names_check(cf, conf->token->registry, conf) != NGX_OK)
     {
         return NGX_CONF_ERROR;

@@ -147,10 +147,21 @@ typedef enum {
  * as long as the cycle.
  */
 
-typedef struct {
+typedef struct ngx_oci_policy_s  ngx_oci_policy_t;
+
+struct ngx_oci_policy_s {
     ngx_str_t                       name;
     void                           *data;       /* the policy module's */
-} ngx_oci_policy_t;
+
+    /* content handler of "oci_token policy=": NULL: it issues no tokens */
+    ngx_int_t                     (*token)(ngx_http_request_t *r,
+                                      ngx_oci_policy_t *policy);
+
+    ngx_uint_t                      unmapped;   /* repositories have the same
+                                                   names at the registry:
+                                                   whoever issues tokens has
+                                                   no others */
+};
 
 
 /* the request context, r->ctx of ngx_http_oci_module */
@@ -495,6 +506,16 @@ typedef struct {
      * ctx->allowed the request is refused there.
      */
     ngx_oci_policy_t             *(*policy)(ngx_http_request_t *r);
+
+    /*
+     * The URL of the server's oci_token location, as the client addresses the
+     * server, in the request's pool: that of the policy, or with NULL that of
+     * the registry which the request is for.  NGX_OK; NGX_DECLINED: there is
+     * none; NGX_ERROR: no memory.
+     */
+    ngx_int_t                     (*realm)(ngx_http_request_t *r,
+                                      ngx_oci_policy_t *policy,
+                                      ngx_str_t *realm);
 
     /* as "thread_pool name threads=n;", unless there is one of that name;
        from init_module.  NGX_OK or NGX_ERROR, which was logged */

@@ -10,10 +10,6 @@
 #include "ngx_oci_core.h"
 
 
-static ngx_int_t ngx_oci_access_find(ngx_conf_t *cf,
-    ngx_oci_loc_conf_t *conf);
-
-
 char *
 ngx_oci_access_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
@@ -66,7 +62,13 @@ ngx_oci_access_merge(ngx_conf_t *cf, ngx_oci_loc_conf_t *prev,
         return NGX_OK;
     }
 
-    if (ngx_oci_access_find(cf, conf) != NGX_OK) {
+    conf->policy = ngx_oci_access_find(cf, &conf->access_name);
+
+    if (conf->policy == NULL) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "unknown oci_policy \"%V\" in %s:%ui",
+                      &conf->access_name, conf->access_file,
+                      conf->access_line);
         return NGX_ERROR;
     }
 
@@ -98,8 +100,8 @@ ngx_oci_access_merge(ngx_conf_t *cf, ngx_oci_loc_conf_t *prev,
 }
 
 
-static ngx_int_t
-ngx_oci_access_find(ngx_conf_t *cf, ngx_oci_loc_conf_t *conf)
+ngx_oci_policy_t *
+ngx_oci_access_find(ngx_conf_t *cf, ngx_str_t *name)
 {
     ngx_uint_t             i;
     ngx_oci_policy_t     **policy;
@@ -110,20 +112,14 @@ ngx_oci_access_find(ngx_conf_t *cf, ngx_oci_loc_conf_t *conf)
 
     for (i = 0; i < omcf->policies.nelts; i++) {
 
-        if (policy[i]->name.len == conf->access_name.len
-            && ngx_memcmp(policy[i]->name.data, conf->access_name.data,
-                          policy[i]->name.len) == 0)
+        if (policy[i]->name.len == name->len
+            && ngx_memcmp(policy[i]->name.data, name->data, name->len) == 0)
         {
-            conf->policy = policy[i];
-            return NGX_OK;
+            return policy[i];
         }
     }
 
-    ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                  "unknown oci_policy \"%V\" in %s:%ui",
-                  &conf->access_name, conf->access_file, conf->access_line);
-
-    return NGX_ERROR;
+    return NULL;
 }
 
 
@@ -155,6 +151,15 @@ ngx_oci_access_check(ngx_conf_t *cf, ngx_oci_loc_conf_t *conf,
                       "\"oci_access %V\" passes no client's credentials on: "
                       "oci_registry \"%V\" needs \"credentials\" of its own "
                       "in %s:%ui",
+                      &conf->access_name, &registry->name, conf->file,
+                      conf->line);
+        return NGX_ERROR;
+    }
+
+    if (conf->policy->unmapped && registry->paths) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"oci_access %V\" grants what tokens name: "
+                      "oci_registry \"%V\" can't have \"path\" in %s:%ui",
                       &conf->access_name, &registry->name, conf->file,
                       conf->line);
         return NGX_ERROR;

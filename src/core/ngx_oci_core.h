@@ -50,8 +50,10 @@ typedef struct {
 /* an oci_token location */
 
 typedef struct {
-    ngx_oci_registry_t         *registry;
+    ngx_oci_registry_t         *registry;   /* NULL: of a policy */
     ngx_http_handler_pt         proxy;      /* the proxy module's handler */
+    ngx_str_t                   policy_name;
+    ngx_oci_policy_t           *policy;     /* that issues, or NULL */
     ngx_str_t                   name;       /* of the location */
 } ngx_oci_token_t;
 
@@ -187,6 +189,8 @@ ngx_int_t ngx_oci_access_merge(ngx_conf_t *cf, ngx_oci_loc_conf_t *prev,
 ngx_int_t ngx_oci_access_check(ngx_conf_t *cf, ngx_oci_loc_conf_t *conf,
     ngx_oci_registry_t *registry);
 ngx_oci_policy_t *ngx_oci_access_policy(ngx_http_request_t *r);
+/* NULL: there is none of that name */
+ngx_oci_policy_t *ngx_oci_access_find(ngx_conf_t *cf, ngx_str_t *name);
 
 /* ngx_oci_threads.c */
 ngx_int_t ngx_oci_thread_pool(ngx_cycle_t *cycle, ngx_str_t *name,
@@ -291,10 +295,33 @@ ngx_uint_t ngx_oci_auth_own_origin(ngx_oci_registry_t *registry,
 /* ngx_oci_token.c: oci_token, and the realms that lead to it */
 ngx_int_t ngx_oci_token_add_variables(ngx_conf_t *cf);
 char *ngx_oci_token_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+ngx_int_t ngx_oci_token_not_allowed(ngx_http_request_t *r);
 /* points the realm of a challenge that is passed on at the server's
    oci_token location of the registry, if there is one */
 ngx_int_t ngx_oci_token_rewrite(ngx_http_request_t *r,
     ngx_oci_registry_t *registry, ngx_str_t *challenge);
+
+/*
+ * ngx_oci_realm.c: where the oci_token locations of a server are.  list()
+ * takes note of one; url(): of one of them, as ngx_oci_core.realm().
+ */
+char *ngx_oci_realm_list(ngx_conf_t *cf, ngx_oci_token_t *token,
+    ngx_http_core_loc_conf_t *clcf);
+ngx_oci_token_t *ngx_oci_realm_find(ngx_http_request_t *r,
+    ngx_oci_policy_t *policy, ngx_oci_registry_t *registry);
+ngx_int_t ngx_oci_realm_url(ngx_http_request_t *r, ngx_oci_token_t *token,
+    ngx_str_t *realm);
+ngx_int_t ngx_oci_realm(ngx_http_request_t *r, ngx_oci_policy_t *policy,
+    ngx_str_t *realm);
+
+/*
+ * ngx_oci_token_policy.c: "oci_token policy=".  merge(): NGX_OK, or
+ * NGX_ERROR, which was logged.
+ */
+char *ngx_oci_token_policy(ngx_conf_t *cf, ngx_oci_loc_conf_t *olcf,
+    ngx_str_t *name);
+ngx_int_t ngx_oci_token_merge(ngx_conf_t *cf, ngx_oci_loc_conf_t *prev,
+    ngx_oci_loc_conf_t *olcf);
 
 /* ngx_oci_status.c */
 char *ngx_oci_status_directive(ngx_conf_t *cf, ngx_command_t *cmd,

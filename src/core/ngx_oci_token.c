@@ -33,10 +33,7 @@ typedef struct {
 
 static char *ngx_oci_token_expand(ngx_conf_t *cf,
     ngx_oci_registry_t *registry);
-static char *ngx_oci_token_list(ngx_conf_t *cf, ngx_oci_token_t *token,
-    ngx_http_core_loc_conf_t *clcf);
 static ngx_int_t ngx_oci_token_handler(ngx_http_request_t *r);
-static ngx_int_t ngx_oci_token_not_allowed(ngx_http_request_t *r);
 static ngx_int_t ngx_oci_token_pass(ngx_oci_token_ctx_t *ctx, ngx_int_t rc);
 static ngx_int_t ngx_oci_token_answer(ngx_oci_token_ctx_t *ctx,
     ngx_int_t rc);
@@ -50,8 +47,6 @@ static void ngx_oci_token_discovered(void *data, ngx_int_t rc);
 static void ngx_oci_token_cleanup(void *data);
 static ngx_int_t ngx_oci_token_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
-static ngx_oci_token_t *ngx_oci_token_find(ngx_http_request_t *r,
-    ngx_oci_registry_t *registry);
 
 
 static ngx_http_variable_t  ngx_oci_token_vars[] = {
@@ -114,6 +109,13 @@ ngx_oci_token_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "conflicts with another handler of this location";
     }
 
+    if (ngx_strncmp(value[1].data, "policy=", 7) == 0) {
+        value[1].data += 7;
+        value[1].len -= 7;
+
+        return ngx_oci_token_policy(cf, olcf, &value[1]);
+    }
+
     registry = ngx_oci_registry_find(omcf, &value[1]);
 
     if (registry == NULL) {
@@ -135,7 +137,7 @@ ngx_oci_token_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     olcf->line = cf->conf_file->line;
 
     if (ngx_oci_token_expand(cf, registry) != NGX_CONF_OK
-        || ngx_oci_token_list(cf, token, clcf) != NGX_CONF_OK)
+        || ngx_oci_realm_list(cf, token, clcf) != NGX_CONF_OK)
     {
         return NGX_CONF_ERROR;
     }
@@ -229,64 +231,6 @@ ngx_oci_token_expand(ngx_conf_t *cf, ngx_oci_registry_t *registry)
 }
 
 
-/* the server's list, for realms: only names that are URIs as they stand */
-
-static char *
-ngx_oci_token_list(ngx_conf_t *cf, ngx_oci_token_t *token,
-    ngx_http_core_loc_conf_t *clcf)
-{
-    size_t                     i;
-    u_char                     ch;
-    ngx_oci_token_t          **p;
-    ngx_oci_loc_conf_t        *olcf;
-    ngx_http_core_srv_conf_t  *cscf;
-
-    if (clcf->named || clcf->noname
-#if (NGX_PCRE)
-        || clcf->regex
-#endif
-       )
-    {
-        return NGX_CONF_OK;
-    }
-
-    for (i = 0; i < token->name.len; i++) {
-        ch = token->name.data[i];
-
-        if (!((ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z')
-              || (ch >= '0' && ch <= '9')
-              || (ch && ngx_strchr("/._~-", ch) != NULL)))
-        {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "the name \"%V\" of a location with oci_token "
-                               "may have only letters, digits and \"/._~-\"",
-                               &token->name);
-            return NGX_CONF_ERROR;
-        }
-    }
-
-    cscf = ngx_http_conf_get_module_srv_conf(cf, ngx_http_core_module);
-    olcf = cscf->ctx->loc_conf[ngx_http_oci_module.ctx_index];
-
-    if (olcf->tokens == NULL) {
-        olcf->tokens = ngx_array_create(cf->pool, 2,
-                                        sizeof(ngx_oci_token_t *));
-        if (olcf->tokens == NULL) {
-            return NGX_CONF_ERROR;
-        }
-    }
-
-    p = ngx_array_push(olcf->tokens);
-    if (p == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    *p = token;
-
-    return NGX_CONF_OK;
-}
-
-
 static ngx_int_t
 ngx_oci_token_handler(ngx_http_request_t *r)
 {
@@ -332,7 +276,7 @@ ngx_oci_token_handler(ngx_http_request_t *r)
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_oci_token_not_allowed(ngx_http_request_t *r)
 {
     ngx_table_elt_t  *h;
@@ -714,15 +658,14 @@ ngx_oci_token_rewrite(ngx_http_request_t *r, ngx_oci_registry_t *registry,
     ngx_str_t *challenge)
 {
     u_char               *p, *rest, *last;
-    ngx_str_t             text, value;
-    const char           *scheme;
-    ngx_oci_url_t         url;
+    ngx_int_t             rc;
+    ngx_str_t             text, realm;
     ngx_oci_token_t      *token;
     ngx_oci_challenge_t   ch;
 
-    token = ngx_oci_token_find(r, registry);
+    token = ngx_oci_realm_find(r, NULL, registry);
 
-    if (token == NULL || r->headers_in.host == NULL
+    if (token == NULL
         || ngx_oci_challenge_parse(challenge, &ch) != NGX_OK
         || ch.scheme.len != 6)
     {
@@ -737,28 +680,15 @@ ngx_oci_token_rewrite(ngx_http_request_t *r, ngx_oci_registry_t *registry,
         return NGX_OK;
     }
 
-    scheme = "http";
+    rc = ngx_oci_realm_url(r, token, &realm);
 
-#if (NGX_HTTP_SSL)
-    if (r->connection->ssl) {
-        scheme = "https";
+    if (rc != NGX_OK) {
+        return (rc == NGX_DECLINED) ? NGX_OK : NGX_ERROR;
     }
-#endif
 
-    value = r->headers_in.host->value;
-
-    text.data = ngx_pnalloc(r->pool, sizeof("https://") - 1 + value.len
-                                     + token->name.len + challenge->len);
+    text.data = ngx_pnalloc(r->pool, realm.len + challenge->len);
     if (text.data == NULL) {
         return NGX_ERROR;
-    }
-
-    text.len = ngx_sprintf(text.data, "%s://%V", scheme, &value) - text.data;
-
-    if (ngx_oci_url_parse(&text, &url) != NGX_OK
-        || url.authority.len != value.len)
-    {
-        return NGX_OK;
     }
 
     last = challenge->data + challenge->len;
@@ -766,38 +696,11 @@ ngx_oci_token_rewrite(ngx_http_request_t *r, ngx_oci_registry_t *registry,
 
     p = ngx_cpymem(text.data, challenge->data,
                    ch.realm.data - challenge->data);
-    p = ngx_sprintf(p, "%s://%V%V", scheme, &value, &token->name);
+    p = ngx_cpymem(p, realm.data, realm.len);
     p = ngx_cpymem(p, rest, last - rest);
 
     text.len = p - text.data;
     *challenge = text;
 
     return NGX_OK;
-}
-
-
-static ngx_oci_token_t *
-ngx_oci_token_find(ngx_http_request_t *r, ngx_oci_registry_t *registry)
-{
-    ngx_uint_t                  i;
-    ngx_oci_token_t           **token;
-    ngx_oci_loc_conf_t         *olcf;
-    ngx_http_core_srv_conf_t   *cscf;
-
-    cscf = ngx_http_get_module_srv_conf(r, ngx_http_core_module);
-    olcf = cscf->ctx->loc_conf[ngx_http_oci_module.ctx_index];
-
-    if (olcf->tokens == NULL) {
-        return NULL;
-    }
-
-    token = olcf->tokens->elts;
-
-    for (i = 0; i < olcf->tokens->nelts; i++) {
-        if (token[i]->registry == registry) {
-            return token[i];
-        }
-    }
-
-    return NULL;
 }

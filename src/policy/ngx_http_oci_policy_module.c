@@ -117,7 +117,10 @@ ngx_oci_policy_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
             break;
 
         case NGX_OCI_POLICY_VAR_SOURCE:
-            if (ctx->decision) {
+            if (ctx->decision && ctx->by_token) {
+                ngx_str_set(&text, "token");
+
+            } else if (ctx->decision) {
                 ngx_str_set(&text, "file");
             }
 

@@ -31,11 +31,15 @@ ngx_oci_policy_refuse(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
 
-        h->hash = 1;
+        h->hash = 0;
         ngx_oci_header_unlink(h);
         ngx_str_set(&h->key, "WWW-Authenticate");
-        h->value = ctx->policy->challenge;
 
+        if (ngx_oci_policy_challenge(r, ctx, &h->value) != NGX_OK) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        h->hash = 1;
         r->headers_out.www_authenticate = h;
     }
 

@@ -9,11 +9,18 @@
 #include "ngx_oci_policy.h"
 
 
+static void ngx_oci_policy_who(ngx_oci_policy_conf_t *pcf,
+    ngx_oci_caller_t *caller, ngx_oci_rbac_subject_t *subject,
+    ngx_uint_t action, ngx_oci_verdict_t *verdict);
+static void ngx_oci_policy_may(ngx_oci_policy_conf_t *pcf,
+    ngx_oci_rbac_t *doc, ngx_oci_caller_t *caller,
+    ngx_oci_rbac_subject_t *subject, ngx_str_t *repository,
+    ngx_uint_t action, ngx_oci_rbac_rule_t **rule,
+    ngx_oci_verdict_t *verdict);
 static void ngx_oci_policy_right(ngx_oci_rbac_t *doc,
     ngx_oci_rbac_subject_t *subject, ngx_str_t *repository,
     ngx_uint_t action, ngx_oci_rbac_rule_t **rule,
     ngx_oci_verdict_t *verdict);
-static ngx_uint_t ngx_oci_policy_catalog(ngx_http_request_t *r);
 
 
 ngx_int_t
@@ -36,6 +43,11 @@ ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     action = ngx_oci_rbac_action(octx->route.route, &r->method_name,
                                  ngx_oci_policy_catalog(r));
 
+    /* a token may have many entries: not under the mutex */
+
+    caller->lacking = ngx_oci_bearer_lacks(pcf, caller,
+                                           &octx->route.repository, action);
+
     ngx_shmtx_lock(&pcf->shpool->mutex);
 
     doc = ngx_oci_policy_doc(pcf);
@@ -48,34 +60,21 @@ ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
 
     if (caller->subject.len) {
         subject = ngx_oci_rbac_subject(doc, &caller->subject);
-
-        if (subject == NULL || subject->disabled
-            || subject->not_before > (int64_t) ngx_time())
-        {
-            verdict->status = NGX_HTTP_UNAUTHORIZED;
-            verdict->code = NGX_OCI_ERR_UNAUTHORIZED;
-            verdict->reason = "the subject is disabled";
-        }
     }
 
-    /* with "basic", whoever comes to /v2/ is to say who it is */
-
-    if (subject == NULL && verdict->status == 0
-        && (!pcf->anonymous || (pcf->basic && action == NGX_OCI_LOGIN)))
-    {
-        verdict->status = NGX_HTTP_UNAUTHORIZED;
-        verdict->code = NGX_OCI_ERR_UNAUTHORIZED;
-        verdict->reason = "no credentials";
-    }
+    ngx_oci_policy_who(pcf, caller, subject, action, verdict);
 
     if (verdict->status == 0) {
-        ngx_oci_policy_right(doc, subject, &octx->route.repository, action,
-                             &by, verdict);
+        ngx_oci_policy_may(pcf, doc, caller, subject,
+                           &octx->route.repository, action, &by, verdict);
     }
 
     if (verdict->status == 0 && octx->route.route == NGX_OCI_ROUTE_UPLOAD) {
-        ngx_oci_policy_upload(r, octx, doc, subject, verdict);
+        ngx_oci_policy_upload(r, octx, doc, subject, pcf, caller, verdict);
     }
+
+    ctx->by_token = verdict->status ? verdict->insufficient
+                                    : !ngx_oci_bearer_store(pcf, caller);
 
     if (by) {
         ctx->rule.len = ngx_min(by->name_len, sizeof(rule));
@@ -93,21 +92,99 @@ ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
         ngx_memcpy(ctx->rule.data, rule, ctx->rule.len);
     }
 
-    if (subject) {
+    if (subject || caller->how == NGX_OCI_CALLER_BEARER) {
         ctx->subject = caller->subject;
     }
 
     /* who has shown nothing yet may do so, whatever it is about */
 
-    if (verdict->status && subject == NULL && caller->subject.len == 0
-        && pcf->basic)
+    if (verdict->status && caller->subject.len == 0
+        && (pcf->basic || pcf->bearer))
     {
         verdict->status = NGX_HTTP_UNAUTHORIZED;
         verdict->code = NGX_OCI_ERR_UNAUTHORIZED;
-        verdict->reason = "no credentials";
+
+        if (caller->how == NGX_OCI_CALLER_NOBODY) {
+            verdict->reason = "no credentials";
+
+        } else if (verdict->error == NULL) {
+            verdict->error = "insufficient_scope";
+        }
+    }
+
+    /* and so may who has a token of nobody's */
+
+    if (verdict->status && caller->how == NGX_OCI_CALLER_BEARER
+        && caller->subject.len == 0
+        && verdict->status != NGX_HTTP_UNAUTHORIZED)
+    {
+        ngx_oci_bearer_insufficient(verdict);
     }
 
     return NGX_OK;
+}
+
+
+/* may this caller come at all? */
+
+static void
+ngx_oci_policy_who(ngx_oci_policy_conf_t *pcf, ngx_oci_caller_t *caller,
+    ngx_oci_rbac_subject_t *subject, ngx_uint_t action,
+    ngx_oci_verdict_t *verdict)
+{
+    if (caller->how == NGX_OCI_CALLER_BEARER) {
+        ngx_oci_bearer_subject(pcf, caller, subject, verdict);
+        return;
+    }
+
+    if (caller->how == NGX_OCI_CALLER_NOBODY) {
+
+        /* with others, whoever comes to /v2/ is to say who it is */
+
+        if (pcf->anonymous
+            && !((pcf->basic || pcf->bearer) && action == NGX_OCI_LOGIN))
+        {
+            return;
+        }
+
+        verdict->reason = "no credentials";
+
+    } else if (subject == NULL || subject->disabled
+               || subject->not_before > (int64_t) ngx_time())
+    {
+        verdict->reason = "the subject is disabled";
+
+    } else {
+        return;
+    }
+
+    verdict->status = NGX_HTTP_UNAUTHORIZED;
+    verdict->code = NGX_OCI_ERR_UNAUTHORIZED;
+}
+
+
+/* what a token has, what the document has, or both */
+
+static void
+ngx_oci_policy_may(ngx_oci_policy_conf_t *pcf, ngx_oci_rbac_t *doc,
+    ngx_oci_caller_t *caller, ngx_oci_rbac_subject_t *subject,
+    ngx_str_t *repository, ngx_uint_t action, ngx_oci_rbac_rule_t **rule,
+    ngx_oci_verdict_t *verdict)
+{
+    /* another one of the edge's own would have no more than the document */
+
+    if (caller->lacking && !caller->jwt.own) {
+        ngx_oci_bearer_insufficient(verdict);
+        return;
+    }
+
+    if (action == 0 || ngx_oci_bearer_store(pcf, caller)) {
+        ngx_oci_policy_right(doc, subject, repository, action, rule, verdict);
+    }
+
+    if (verdict->status == 0 && caller->lacking) {
+        ngx_oci_bearer_insufficient(verdict);
+    }
 }
 
 
@@ -157,7 +234,7 @@ ngx_oci_policy_right(ngx_oci_rbac_t *doc, ngx_oci_rbac_subject_t *subject,
 }
 
 
-static ngx_uint_t
+ngx_uint_t
 ngx_oci_policy_catalog(ngx_http_request_t *r)
 {
     u_char  *p;

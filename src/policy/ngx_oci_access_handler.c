@@ -10,10 +10,6 @@
 #include "ngx_oci_policy.h"
 
 
-static ngx_oci_policy_ctx_t *ngx_oci_policy_ctx(ngx_http_request_t *r,
-    ngx_oci_policy_conf_t *pcf);
-
-
 ngx_int_t
 ngx_oci_policy_handler(ngx_http_request_t *r)
 {
@@ -76,14 +72,21 @@ ngx_oci_policy_handler(ngx_http_request_t *r)
     if (rc == NGX_DECLINED) {
         return ngx_oci_policy_refuse(r, ctx, NGX_HTTP_UNAUTHORIZED,
                                      NGX_OCI_ERR_UNAUTHORIZED,
-                                     "wrong credentials");
+                                     ctx->why ? ctx->why
+                                              : "wrong credentials");
     }
 
-    if (ngx_oci_policy_decide(r, ctx, octx, &caller, &verdict) != NGX_OK) {
+    rc = ngx_oci_policy_decide(r, ctx, octx, &caller, &verdict);
+
+    ngx_oci_jwt_free(&caller.jwt);
+
+    if (rc != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     if (verdict.status) {
+        ctx->error = verdict.error;
+
         return ngx_oci_policy_refuse(r, ctx, verdict.status, verdict.code,
                                      verdict.reason);
     }
@@ -101,7 +104,7 @@ ngx_oci_policy_handler(ngx_http_request_t *r)
 }
 
 
-static ngx_oci_policy_ctx_t *
+ngx_oci_policy_ctx_t *
 ngx_oci_policy_ctx(ngx_http_request_t *r, ngx_oci_policy_conf_t *pcf)
 {
     ngx_oci_policy_ctx_t  *ctx;

@@ -9,10 +9,6 @@
 #include "ngx_oci_policy.h"
 
 
-static ngx_int_t ngx_oci_policy_verify(ngx_http_request_t *r,
-    ngx_oci_policy_ctx_t *ctx, ngx_str_t *user, ngx_str_t *secret);
-
-
 ngx_int_t
 ngx_oci_policy_identify(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     ngx_oci_caller_t *caller)
@@ -22,7 +18,14 @@ ngx_oci_policy_identify(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
 
     ngx_memzero(caller, sizeof(ngx_oci_caller_t));
 
-    if (!ctx->policy->basic) {
+    ctx->error = NULL;
+    ctx->why = NULL;
+
+    if (ctx->policy->bearer && ngx_oci_bearer_is(r)) {
+        return ngx_oci_bearer_identify(r, ctx, caller);
+    }
+
+    if (!ctx->policy->basic && !ctx->policy->bearer) {
         return NGX_OK;
     }
 
@@ -36,7 +39,12 @@ ngx_oci_policy_identify(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
         return NGX_DECLINED;
     }
 
-    rc = ngx_oci_policy_verify(r, ctx, &user, &secret);
+    if (!ctx->policy->basic) {
+        ngx_explicit_memzero(secret.data, secret.len);
+        return NGX_DECLINED;
+    }
+
+    rc = ngx_oci_policy_secret(r, ctx, &user, &secret);
 
     ngx_explicit_memzero(secret.data, secret.len);
 
@@ -49,8 +57,8 @@ ngx_oci_policy_identify(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
 }
 
 
-static ngx_int_t
-ngx_oci_policy_verify(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
+ngx_int_t
+ngx_oci_policy_secret(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     ngx_str_t *user, ngx_str_t *secret)
 {
     u_char                   buf[NGX_OCI_PHC_MAX], mac[NGX_OCI_POLICY_MAC];

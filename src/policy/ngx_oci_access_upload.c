@@ -10,10 +10,10 @@
 
 
 static ngx_uint_t ngx_oci_policy_form(ngx_http_request_t *r);
-static ngx_int_t ngx_oci_policy_mounts(ngx_oci_rbac_t *doc,
-    ngx_oci_rbac_subject_t *subject, ngx_str_t *args, ngx_uint_t *nowhere);
-static ngx_int_t ngx_oci_policy_unescape(u_char *dst, size_t *len, u_char *p,
-    u_char *last);
+static ngx_int_t ngx_oci_policy_mounts(ngx_str_t *args, ngx_str_t *from,
+    ngx_uint_t *nowhere);
+static ngx_uint_t ngx_oci_policy_may_mount(ngx_oci_rbac_t *doc,
+    ngx_oci_rbac_subject_t *subject, ngx_str_t *from);
 
 
 /* a push may be a mount */
@@ -21,18 +21,34 @@ static ngx_int_t ngx_oci_policy_unescape(u_char *dst, size_t *len, u_char *p,
 void
 ngx_oci_policy_upload(ngx_http_request_t *r, ngx_oci_ctx_t *octx,
     ngx_oci_rbac_t *doc, ngx_oci_rbac_subject_t *subject,
+    ngx_oci_policy_conf_t *pcf, ngx_oci_caller_t *caller,
     ngx_oci_verdict_t *verdict)
 {
+    u_char      name[NGX_OCI_NAME_MAX];
+    ngx_str_t   from;
     ngx_uint_t  nowhere;
+
+    from.data = name;
+    from.len = 0;
 
     if (ngx_oci_policy_form(r)) {
         verdict->reason = "a form may name what is mounted";
 
-    } else if (ngx_oci_policy_mounts(doc, subject, &octx->route.args,
-                                     &nowhere)
+    } else if (ngx_oci_policy_mounts(&octx->route.args, &from, &nowhere)
                != NGX_OK)
     {
         verdict->reason = "no right to mount from there";
+
+    } else if (from.len && ngx_oci_bearer_store(pcf, caller)
+               && !ngx_oci_policy_may_mount(doc, subject, &from))
+    {
+        verdict->reason = "no right to mount from there";
+
+    } else if (from.len
+               && ngx_oci_bearer_lacks(pcf, caller, &from, NGX_OCI_PULL))
+    {
+        ngx_oci_bearer_insufficient(verdict);
+        return;
 
     } else {
 
@@ -106,19 +122,16 @@ ngx_oci_policy_form(ngx_http_request_t *r)
 /*
  * A blob is mounted from another repository, which has to be one that may be
  * pulled from.  The registry reads the arguments in its own way: there may be
- * one "from" only, in the way that all read alike.  nowhere: there is a
- * "mount", and no "from".
+ * one "from" only, in the way that all read alike.  from: its name, or empty;
+ * nowhere: there is a "mount", and no "from".
  */
 
 static ngx_int_t
-ngx_oci_policy_mounts(ngx_oci_rbac_t *doc, ngx_oci_rbac_subject_t *subject,
-    ngx_str_t *args, ngx_uint_t *nowhere)
+ngx_oci_policy_mounts(ngx_str_t *args, ngx_str_t *from, ngx_uint_t *nowhere)
 {
-    size_t                len;
-    u_char               *p, *last, *end, *eq, buf[NGX_OCI_NAME_MAX];
-    ngx_str_t             from;
-    ngx_uint_t            seen, mount;
-    ngx_oci_rbac_rule_t  *rule;
+    size_t       len;
+    u_char      *p, *last, *end, *eq, buf[NGX_OCI_NAME_MAX];
+    ngx_uint_t   seen, mount;
 
     seen = 0;
     mount = 0;
@@ -147,18 +160,10 @@ ngx_oci_policy_mounts(ngx_oci_rbac_t *doc, ngx_oci_rbac_subject_t *subject,
         if (seen++ || eq == end || ngx_memcmp(p, "from", 4) != 0
             || (p > args->data && p[-1] == ';')
             || (end < last && *end == ';')
-            || ngx_oci_policy_unescape(buf, &len, eq + 1, end) != NGX_OK
-            || ngx_oci_name_valid(buf, len) != NGX_OK)
+            || ngx_oci_policy_unescape(from->data, &from->len, eq + 1, end)
+               != NGX_OK
+            || ngx_oci_name_valid(from->data, from->len) != NGX_OK)
         {
-            return NGX_DECLINED;
-        }
-
-        from.data = buf;
-        from.len = len;
-
-        (void) ngx_oci_rbac_rights(doc, subject, &from, NGX_OCI_PULL, &rule);
-
-        if (rule == NULL) {
             return NGX_DECLINED;
         }
     }
@@ -169,9 +174,19 @@ ngx_oci_policy_mounts(ngx_oci_rbac_t *doc, ngx_oci_rbac_subject_t *subject,
 }
 
 
-/* NGX_ERROR: longer than any name, or no escape */
+static ngx_uint_t
+ngx_oci_policy_may_mount(ngx_oci_rbac_t *doc,
+    ngx_oci_rbac_subject_t *subject, ngx_str_t *from)
+{
+    ngx_oci_rbac_rule_t  *rule;
 
-static ngx_int_t
+    (void) ngx_oci_rbac_rights(doc, subject, from, NGX_OCI_PULL, &rule);
+
+    return rule != NULL;
+}
+
+
+ngx_int_t
 ngx_oci_policy_unescape(u_char *dst, size_t *len, u_char *p, u_char *last)
 {
     ngx_int_t  ch;

@@ -360,9 +360,14 @@ ngx_oci_check_resume(ngx_oci_policy_ctx_t *ctx, ngx_int_t rc)
     ngx_http_set_log_request(c->log, r);
 
     r->read_event_handler = ngx_http_block_reading;
-    r->write_event_handler = ngx_http_core_run_phases;
 
-    ngx_http_core_run_phases(r);
+    if (ctx->resume) {
+        ctx->resume(r);
+
+    } else {
+        r->write_event_handler = ngx_http_core_run_phases;
+        ngx_http_core_run_phases(r);
+    }
 
     ngx_http_run_posted_requests(c);
 }

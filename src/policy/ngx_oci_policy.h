@@ -15,6 +15,8 @@
 #include "ngx_oci.h"
 #include "ngx_oci_phc.h"
 #include "ngx_oci_rbac.h"
+#include "ngx_oci_jwt.h"
+#include "ngx_oci_scope.h"
 
 #include <openssl/sha.h>
 
@@ -24,6 +26,16 @@
 #define NGX_OCI_POLICY_DIGEST  32
 
 #define NGX_OCI_POLICY_WAYS    4    /* places of one outcome */
+
+
+/* what a token counts for */
+
+typedef enum {
+    NGX_OCI_GRANTS_UNSET = 0,
+    NGX_OCI_GRANTS_STORE,           /* it names the subject */
+    NGX_OCI_GRANTS_TOKEN,           /* its access decides */
+    NGX_OCI_GRANTS_BOTH
+} ngx_oci_grants_e;
 
 
 /* a secret that was checked */
@@ -97,6 +109,21 @@ typedef struct {
     time_t                      valid;
     unsigned                    basic:1;
     unsigned                    anonymous:1;
+    unsigned                    bearer:1;
+    unsigned                    foreign:1;  /* there are keys of others */
+
+    /* of tokens */
+    ngx_oci_jwt_keys_t         *keys;       /* also its own; NULL: no bearer */
+    ngx_array_t                *issuers;    /* of ngx_str_t, or NULL */
+    ngx_array_t                *audiences;  /* likewise */
+    ngx_uint_t                  grants;     /* ngx_oci_grants_e */
+
+    /* of its own tokens */
+    ngx_array_t                *signing;    /* of ngx_oci_jwt_key_t, the first
+                                               signs; NULL: it issues none */
+    ngx_str_t                   service;    /* their audience */
+    ngx_str_t                   realm;      /* of challenges; "": the server's
+                                               oci_token location */
 
     /* of a worker */
     ngx_thread_pool_t          *threads;    /* for the file */
@@ -132,6 +159,14 @@ typedef struct {
     ngx_uint_t                  checked;    /* ..._checked_e, of this: */
     u_char                      mac[NGX_OCI_POLICY_MAC];
     unsigned                    waiting:1;
+
+    const char                 *error;      /* of a challenge, or NULL */
+    const char                 *why;        /* a token is wrong, for the log */
+    unsigned                    by_token:1; /* decided, not by the document */
+    void                      (*resume)(ngx_http_request_t *r);
+                                            /* after a check; NULL: the phases
+                                               go on */
+    void                       *issue;      /* ngx_oci_issue.c's */
 } ngx_oci_policy_ctx_t;
 
 
@@ -139,13 +174,18 @@ typedef struct {
 
 typedef enum {
     NGX_OCI_CALLER_NOBODY = 0,
-    NGX_OCI_CALLER_BASIC
+    NGX_OCI_CALLER_BASIC,
+    NGX_OCI_CALLER_BEARER
 } ngx_oci_caller_e;
 
 
 typedef struct {
     ngx_uint_t                  how;        /* ngx_oci_caller_e */
     ngx_str_t                   subject;    /* "": nobody */
+    ngx_oci_jwt_t               jwt;        /* of a token; to be freed by
+                                               ngx_oci_jwt_free() */
+    ngx_uint_t                  lacking;    /* the token, of what it is about;
+                                               of a decision */
 } ngx_oci_caller_t;
 
 
@@ -153,6 +193,8 @@ typedef struct {
     ngx_uint_t                  status;     /* 0: allowed */
     ngx_uint_t                  code;       /* ngx_oci_error_e */
     const char                 *reason;     /* for the log */
+    const char                 *error;      /* for the challenge, or NULL */
+    ngx_uint_t                  insufficient;   /* a token lacks it */
 } ngx_oci_verdict_t;
 
 
@@ -193,7 +235,8 @@ void ngx_oci_remember_mac(ngx_oci_policy_conf_t *pcf, ngx_str_t *user,
  * pool, to be wiped; NGX_DECLINED: there are none, or empty ones; NGX_ERROR:
  * there is something else.
  *
- * check(): NGX_AGAIN, the phases go on from the event loop with ctx->checked;
+ * check(): NGX_AGAIN, the phases, or ctx->resume, go on from the event loop
+ * with ctx->checked;
  * NGX_BUSY: too many wait; NGX_ERROR.
  */
 ngx_int_t ngx_oci_identity_basic(ngx_http_request_t *r, ngx_str_t *user,
@@ -203,13 +246,18 @@ ngx_int_t ngx_oci_identity_check(ngx_http_request_t *r,
 ngx_int_t ngx_oci_identity_init_module(ngx_cycle_t *cycle);
 void ngx_oci_identity_init_process(ngx_cycle_t *cycle);
 
-/* ngx_oci_access_handler.c */
+/* ngx_oci_access_handler.c; ctx() makes the context, NULL: no memory */
 ngx_int_t ngx_oci_policy_handler(ngx_http_request_t *r);
+ngx_oci_policy_ctx_t *ngx_oci_policy_ctx(ngx_http_request_t *r,
+    ngx_oci_policy_conf_t *pcf);
 
 /*
  * ngx_oci_access_identify.c.  NGX_OK: caller is who asks; NGX_DECLINED: it is
- * not who it says; else as ngx_oci_identity_check().
+ * not who it says; else as ngx_oci_identity_check().  secret(): is it that of
+ * a subject?
  */
+ngx_int_t ngx_oci_policy_secret(ngx_http_request_t *r,
+    ngx_oci_policy_ctx_t *ctx, ngx_str_t *user, ngx_str_t *secret);
 ngx_int_t ngx_oci_policy_identify(ngx_http_request_t *r,
     ngx_oci_policy_ctx_t *ctx, ngx_oci_caller_t *caller);
 
@@ -221,10 +269,51 @@ ngx_int_t ngx_oci_policy_decide(ngx_http_request_t *r,
     ngx_oci_policy_ctx_t *ctx, ngx_oci_ctx_t *octx,
     ngx_oci_caller_t *caller, ngx_oci_verdict_t *verdict);
 
-/* ngx_oci_access_upload.c; the caller holds the mutex */
+/* is it the catalog that a request is for, in a form that all read alike? */
+ngx_uint_t ngx_oci_policy_catalog(ngx_http_request_t *r);
+
+/*
+ * ngx_oci_access_upload.c; the caller holds the mutex.  unescape(), into
+ * NGX_OCI_NAME_MAX bytes: NGX_ERROR: that is too few, or it is no escape.
+ */
+ngx_int_t ngx_oci_policy_unescape(u_char *dst, size_t *len, u_char *p,
+    u_char *last);
 void ngx_oci_policy_upload(ngx_http_request_t *r, ngx_oci_ctx_t *octx,
     ngx_oci_rbac_t *doc, ngx_oci_rbac_subject_t *subject,
+    ngx_oci_policy_conf_t *pcf, ngx_oci_caller_t *caller,
     ngx_oci_verdict_t *verdict);
+
+/*
+ * ngx_oci_access_bearer.c.  is(): does the request have a token?  identify():
+ * as ngx_oci_policy_identify(), never NGX_AGAIN; with NGX_DECLINED ctx->why.
+ * The others are of a decision, and look at callers that have no token, too:
+ * does the document grant rights; does a token lack an action on this?
+ */
+ngx_uint_t ngx_oci_bearer_is(ngx_http_request_t *r);
+ngx_int_t ngx_oci_bearer_identify(ngx_http_request_t *r,
+    ngx_oci_policy_ctx_t *ctx, ngx_oci_caller_t *caller);
+void ngx_oci_bearer_subject(ngx_oci_policy_conf_t *pcf,
+    ngx_oci_caller_t *caller, ngx_oci_rbac_subject_t *subject,
+    ngx_oci_verdict_t *verdict);
+ngx_uint_t ngx_oci_bearer_store(ngx_oci_policy_conf_t *pcf,
+    ngx_oci_caller_t *caller);
+ngx_uint_t ngx_oci_bearer_lacks(ngx_oci_policy_conf_t *pcf,
+    ngx_oci_caller_t *caller, ngx_str_t *repository, ngx_uint_t action);
+void ngx_oci_bearer_insufficient(ngx_oci_verdict_t *verdict);
+
+/*
+ * ngx_oci_bearer.c: the lines of oci_policy{} about tokens; done() looks at
+ * them together, and takes over the keys of its own ones.
+ */
+char *ngx_oci_bearer_issuer(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf,
+    ngx_str_t *value, ngx_uint_t n);
+char *ngx_oci_bearer_audience(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf,
+    ngx_str_t *value, ngx_uint_t n);
+char *ngx_oci_bearer_key(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf,
+    ngx_str_t *value, ngx_uint_t n);
+char *ngx_oci_bearer_grants(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf,
+    ngx_str_t *value, ngx_uint_t n);
+char *ngx_oci_bearer_done(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf);
 
 /*
  * ngx_oci_access_answer.c: refuse() answers, and ends the request; pong()
@@ -235,6 +324,24 @@ ngx_int_t ngx_oci_policy_refuse(ngx_http_request_t *r,
     ngx_oci_policy_ctx_t *ctx, ngx_uint_t status, ngx_uint_t code,
     const char *reason);
 ngx_int_t ngx_oci_policy_pong(ngx_http_request_t *r);
+
+/* ngx_oci_access_challenge.c: the WWW-Authenticate value of a 401 */
+ngx_int_t ngx_oci_policy_challenge(ngx_http_request_t *r,
+    ngx_oci_policy_ctx_t *ctx, ngx_str_t *value);
+
+/*
+ * ngx_oci_signing.c: the lines of oci_policy{} about its own tokens; done()
+ * looks at them together.  NGX_CONF_OK, or NGX_CONF_ERROR, which was logged.
+ */
+char *ngx_oci_signing_key(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf,
+    ngx_str_t *value, ngx_uint_t n);
+char *ngx_oci_signing_realm(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf,
+    ngx_str_t *value, ngx_uint_t n);
+char *ngx_oci_signing_done(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf);
+
+/* ngx_oci_issue.c: the content handler of "oci_token policy=" */
+ngx_int_t ngx_oci_issue_handler(ngx_http_request_t *r,
+    ngx_oci_policy_t *policy);
 
 
 extern ngx_module_t  ngx_http_oci_policy_module;

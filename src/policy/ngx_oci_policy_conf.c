@@ -31,8 +31,6 @@ static char *ngx_oci_policy_zone(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf,
     ngx_str_t *value, ngx_uint_t n);
 static char *ngx_oci_policy_identity(ngx_conf_t *cf,
     ngx_oci_policy_conf_t *pcf, ngx_str_t *value, ngx_uint_t n);
-static char *ngx_oci_policy_grants(ngx_conf_t *cf,
-    ngx_oci_policy_conf_t *pcf, ngx_str_t *value, ngx_uint_t n);
 static char *ngx_oci_policy_valid(ngx_conf_t *cf,
     ngx_oci_policy_conf_t *pcf, ngx_str_t *value, ngx_uint_t n);
 static char *ngx_oci_policy_done(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf);
@@ -44,9 +42,14 @@ static ngx_uint_t ngx_oci_policy_kept(ngx_conf_t *cf,
 static ngx_oci_policy_command_t  ngx_oci_policy_commands[] = {
     { ngx_string("source"), 1, 1, 0, ngx_oci_policy_source },
     { ngx_string("zone"), 1, 1, 0, ngx_oci_policy_zone },
-    { ngx_string("identity"), 1, 2, 0, ngx_oci_policy_identity },
-    { ngx_string("grants"), 1, 1, 0, ngx_oci_policy_grants },
+    { ngx_string("identity"), 1, 4, 0, ngx_oci_policy_identity },
+    { ngx_string("grants"), 1, 1, 0, ngx_oci_bearer_grants },
+    { ngx_string("issuer"), 1, 1, 1, ngx_oci_bearer_issuer },
+    { ngx_string("audience"), 1, 1, 1, ngx_oci_bearer_audience },
+    { ngx_string("key"), 1, 1, 1, ngx_oci_bearer_key },
     { ngx_string("valid"), 1, 1, 0, ngx_oci_policy_valid },
+    { ngx_string("signing_key"), 1, 1, 1, ngx_oci_signing_key },
+    { ngx_string("realm"), 1, 1, 0, ngx_oci_signing_realm },
     { ngx_null_string, 0, 0, 0, NULL }
 };
 
@@ -284,25 +287,14 @@ ngx_oci_policy_identity(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf,
         {
             pcf->anonymous = 1;
 
+        } else if (ngx_strcmp(value[i].data, "bearer") == 0 && !pcf->bearer) {
+            pcf->bearer = 1;
+
         } else {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "invalid identity \"%V\"", &value[i]);
             return NGX_CONF_ERROR;
         }
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-static char *
-ngx_oci_policy_grants(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf,
-    ngx_str_t *value, ngx_uint_t n)
-{
-    if (ngx_strcmp(value->data, "store") != 0) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid grants \"%V\"",
-                           value);
-        return NGX_CONF_ERROR;
     }
 
     return NGX_CONF_OK;
@@ -335,7 +327,8 @@ ngx_oci_policy_done(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf)
 
     lacks = (pcf->file.len == 0) ? "source"
             : (pcf->zone == NULL) ? "zone"
-            : (!pcf->basic && !pcf->anonymous) ? "identity" : NULL;
+            : (!pcf->basic && !pcf->anonymous && !pcf->bearer)
+              ? "identity" : NULL;
 
     if (lacks) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -361,6 +354,12 @@ ngx_oci_policy_done(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf)
     pcf->challenge.len = ngx_sprintf(p, "Basic realm=\"%V\"",
                                      &pcf->policy.name)
                          - p;
+
+    if (ngx_oci_signing_done(cf, pcf) != NGX_CONF_OK
+        || ngx_oci_bearer_done(cf, pcf) != NGX_CONF_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
 
     if (ngx_oci_policy_read((char *) pcf->file.data, NULL, &pcf->first)
         == NGX_OK)

@@ -153,8 +153,12 @@ ngx_oci_doc_subjects(ngx_oci_doc_t *doc, json_t *subjects)
 
         why = ngx_oci_doc_name(key);
 
-        if (why == NULL && strchr(key, ':')) {
-            why = "a subject's name has no \":\"";
+        /* of tokens there are, Basic can't tell them from the secret */
+
+        if (why == NULL && strchr(key, ':')
+            && json_object_get(value, "secret"))
+        {
+            why = "a subject whose name has \":\" has no secret";
         }
 
         if (why) {

@@ -1,0 +1,156 @@
+#!/usr/bin/perl
+
+# Logins and pulls as docker and containerd do them, request by request from
+# GET /v2/ on: with Basic, with tokens of the edge's own, with those of a token
+# service like Harbor's behind "oci_token", and as nobody.
+
+use warnings;
+use strict;
+
+use Test::More;
+use File::Basename qw/ dirname /;
+use JSON::PP;
+use Time::HiRes qw/ sleep /;
+
+use lib dirname(__FILE__) . '/lib';
+use OCI;
+use Login;
+use Policy;
+
+OCI->skip_all_unless('docker-registry');
+
+my $t = OCI->new(workers => 2);
+my $d = $t->{dir};
+
+my $up = $t->registry();
+my $blob = $t->random_blob(200_000);
+my $config = '{"descriptor":{"name":"test"}}';
+my $blob_digest = $t->digest($blob);
+my ($manifest, $digest) = $t->push_artifact('llm/model', 'v1', $blob);
+$t->push_artifact($_, 'v1', $blob) for qw! public/model secret/model !;
+
+my %secrets = (alice => 'alice-secret', 'robot$llm+ci' => 'robot:secret&');
+
+my $doc = {
+    version => 1,
+    subjects => {
+        map { $_ => { secret => Policy::phc($secrets{$_}) } } keys %secrets },
+    grants => { ml => { role => 'guest', subjects => [keys %secrets],
+        repositories => ['llm/**'] } },
+    projects => { public => { public => JSON::PP::true } },
+};
+Policy::write_doc($t, $doc);
+Policy::signing_key($t, 'edge.pem');
+
+my $harbor = Login::harbor($t,
+    users => { %secrets, edge => 'edge-secret' },
+    projects => { llm => [keys %secrets, 'edge'], public => ['*'],
+        secret => ['edge'] },
+    repos => { map { $_ => { v1 => $manifest } } qw! llm/model public/model
+        secret/model ! },
+    blobs => { $blob_digest => $blob, $t->digest($config) => $config });
+
+$t->write_file('robot', "edge:edge-secret\n", 0600);
+
+my %port = map { $_ => OCI::port() } qw/ basic tokens closed passed checked /;
+
+$t->conf(http => <<EOC, location => '');
+oci_registry demo { url http://127.0.0.1:$up; credentials anonymous; }
+oci_registry harbor { url http://127.0.0.1:$harbor; }
+oci_registry stored {
+    url http://127.0.0.1:$harbor; credentials file $d/robot;
+}
+oci_policy basic {
+    source file:$d/policy.json; zone basic:1m; identity basic anonymous;
+}
+oci_policy tokens {
+    source file:$d/policy.json; zone tokens:1m; identity basic anonymous;
+    signing_key $d/edge.pem;
+}
+oci_policy closed {
+    source file:$d/policy.json; zone closed:1m; identity basic;
+    signing_key $d/edge.pem;
+}
+oci_policy checked {
+    source file:$d/policy.json; zone checked:1m; identity bearer anonymous;
+    issuer harbor-token-issuer; audience harbor-registry;
+    key $d/harbor.pub; grants token;
+}
+oci_cache models;
+server {
+    listen 127.0.0.1:$port{basic};
+    location /v2/ { oci_pass demo; oci_access basic; }
+}
+server {
+    listen 127.0.0.1:$port{tokens};
+    location /v2/ { oci_pass demo; oci_access tokens; }
+    location = /token { oci_token policy=tokens; }
+}
+server {
+    listen 127.0.0.1:$port{closed};
+    location /v2/ { oci_pass demo; oci_access closed; }
+    location = /token { oci_token policy=closed; }
+}
+server {
+    listen 127.0.0.1:$port{passed};
+    location /v2/ { oci_pass harbor; }
+    location = /service/token { oci_token harbor; }
+}
+server {
+    listen 127.0.0.1:$port{checked};
+    location /v2/ { oci_pass stored; oci_access checked; }
+    location = /service/token { oci_token stored; }
+}
+EOC
+$t->start();
+
+my %scheme = (basic => 'Basic', map { $_ => 'Bearer' } qw/ tokens closed passed
+    checked /);
+
+for my $way (sort keys %port) {
+    my $p = $port{$way};
+
+    my ($scheme, $c) = Login::challenge($t->http($p, 'GET', '/v2/'));
+    is($scheme, $scheme{$way}, "$way: /v2/ has one challenge");
+
+    for my $user (sort keys %secrets) {
+        is(Login::docker_login($t, $p, $user, $secrets{$user}), 200,
+            "$way: docker login $user");
+    }
+    is(Login::docker_login($t, $p, 'alice', 'wrong'), 401,
+        "$way: docker login with a wrong password");
+    is(Login::docker_login($t, $p, 'mallory', 'alice-secret'), 401,
+        "$way: docker login of a stranger");
+
+    for my $client (qw/ docker containerd /) {
+        my $pull = $client eq 'docker' ? \&Login::docker_pull
+            : \&Login::containerd_pull;
+
+        for my $user (sort keys %secrets) {
+            my ($status, $blobs) = $pull->($t, $p, 'llm/model', 'v1', $user,
+                $secrets{$user});
+            is($status, 200, "$way: $client pull by $user");
+            ok(($blobs->{$blob_digest} // '') eq $blob,
+                "$way: $client: the blob");
+        }
+
+        is(($pull->($t, $p, 'public/model', 'v1', 'alice',
+            $secrets{alice}))[0], 200, "$way: $client: what is public");
+        isnt(($pull->($t, $p, 'secret/model', 'v1', 'alice',
+            $secrets{alice}))[0], 200, "$way: $client: not what is secret");
+        is(($pull->($t, $p, 'llm/model', 'v1', 'alice', 'wrong'))[0], 401,
+            "$way: $client: not with a wrong password");
+
+        # nobody; docker can't where /v2/ asks for Basic
+
+        my $let_in = $way ne 'closed' && "$way $client" ne 'basic docker';
+        my ($status, $blobs) = $pull->($t, $p, 'public/model', 'v1');
+        is($status, $let_in ? 200 : 401, "$way: $client: nobody");
+        ok(($blobs->{$blob_digest} // '') eq $blob, "$way: $client: the blob")
+            if $let_in;
+        is(($pull->($t, $p, 'llm/model', 'v1'))[0], 401,
+            "$way: $client: nobody, what is not public");
+    }
+}
+
+$t->done();
