@@ -26,6 +26,7 @@ static ngx_int_t ngx_oci_policy_postconfiguration(ngx_conf_t *cf);
 static void *ngx_oci_policy_create_main_conf(ngx_conf_t *cf);
 static ngx_int_t ngx_oci_policy_init_module(ngx_cycle_t *cycle);
 static ngx_int_t ngx_oci_policy_init_process(ngx_cycle_t *cycle);
+static void ngx_oci_policy_exit_process(ngx_cycle_t *cycle);
 
 
 static ngx_command_t  ngx_oci_policy_module_commands[] = {
@@ -66,7 +67,7 @@ ngx_module_t  ngx_http_oci_policy_module = {
     ngx_oci_policy_init_process,           /* init process */
     NULL,                                  /* init thread */
     NULL,                                  /* exit thread */
-    NULL,                                  /* exit process */
+    ngx_oci_policy_exit_process,           /* exit process */
     NULL,                                  /* exit master */
     NGX_MODULE_V1_PADDING
 };
@@ -294,4 +295,11 @@ ngx_oci_policy_init_process(ngx_cycle_t *cycle)
     }
 
     return NGX_OK;
+}
+
+
+static void
+ngx_oci_policy_exit_process(ngx_cycle_t *cycle)
+{
+    ngx_oci_bearer_forget();
 }

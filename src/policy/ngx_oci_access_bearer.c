@@ -14,6 +14,8 @@
 
 static ngx_int_t ngx_oci_bearer_token(ngx_http_request_t *r,
     ngx_str_t *token);
+static const char *ngx_oci_bearer_check(ngx_oci_policy_conf_t *pcf,
+    ngx_str_t *token, ngx_oci_jwt_t *jwt);
 static void ngx_oci_bearer_mac(ngx_oci_policy_conf_t *pcf, ngx_str_t *token,
     u_char *mac);
 
@@ -31,49 +33,14 @@ ngx_int_t
 ngx_oci_bearer_identify(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     ngx_oci_caller_t *caller)
 {
-    u_char                  mac[NGX_OCI_POLICY_MAC];
-    ngx_str_t               token;
-    ngx_uint_t              known;
-    const char             *why;
-    ngx_oci_jwt_check_t     check;
-    ngx_oci_policy_conf_t  *pcf;
-
-    pcf = ctx->policy;
+    ngx_str_t    token;
+    const char  *why;
 
     if (ngx_oci_bearer_token(r, &token) != NGX_OK) {
         return NGX_DECLINED;
     }
 
-    ngx_oci_bearer_mac(pcf, &token, mac);
-
-    ngx_shmtx_lock(&pcf->shpool->mutex);
-    known = ngx_oci_remember_find(pcf, mac);
-    ngx_shmtx_unlock(&pcf->shpool->mutex);
-
-    ngx_memzero(&check, sizeof(ngx_oci_jwt_check_t));
-
-    check.keys = pcf->keys;
-    check.own = &pcf->service;
-    check.now = ngx_time();
-    check.remembered = (known == NGX_OCI_CHECKED_GOOD);
-
-    if (pcf->issuers && pcf->audiences) {
-        check.issuers = pcf->issuers->elts;
-        check.nissuers = pcf->issuers->nelts;
-        check.audiences = pcf->audiences->elts;
-        check.naudiences = pcf->audiences->nelts;
-    }
-
-    if (known == NGX_OCI_CHECKED_BAD) {
-        why = "the token's signature is wrong";
-
-    } else {
-        why = ngx_oci_jwt_verify(&caller->jwt, &token, &check);
-
-        if (!check.remembered && (why == NULL || caller->jwt.wrong)) {
-            ngx_oci_remember_put(pcf, mac, why == NULL);
-        }
-    }
+    why = ngx_oci_bearer_check(ctx->policy, &token, &caller->jwt);
 
     if (why) {
         ctx->error = "invalid_token";
@@ -96,6 +63,63 @@ ngx_oci_bearer_identify(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     }
 
     return NGX_OK;
+}
+
+
+/* NULL: it is right; what is remembered is the signature, of all workers */
+
+static const char *
+ngx_oci_bearer_check(ngx_oci_policy_conf_t *pcf, ngx_str_t *token,
+    ngx_oci_jwt_t *jwt)
+{
+    u_char                mac[NGX_OCI_POLICY_MAC];
+    ngx_uint_t            known;
+    const char           *why;
+    ngx_oci_jwt_check_t   check;
+
+    if (token->len > NGX_OCI_JWT_MAX) {
+        return "the token is too long";
+    }
+
+    ngx_oci_bearer_mac(pcf, token, mac);
+
+    if (ngx_oci_bearer_cached(pcf, mac, jwt)) {
+        return NULL;
+    }
+
+    ngx_shmtx_lock(&pcf->shpool->mutex);
+    known = ngx_oci_remember_find(pcf, mac);
+    ngx_shmtx_unlock(&pcf->shpool->mutex);
+
+    if (known == NGX_OCI_CHECKED_BAD) {
+        return "the token's signature is wrong";
+    }
+
+    ngx_memzero(&check, sizeof(ngx_oci_jwt_check_t));
+
+    check.keys = pcf->keys;
+    check.own = &pcf->service;
+    check.now = ngx_time();
+    check.remembered = (known == NGX_OCI_CHECKED_GOOD);
+
+    if (pcf->issuers && pcf->audiences) {
+        check.issuers = pcf->issuers->elts;
+        check.nissuers = pcf->issuers->nelts;
+        check.audiences = pcf->audiences->elts;
+        check.naudiences = pcf->audiences->nelts;
+    }
+
+    why = ngx_oci_jwt_verify(jwt, token, &check);
+
+    if (!check.remembered && (why == NULL || jwt->wrong)) {
+        ngx_oci_remember_put(pcf, mac, why == NULL);
+    }
+
+    if (why == NULL) {
+        ngx_oci_bearer_keep(pcf, mac, token->len, jwt);
+    }
+
+    return why;
 }
 
 
@@ -128,17 +152,20 @@ ngx_oci_bearer_token(ngx_http_request_t *r, ngx_str_t *token)
 }
 
 
-/* the whole token, and the keys: with others it is void */
+/*
+ * The whole token, and what the policy says of tokens: with other keys,
+ * issuers or audiences it is void.
+ */
 
 static void
 ngx_oci_bearer_mac(ngx_oci_policy_conf_t *pcf, ngx_str_t *token, u_char *mac)
 {
-    u_char     text[sizeof(NGX_OCI_BEARER_WHAT) + NGX_OCI_JWT_DIGEST];
+    u_char     text[sizeof(NGX_OCI_BEARER_WHAT) + NGX_OCI_POLICY_DIGEST];
     ngx_str_t  nobody, what;
 
     ngx_memcpy(text, NGX_OCI_BEARER_WHAT, sizeof(NGX_OCI_BEARER_WHAT));
-    ngx_memcpy(text + sizeof(NGX_OCI_BEARER_WHAT), pcf->keys->digest,
-               NGX_OCI_JWT_DIGEST);
+    ngx_memcpy(text + sizeof(NGX_OCI_BEARER_WHAT), pcf->tokens,
+               NGX_OCI_POLICY_DIGEST);
 
     ngx_str_null(&nobody);
     what.data = text;

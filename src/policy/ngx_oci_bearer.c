@@ -20,6 +20,7 @@ static char *ngx_oci_bearer_add(ngx_conf_t *cf, ngx_array_t **list,
 static ngx_int_t ngx_oci_bearer_own(ngx_conf_t *cf,
     ngx_oci_policy_conf_t *pcf);
 static const char *ngx_oci_bearer_missing(ngx_oci_policy_conf_t *pcf);
+static void ngx_oci_bearer_digest(ngx_oci_policy_conf_t *pcf);
 
 
 char *
@@ -313,8 +314,47 @@ ngx_oci_bearer_done(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf)
     pcf->policy.unmapped = (pcf->foreign
                             && pcf->grants != NGX_OCI_GRANTS_STORE);
 
-    return ngx_oci_bearer_own(cf, pcf) == NGX_OK ? NGX_CONF_OK
-                                                 : NGX_CONF_ERROR;
+    if (ngx_oci_bearer_own(cf, pcf) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_oci_bearer_digest(pcf);
+
+    return NGX_CONF_OK;
+}
+
+
+static void
+ngx_oci_bearer_digest(ngx_oci_policy_conf_t *pcf)
+{
+    uint32_t      len;
+    ngx_str_t    *s;
+    ngx_uint_t    i, k;
+    SHA256_CTX    sha;
+    ngx_array_t  *list[2];
+
+    list[0] = pcf->issuers;
+    list[1] = pcf->audiences;
+
+    (void) SHA256_Init(&sha);
+    (void) SHA256_Update(&sha, pcf->keys->digest, NGX_OCI_JWT_DIGEST);
+
+    for (i = 0; i < 2; i++) {
+
+        s = list[i] ? list[i]->elts : NULL;
+        len = list[i] ? (uint32_t) list[i]->nelts : 0;
+
+        (void) SHA256_Update(&sha, &len, sizeof(uint32_t));
+
+        for (k = 0; s && k < list[i]->nelts; k++) {
+            len = (uint32_t) s[k].len;
+            (void) SHA256_Update(&sha, &len, sizeof(uint32_t));
+            (void) SHA256_Update(&sha, s[k].data, s[k].len);
+        }
+    }
+
+    (void) SHA256_Update(&sha, pcf->service.data, pcf->service.len);
+    (void) SHA256_Final(pcf->tokens, &sha);
 }
 
 

@@ -94,6 +94,16 @@ ngx_oci_jwt_free(ngx_oci_jwt_t *jwt)
 }
 
 
+void
+ngx_oci_jwt_copy(ngx_oci_jwt_t *dst, ngx_oci_jwt_t *src)
+{
+    *dst = *src;
+
+    (void) json_incref(dst->header);
+    (void) json_incref(dst->claims);
+}
+
+
 /* header "." claims "." signature, and nothing else */
 
 static const char *
@@ -406,19 +416,26 @@ ngx_oci_jwt_wanted(ngx_oci_jwt_t *jwt, ngx_oci_jwt_check_t *check)
         return "the token is for another audience";
     }
 
+    return ngx_oci_jwt_timely(jwt, check->now);
+}
+
+
+const char *
+ngx_oci_jwt_timely(ngx_oci_jwt_t *jwt, int64_t now)
+{
     if (jwt->expires == 0) {
         return "the token does not say when it expires";
     }
 
-    if (check->now >= jwt->expires + NGX_OCI_JWT_SKEW) {
+    if (now >= jwt->expires + NGX_OCI_JWT_SKEW) {
         return "the token is expired";
     }
 
-    if (jwt->not_before > check->now + NGX_OCI_JWT_SKEW) {
+    if (jwt->not_before > now + NGX_OCI_JWT_SKEW) {
         return "the token is not valid yet";
     }
 
-    if (jwt->issued > check->now + NGX_OCI_JWT_SKEW) {
+    if (jwt->issued > now + NGX_OCI_JWT_SKEW) {
         return "the token is issued in the future";
     }
 

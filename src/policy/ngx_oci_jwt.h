@@ -111,6 +111,12 @@ const char *ngx_oci_jwt_verify(ngx_oci_jwt_t *jwt, ngx_str_t *token,
     ngx_oci_jwt_check_t *check);
 void ngx_oci_jwt_free(ngx_oci_jwt_t *jwt);
 
+/* another reference, to be freed likewise */
+void ngx_oci_jwt_copy(ngx_oci_jwt_t *dst, ngx_oci_jwt_t *src);
+
+/* does it count at this time?  NULL, or why it does not */
+const char *ngx_oci_jwt_timely(ngx_oci_jwt_t *jwt, int64_t now);
+
 /*
  * The actions that "access" has on this: bits of ngx_oci_rbac.h.  type:
  * "repository" or "registry"; all of what is a repository's ("*") are

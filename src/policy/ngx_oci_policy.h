@@ -117,6 +117,8 @@ typedef struct {
     ngx_array_t                *issuers;    /* of ngx_str_t, or NULL */
     ngx_array_t                *audiences;  /* likewise */
     ngx_uint_t                  grants;     /* ngx_oci_grants_e */
+    u_char                      tokens[NGX_OCI_POLICY_DIGEST];  /* of keys,
+                                               issuers and audiences */
 
     /* of its own tokens */
     ngx_array_t                *signing;    /* of ngx_oci_jwt_key_t, the first
@@ -300,6 +302,17 @@ ngx_uint_t ngx_oci_bearer_store(ngx_oci_policy_conf_t *pcf,
 ngx_uint_t ngx_oci_bearer_lacks(ngx_oci_policy_conf_t *pcf,
     ngx_oci_caller_t *caller, ngx_str_t *repository, ngx_uint_t action);
 void ngx_oci_bearer_insufficient(ngx_oci_verdict_t *verdict);
+
+/*
+ * ngx_oci_bearer_cache.c: tokens of a worker that were right.  cached(): jwt
+ * is one, and to be freed; 0: it is not known.  keep(): len bytes, by a
+ * reference of its own.  forget(): all of them, as the worker ends.
+ */
+ngx_uint_t ngx_oci_bearer_cached(ngx_oci_policy_conf_t *pcf, u_char *mac,
+    ngx_oci_jwt_t *jwt);
+void ngx_oci_bearer_keep(ngx_oci_policy_conf_t *pcf, u_char *mac, size_t len,
+    ngx_oci_jwt_t *jwt);
+void ngx_oci_bearer_forget(void);
 
 /*
  * ngx_oci_bearer.c: the lines of oci_policy{} about tokens; done() looks at

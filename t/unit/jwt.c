@@ -661,7 +661,7 @@ t_says(void)
     const char     *why;
     ngx_str_t       a = ngx_string("llm/a"), b = ngx_string("llm/b"),
                     c = ngx_string("llm"), catalog = ngx_string("catalog");
-    ngx_oci_jwt_t   jwt;
+    ngx_oci_jwt_t   jwt, other;
 
     /* as Harbor issues them */
 
@@ -740,7 +740,15 @@ t_says(void)
     why = t_verify(&jwt, token, strlen(token), 1);
     tap_ok(why == NULL && tap_eq(&jwt.subject, "alice"),
            "what is remembered is not checked again");
+    ngx_oci_jwt_copy(&other, &jwt);
     ngx_oci_jwt_free(&jwt);
+    tap_ok(tap_eq(&other.subject, "alice")
+           && ngx_oci_jwt_rights(&other, "repository", &a) == NGX_OCI_PULL,
+           "a reference of its own");
+    tap_ok(ngx_oci_jwt_timely(&other, T_NOW + 359) == NULL
+           && ngx_oci_jwt_timely(&other, T_NOW + 360)
+           && ngx_oci_jwt_timely(&other, T_NOW - 61), "and its times");
+    ngx_oci_jwt_free(&other);
     free(token);
 }
 
