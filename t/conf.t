@@ -242,8 +242,24 @@ my @rows = (
     [ p => 'identity token;', 'invalid identity "token"' ],
     [ p => 'identity bearer bearer;', 'invalid identity "bearer"' ],
     [ p => 'identity basic basic;', 'invalid identity "basic"' ],
-    [ p => 'identity basic anonymous bearer basic x;',
+    [ p => 'identity basic anonymous bearer certificate basic x;',
         'invalid number of arguments in "identity"' ],
+    [ p => 'identity certificate certificate;',
+        'invalid identity "certificate"' ],
+    [ p => 'identity certificate; certificate_subject cn dn;',
+        'invalid number of arguments in "certificate_subject"' ],
+    [ p => 'certificate_subject email;',
+        'invalid certificate_subject "email"' ],
+    [ p => 'certificate_subject "";', 'invalid certificate_subject ""' ],
+    [ p => 'certificate_subject cn; certificate_subject dn;',
+        '"certificate_subject" parameter is duplicate' ],
+    [ p => "source file:$d/policy.json; zone tried:1m; identity basic;"
+        . ' certificate_subject cn;', 'no "identity certificate" in' ],
+    [ h => "oci_policy c { source file:$d/policy.json; zone c:1m;"
+        . ' identity certificate; } server { listen 127.0.0.1:2;'
+        . ' location /v2/ { oci_pass stored; oci_access c; } }',
+        'oci_policy "c" takes client certificates only, and'
+        . ' "ssl_verify_client" is off' ],
     [ p => 'grants tokens;', 'invalid grants "tokens"' ],
     [ p => 'grants token; grants both;', '"grants" parameter is duplicate' ],
     [ p => "$p grants token;", '"grants" without "identity bearer"' ],
@@ -281,6 +297,11 @@ my @rows = (
         'can.t have "path" in' ],
     [ p => 'valid soon;', 'invalid valid "soon"' ],
     [ p => 'valid 2d;', 'invalid valid "2d"' ],
+    [ p => 'recheck soon;', 'invalid recheck "soon"' ],
+    [ p => 'recheck 99ms;', 'invalid recheck "99ms"' ],
+    [ p => 'recheck 2h;', 'invalid recheck "2h"' ],
+    [ p => 'recheck;', 'invalid number of arguments in "recheck"' ],
+    [ p => 'recheck 1s; recheck 1s;', '"recheck" parameter is duplicate' ],
     [ p => 'secret x;', 'unknown oci_policy parameter "secret"' ],
     [ p => "source file:$d/missing; zone tried:1m; identity basic;",
         'missing" of oci_policy "tried" is refused: it can.t be read .2: No' ],
@@ -320,6 +341,7 @@ my @rows = (
     [ h => 'oci_policy "a b" { }', 'invalid oci_policy name "a b"' ],
     [ h => 'oci_policy off { }', 'invalid oci_policy name "off"' ],
     [ h => 'oci_policy open { }', 'invalid oci_policy name "open"' ],
+    [ h => 'oci_policy dry_run { }', 'invalid oci_policy name "dry_run"' ],
     [ h => 'oci_policy team { }', 'duplicate oci_policy "team"' ],
     [ h => 'oci_policy;', 'has no opening' ],
     [ h => 'oci_policy { }', 'invalid number of arguments' ],
@@ -333,6 +355,20 @@ my @rows = (
         '"satisfy any" would let others past "oci_access team"' ],
     [ s => 'oci_access team; location /x { satisfy any; }',
         '"satisfy any" would let others past "oci_access team"' ],
+    [ l => 'oci_pass stored; oci_access dry_run;',
+        'needs the name of an oci_policy with "dry_run"' ],
+    [ l => 'oci_pass stored; oci_access dry_run nobody;',
+        'unknown oci_policy "nobody"' ],
+    [ l => 'oci_pass stored; oci_access team dry_run;',
+        '"oci_access" directive has an invalid number of arguments' ],
+    [ l => 'oci_pass stored; oci_access dry_run team team;',
+        'invalid number of arguments in "oci_access"' ],
+    [ l => 'oci_pass demo; oci_access dry_run team;',
+        'oci_registry "demo" needs "credentials" of its own' ],
+    [ l => 'satisfy any; oci_pass stored; oci_access dry_run team;',
+        '"satisfy any" would let others past "oci_access team"' ],
+    [ l => 'oci_token demo; oci_access dry_run team;',
+        '"oci_access team" is not for a location with "oci_token"' ],
     [ l => 'oci_token demo; oci_access team;',
         '"oci_access team" is not for a location with "oci_token"' ],
     [ s => 'oci_access team; location = /token { oci_token demo; }',
@@ -431,8 +467,17 @@ my @good = (
     [ l => 'oci_pass stored; oci_cache models; oci_access team;' ],
     [ s => 'oci_access team; location /x/ { oci_token demo; oci_access off; }'
         . ' location /y/ { oci_pass stored; satisfy all; }' ],
+    [ l => 'oci_pass stored; oci_access dry_run team;' ],
+    [ s => 'oci_access dry_run team; location /x/ { oci_pass stored; }'
+        . ' location /y/ { oci_pass stored; oci_access team; }' ],
+    [ h => "oci_policy c { source file:$d/policy.json; zone c:1m;"
+        . ' identity basic certificate; certificate_subject san:uri; }'
+        . " oci_policy d { source file:$d/policy.json; zone d:1m;"
+        . ' identity certificate; certificate_subject "x:$ssl_client_s_dn"; }'
+        . ' server { listen 127.0.0.1:2; oci_access d; location / { }'
+        . ' location /v2/ { oci_pass stored; oci_access c; } }' ],
     [ p => "source file:$d/policy.json; zone tried:256k; valid 10m;"
-        . ' identity anonymous basic; grants store;' ],
+        . ' identity anonymous basic; grants store; recheck 100ms;' ],
     [ p => "$b issuer x; issuer https://y/; audience z; audience https://y/;"
         . " key ed.pub; key $d/ed.pub;" ],
     [ p => "$b issuer x; audience x; key ed.pub; grants both;" ],

@@ -161,6 +161,30 @@ cmp_ok($count{401}, '<=', 32, '32 checks at most at a time');
 cmp_ok($count{401}, '>=', 22, 'and no fewer');
 is((login('bob', 'slow-secret'))[0], 200, 'and then the right one is let in');
 
+# nor do they keep others out, who come from another address
+
+@guess = map {
+    my $s = $t->connect();
+    $t->send_request($s, 'GET', '/v2/', { Policy::basic('bob', "more-$_") });
+    $s;
+} 1 .. 60;
+$t->get('/oci_status');
+
+my @others = map {
+    my $s = IO::Socket::INET->new(PeerAddr => '127.0.0.1',
+        PeerPort => $t->{edge}, LocalAddr => "127.0.0.$_->[0]") or die $!;
+    $t->send_request($s, 'GET', '/v2/', { Policy::basic('alice', $_->[1]) });
+    $s;
+} [2, 'first'], [2, 'second'], [3, 'third'], [4, 'slow-secret'];
+$t->get('/oci_status');
+is(join(' ', map { my $r = $t->read_header($_); $r->{status} } @others),
+    '401 401 401 200', 'others have theirs');
+%count = ();
+$count{$t->read_header($_)->{status}}++ for @guess;
+is($count{401} + $count{503}, 60, 'all are answered') or diag(%count);
+cmp_ok($count{503} // 0, '>', 0, 'not all of them are checked');
+close $_ for @guess, @others;
+
 # "valid 0": no outcome is kept
 
 for my $secret ('quick-secret', 'wrong') {

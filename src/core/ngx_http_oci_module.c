@@ -66,7 +66,7 @@ static ngx_command_t  ngx_http_oci_commands[] = {
       NULL },
 
     { ngx_string("oci_access"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
       ngx_oci_access_directive,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
@@ -121,8 +121,10 @@ ngx_oci_core_t  ngx_oci_core = {
     ngx_oci_pass_async,
     ngx_oci_error,
     ngx_oci_error_retry,
+    ngx_oci_answer,
     ngx_oci_request_ctx,
     ngx_oci_access_policy,
+    ngx_oci_access_dry_run,
     ngx_oci_realm,
     ngx_oci_thread_pool,
     ngx_http_oci_registry,
@@ -277,7 +279,7 @@ ngx_oci_handler(ngx_http_request_t *r)
      * decided.
      */
 
-    if (olcf->policy && ctx->allowed != olcf->policy) {
+    if (olcf->policy && !olcf->dry_run && ctx->allowed != olcf->policy) {
         return ngx_oci_error(r, NGX_HTTP_FORBIDDEN, NGX_OCI_ERR_DENIED, NULL);
     }
 

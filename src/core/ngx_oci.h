@@ -153,6 +153,11 @@ struct ngx_oci_policy_s {
     ngx_str_t                       name;
     void                           *data;       /* the policy module's */
 
+    /* of a location with oci_pass: NULL, or why it can't be used there; NULL:
+       always */
+    const char                   *(*check)(ngx_conf_t *cf,
+                                      ngx_oci_policy_t *policy);
+
     /* content handler of "oci_token policy=": NULL: it issues no tokens */
     ngx_int_t                     (*token)(ngx_http_request_t *r,
                                       ngx_oci_policy_t *policy);
@@ -493,6 +498,10 @@ typedef struct {
                                       ngx_uint_t status, ngx_uint_t code,
                                       const char *message, time_t after);
 
+    /* answers with such a body, which is not copied; returns the same */
+    ngx_int_t                     (*answer)(ngx_http_request_t *r,
+                                      ngx_uint_t status, ngx_str_t *json);
+
     /*
      * The context of a request, made on first use.  *status is 0, or that of
      * the error to report with *code: then there is no route.  NULL: no
@@ -506,6 +515,8 @@ typedef struct {
      * ctx->allowed the request is refused there.
      */
     ngx_oci_policy_t             *(*policy)(ngx_http_request_t *r);
+    /* with one: it only says what it would do, nobody is refused */
+    ngx_uint_t                    (*dry_run)(ngx_http_request_t *r);
 
     /*
      * The URL of the server's oci_token location, as the client addresses the

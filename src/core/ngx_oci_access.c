@@ -26,7 +26,20 @@ ngx_oci_access_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     olcf->access_file = cf->conf_file->file.name.data;
     olcf->access_line = cf->conf_file->line;
 
-    if (ngx_strcmp(value[1].data, "off") == 0) {
+    if (cf->args->nelts == 3) {
+
+        if (ngx_strcmp(value[1].data, "dry_run") != 0) {
+            return "has an invalid number of arguments";
+        }
+
+        olcf->access = NGX_OCI_ACCESS_NAME;
+        olcf->access_name = value[2];
+        olcf->dry_run = 1;
+
+    } else if (ngx_strcmp(value[1].data, "dry_run") == 0) {
+        return "needs the name of an oci_policy with \"dry_run\"";
+
+    } else if (ngx_strcmp(value[1].data, "off") == 0) {
         olcf->access = NGX_OCI_ACCESS_OFF;
 
     } else if (ngx_strcmp(value[1].data, "open") == 0) {
@@ -45,11 +58,13 @@ ngx_int_t
 ngx_oci_access_merge(ngx_conf_t *cf, ngx_oci_loc_conf_t *prev,
     ngx_oci_loc_conf_t *conf)
 {
+    const char                *why;
     ngx_http_core_loc_conf_t  *clcf;
 
     if (conf->access == NGX_CONF_UNSET_UINT) {
         conf->access = prev->access;
         conf->access_name = prev->access_name;
+        conf->dry_run = prev->dry_run;
         conf->access_file = prev->access_file;
         conf->access_line = prev->access_line;
     }
@@ -82,6 +97,17 @@ ngx_oci_access_merge(ngx_conf_t *cf, ngx_oci_loc_conf_t *prev,
                       "%V\" in %s:%ui",
                       &conf->access_name, conf->access_file,
                       conf->access_line);
+        return NGX_ERROR;
+    }
+
+    why = (conf->passes && conf->policy->check)
+          ? conf->policy->check(cf, conf->policy) : NULL;
+
+    if (why) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "oci_policy \"%V\" %s in the server of \"oci_pass\" "
+                      "in %s:%ui", &conf->access_name, why, conf->file,
+                      conf->line);
         return NGX_ERROR;
     }
 
@@ -177,4 +203,15 @@ ngx_oci_access_policy(ngx_http_request_t *r)
     olcf = ngx_http_get_module_loc_conf(r, ngx_http_oci_module);
 
     return olcf->policy;
+}
+
+
+ngx_uint_t
+ngx_oci_access_dry_run(ngx_http_request_t *r)
+{
+    ngx_oci_loc_conf_t  *olcf;
+
+    olcf = ngx_http_get_module_loc_conf(r, ngx_http_oci_module);
+
+    return olcf->dry_run;
 }

@@ -66,6 +66,8 @@ typedef struct {
     ngx_str_t                   access_name;
     u_char                     *access_file;    /* of oci_access, for errors */
     ngx_uint_t                  access_line;
+    ngx_uint_t                  dry_run;    /* with ..._NAME: nobody is
+                                               refused */
     ngx_oci_policy_t           *policy;     /* with ..._NAME, else NULL */
     ngx_uint_t                  prometheus; /* of oci_status */
     u_char                     *file;       /* of oci_pass or oci_token, for
@@ -178,6 +180,10 @@ ngx_int_t ngx_oci_error(ngx_http_request_t *r, ngx_uint_t status,
 ngx_int_t ngx_oci_error_retry(ngx_http_request_t *r, ngx_uint_t status,
     ngx_uint_t code, const char *message, time_t after);
 
+/* answers with a body, which is not copied */
+ngx_int_t ngx_oci_answer(ngx_http_request_t *r, ngx_uint_t status,
+    ngx_str_t *json);
+
 /*
  * ngx_oci_access.c: oci_access.  merge() and check(), of a registry that a
  * location passes to: NGX_OK, or NGX_ERROR, which was logged.
@@ -189,6 +195,7 @@ ngx_int_t ngx_oci_access_merge(ngx_conf_t *cf, ngx_oci_loc_conf_t *prev,
 ngx_int_t ngx_oci_access_check(ngx_conf_t *cf, ngx_oci_loc_conf_t *conf,
     ngx_oci_registry_t *registry);
 ngx_oci_policy_t *ngx_oci_access_policy(ngx_http_request_t *r);
+ngx_uint_t ngx_oci_access_dry_run(ngx_http_request_t *r);
 /* NULL: there is none of that name */
 ngx_oci_policy_t *ngx_oci_access_find(ngx_conf_t *cf, ngx_str_t *name);
 

@@ -40,17 +40,8 @@ ngx_oci_error(ngx_http_request_t *r, ngx_uint_t status, ngx_uint_t code,
 {
     size_t                 len;
     u_char                *p;
-    ngx_buf_t             *b;
-    ngx_int_t              rc;
-    ngx_str_t              text;
-    ngx_chain_t            out;
-    ngx_table_elt_t       *h;
+    ngx_str_t              text, json;
     ngx_oci_error_text_t  *e;
-
-    rc = ngx_http_discard_request_body(r);
-    if (rc != NGX_OK) {
-        return rc;
-    }
 
     e = &ngx_oci_error_texts[code];
     text = e->message;
@@ -64,10 +55,42 @@ ngx_oci_error(ngx_http_request_t *r, ngx_uint_t status, ngx_uint_t code,
           + e->code.len + text.len
           + ngx_escape_json(NULL, text.data, text.len);
 
-    b = ngx_create_temp_buf(r->pool, len);
-    h = ngx_list_push(&r->headers_out.headers);
+    json.data = ngx_pnalloc(r->pool, len);
+    if (json.data == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
 
-    if (b == NULL || h == NULL) {
+    p = ngx_sprintf(json.data, "{\"errors\":[{\"code\":\"%V\",\"message\":\"",
+                    &e->code);
+    p = (u_char *) ngx_escape_json(p, text.data, text.len);
+    p = ngx_cpymem(p, "\"}]}" CRLF, sizeof("\"}]}" CRLF) - 1);
+
+    json.len = p - json.data;
+
+    return ngx_oci_answer(r, status, &json);
+}
+
+
+ngx_int_t
+ngx_oci_answer(ngx_http_request_t *r, ngx_uint_t status, ngx_str_t *json)
+{
+    ngx_buf_t        *b;
+    ngx_int_t         rc;
+    ngx_chain_t       out;
+    ngx_table_elt_t  *h;
+
+    rc = ngx_http_discard_request_body(r);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    b = ngx_calloc_buf(r->pool);
+    if (b == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
@@ -76,16 +99,14 @@ ngx_oci_error(ngx_http_request_t *r, ngx_uint_t status, ngx_uint_t code,
     ngx_str_set(&h->key, "Docker-Distribution-Api-Version");
     ngx_str_set(&h->value, "registry/2.0");
 
-    p = ngx_sprintf(b->last, "{\"errors\":[{\"code\":\"%V\",\"message\":\"",
-                    &e->code);
-    p = (u_char *) ngx_escape_json(p, text.data, text.len);
-    b->last = ngx_cpymem(p, "\"}]}" CRLF, sizeof("\"}]}" CRLF) - 1);
-
+    b->pos = json->data;
+    b->last = json->data + json->len;
+    b->memory = 1;
     b->last_buf = 1;
     b->last_in_chain = 1;
 
     r->headers_out.status = status;
-    r->headers_out.content_length_n = b->last - b->pos;
+    r->headers_out.content_length_n = json->len;
     r->headers_out.last_modified_time = -1;
     ngx_str_set(&r->headers_out.content_type, "application/json");
     r->headers_out.content_type_len = r->headers_out.content_type.len;

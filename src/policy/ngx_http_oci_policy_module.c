@@ -250,6 +250,14 @@ ngx_oci_policy_init_module(ngx_cycle_t *cycle)
         return NGX_OK;
     }
 
+#if (NGX_HTTP_SSL)
+
+    if (ngx_oci_certificate_init_module(cycle) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+#endif
+
     return ngx_oci_identity_init_module(cycle);
 }
 
@@ -277,6 +285,14 @@ ngx_oci_policy_init_process(ngx_cycle_t *cycle)
 
     ngx_oci_identity_init_process(cycle);
 
+    p = pmcf->policies.elts;
+
+    for (i = 0; i < pmcf->policies.nelts; i++) {
+        if (ngx_oci_recheck_init(p[i], cycle) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
     /* a worker that died has a successor of the same number */
 
     if (ngx_worker != 0) {
@@ -284,7 +300,6 @@ ngx_oci_policy_init_process(ngx_cycle_t *cycle)
     }
 
     ngx_str_set(&name, "default");
-    p = pmcf->policies.elts;
 
     for (i = 0; i < pmcf->policies.nelts; i++) {
         p[i]->threads = ngx_thread_pool_get(cycle, &name);

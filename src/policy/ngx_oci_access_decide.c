@@ -29,6 +29,7 @@ ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     ngx_oci_verdict_t *verdict)
 {
     u_char                   rule[2 * NGX_OCI_RBAC_NAME_MAX];
+    ngx_str_t                before;
     ngx_uint_t               action;
     ngx_oci_rbac_t          *doc;
     ngx_oci_rbac_rule_t     *by;
@@ -37,6 +38,7 @@ ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
 
     pcf = ctx->policy;
     ngx_memzero(verdict, sizeof(ngx_oci_verdict_t));
+    before = ctx->rule;
     ctx->rule.len = 0;
     by = NULL;
 
@@ -83,7 +85,11 @@ ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
 
     ngx_shmtx_unlock(&pcf->shpool->mutex);
 
-    if (ctx->rule.len) {
+    /* of a running transfer it is the same, mostly */
+
+    if (ctx->rule.len && (ctx->rule.len != before.len
+                          || ngx_memcmp(rule, before.data, before.len) != 0))
+    {
         ctx->rule.data = ngx_pnalloc(r->pool, ctx->rule.len);
         if (ctx->rule.data == NULL) {
             return NGX_ERROR;

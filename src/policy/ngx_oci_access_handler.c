@@ -40,6 +40,7 @@ ngx_oci_policy_handler(ngx_http_request_t *r)
 
     octx->allowed = NULL;
     octx->bare = 0;
+    ctx->dry_run = (ngx_oci_core.dry_run(r) != 0);
 
     if (status) {
         return ngx_oci_policy_refuse(r, ctx, status, code, "no such route");
@@ -49,6 +50,11 @@ ngx_oci_policy_handler(ngx_http_request_t *r)
 
     if (rc == NGX_AGAIN) {
         return NGX_AGAIN;
+    }
+
+    if (ctx->dry_run && (rc == NGX_BUSY || rc == NGX_ERROR)) {
+        return ngx_oci_policy_dry_run(r, ctx, octx,
+                                      "it can't be said who asks");
     }
 
     if (rc == NGX_BUSY) {
@@ -78,10 +84,18 @@ ngx_oci_policy_handler(ngx_http_request_t *r)
 
     rc = ngx_oci_policy_decide(r, ctx, octx, &caller, &verdict);
 
-    ngx_oci_jwt_free(&caller.jwt);
+    /* a transfer that is decided again keeps what its token says */
+
+    if (rc != NGX_OK || verdict.status || ctx->dry_run
+        || octx->route.route == NGX_OCI_ROUTE_PING)
+    {
+        ngx_oci_jwt_free(&caller.jwt);
+    }
 
     if (rc != NGX_OK) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        return ctx->dry_run
+               ? ngx_oci_policy_dry_run(r, ctx, octx, "it can't be decided")
+               : NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     if (verdict.status) {
@@ -91,11 +105,19 @@ ngx_oci_policy_handler(ngx_http_request_t *r)
                                      verdict.reason);
     }
 
+    if (ctx->dry_run) {
+        return ngx_oci_policy_dry_run(r, ctx, octx, NULL);
+    }
+
     ctx->decision = "allow";
 
     if (octx->route.route == NGX_OCI_ROUTE_PING) {
         ngx_http_finalize_request(r, ngx_oci_policy_pong(r));
         return NGX_DONE;
+    }
+
+    if (ngx_oci_recheck_add(r, ctx, &caller) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     octx->allowed = policy;

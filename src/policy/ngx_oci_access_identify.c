@@ -26,13 +26,15 @@ ngx_oci_policy_identify(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     }
 
     if (!ctx->policy->basic && !ctx->policy->bearer) {
-        return NGX_OK;
+        return ngx_oci_certificate(r, ctx->policy, caller);
     }
 
     rc = ngx_oci_identity_basic(r, &user, &secret);
 
+    /* what a client says expressly comes before what it always sends */
+
     if (rc == NGX_DECLINED) {
-        return NGX_OK;
+        return ngx_oci_certificate(r, ctx->policy, caller);
     }
 
     if (rc == NGX_ERROR) {
@@ -117,6 +119,9 @@ ngx_oci_policy_secret(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
 
     case NGX_OCI_CHECKED_BAD:
         return NGX_DECLINED;
+
+    case NGX_OCI_CHECKED_BUSY:
+        return NGX_BUSY;
 
     case NGX_OCI_CHECKED_FAILED:
         return NGX_ERROR;

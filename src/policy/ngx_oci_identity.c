@@ -19,11 +19,18 @@
  * One secret that is checked, for all requests of the worker that wait for
  * it.  Owner: the thread pool's task; freed when it has come back, whether
  * anybody still waits or not.
+ *
+ * There is a place for so many only.  Where all are taken, a client that has
+ * fewer than another one gets the last of that one's: so that who guesses
+ * keeps nobody out.
  */
 
 struct ngx_oci_check_s {
-    ngx_queue_t             queue;
+    ngx_queue_t             queue;          /* unless dropped */
     ngx_queue_t             waiters;        /* of ngx_oci_policy_ctx_t */
+    uint64_t                client;         /* who came with it first */
+    ngx_atomic_t            dropped;        /* the thread looks at it, too */
+    ngx_event_t             drop;           /* posted then */
     ngx_oci_policy_conf_t  *pcf;
     ngx_oci_phc_t           phc;
     ngx_int_t               rc;
@@ -38,6 +45,10 @@ struct ngx_oci_check_s {
 
 static ngx_oci_check_t *ngx_oci_check_find(ngx_oci_policy_conf_t *pcf,
     u_char *mac);
+static uint64_t ngx_oci_check_client(ngx_connection_t *c);
+static ngx_oci_check_t *ngx_oci_check_last(uint64_t client);
+static void ngx_oci_check_dropped(ngx_event_t *ev);
+static void ngx_oci_check_resume_all(ngx_oci_check_t *check, ngx_int_t rc);
 static ngx_oci_check_t *ngx_oci_check_create(ngx_oci_policy_conf_t *pcf,
     u_char *mac, ngx_oci_phc_t *phc, ngx_str_t *secret);
 static void ngx_oci_check_thread(void *data, ngx_log_t *log);
@@ -143,7 +154,8 @@ ngx_int_t
 ngx_oci_identity_check(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     ngx_oci_phc_t *phc, ngx_str_t *secret)
 {
-    ngx_oci_check_t     *check;
+    uint64_t             client;
+    ngx_oci_check_t     *check, *last;
     ngx_pool_cleanup_t  *cln;
 
     cln = ngx_pool_cleanup_add(r->pool, 0);
@@ -155,8 +167,15 @@ ngx_oci_identity_check(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
 
     if (check == NULL) {
 
+        client = ngx_oci_check_client(r->connection);
+        last = NULL;
+
         if (ngx_oci_nchecks >= NGX_OCI_CHECK_MAX) {
-            return NGX_BUSY;
+            last = ngx_oci_check_last(client);
+
+            if (last == NULL) {
+                return NGX_BUSY;
+            }
         }
 
         check = ngx_oci_check_create(ctx->policy, ctx->mac, phc, secret);
@@ -170,6 +189,15 @@ ngx_oci_identity_check(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
             ngx_oci_check_free(check);
             return NGX_BUSY;
         }
+
+        if (last) {
+            last->dropped = 1;
+            ngx_queue_remove(&last->queue);
+            ngx_oci_nchecks--;
+            ngx_post_event(&last->drop, &ngx_posted_events);
+        }
+
+        check->client = client;
 
         ngx_queue_insert_tail(&ngx_oci_checks, &check->queue);
         ngx_oci_nchecks++;
@@ -227,6 +255,94 @@ ngx_oci_check_find(ngx_oci_policy_conf_t *pcf, u_char *mac)
 }
 
 
+/* an address, or the network of one of IPv6 */
+
+static uint64_t
+ngx_oci_check_client(ngx_connection_t *c)
+{
+    uint64_t              client;
+    struct sockaddr_in   *sin;
+#if (NGX_HAVE_INET6)
+    struct sockaddr_in6  *sin6;
+#endif
+
+    client = 0;
+
+    switch (c->sockaddr->sa_family) {
+
+#if (NGX_HAVE_INET6)
+    case AF_INET6:
+        sin6 = (struct sockaddr_in6 *) c->sockaddr;
+
+        if (IN6_IS_ADDR_V4MAPPED(&sin6->sin6_addr)) {
+            ngx_memcpy(&client, &sin6->sin6_addr.s6_addr[12], 4);
+
+        } else {
+            ngx_memcpy(&client, sin6->sin6_addr.s6_addr, 8);
+        }
+
+        break;
+#endif
+
+    case AF_INET:
+        sin = (struct sockaddr_in *) c->sockaddr;
+        ngx_memcpy(&client, &sin->sin_addr, 4);
+        break;
+    }
+
+    return client;
+}
+
+
+/* the last one of who has most, and two more than this client; or NULL */
+
+static ngx_oci_check_t *
+ngx_oci_check_last(uint64_t client)
+{
+    ngx_uint_t        n, most, mine;
+    ngx_queue_t      *q, *p;
+    ngx_oci_check_t  *check, *other, *last;
+
+    most = 0;
+    mine = 0;
+    last = NULL;
+
+    for (q = ngx_queue_head(&ngx_oci_checks);
+         q != ngx_queue_sentinel(&ngx_oci_checks);
+         q = ngx_queue_next(q))
+    {
+        check = ngx_queue_data(q, ngx_oci_check_t, queue);
+        mine += (check->client == client);
+
+        /* how many has its client up to here? */
+
+        n = 0;
+
+        for (p = ngx_queue_head(&ngx_oci_checks);
+             p != ngx_queue_next(q);
+             p = ngx_queue_next(p))
+        {
+            other = ngx_queue_data(p, ngx_oci_check_t, queue);
+            n += (other->client == check->client);
+        }
+
+        if (n > most) {
+            most = n;
+            last = check;
+        }
+    }
+
+    return (most >= mine + 2) ? last : NULL;
+}
+
+
+static void
+ngx_oci_check_dropped(ngx_event_t *ev)
+{
+    ngx_oci_check_resume_all(ev->data, NGX_BUSY);
+}
+
+
 static ngx_oci_check_t *
 ngx_oci_check_create(ngx_oci_policy_conf_t *pcf, u_char *mac,
     ngx_oci_phc_t *phc, ngx_str_t *secret)
@@ -254,6 +370,10 @@ ngx_oci_check_create(ngx_oci_policy_conf_t *pcf, u_char *mac,
     check->hold.data = &check->dummy;
     check->hold.log = ngx_cycle->log;
 
+    check->drop.handler = ngx_oci_check_dropped;
+    check->drop.data = check;
+    check->drop.log = ngx_cycle->log;
+
     check->task.ctx = check;
     check->task.handler = ngx_oci_check_thread;
     check->task.event.handler = ngx_oci_check_done;
@@ -277,6 +397,11 @@ ngx_oci_check_thread(void *data, ngx_log_t *log)
 {
     ngx_oci_check_t *check = data;
 
+    if (check->dropped) {
+        check->rc = NGX_BUSY;
+        return;
+    }
+
     check->rc = ngx_oci_phc_verify(&check->phc, check->secret, check->len);
 }
 
@@ -296,39 +421,50 @@ ngx_oci_check_done(ngx_event_t *ev)
 {
     ngx_oci_check_t *check = ev->data;
 
-    ngx_int_t              rc;
-    ngx_queue_t            waiters, *q;
-    ngx_oci_policy_ctx_t  *ctx;
+    ngx_int_t  rc;
 
     if (check->hold.timer_set) {
         ngx_del_timer(&check->hold);
     }
 
-    ngx_queue_remove(&check->queue);
-    ngx_oci_nchecks--;
-
     rc = check->rc;
+
+    if (check->dropped) {
+        rc = NGX_BUSY;
+
+        if (check->drop.posted) {
+            ngx_delete_posted_event(&check->drop);
+        }
+
+    } else {
+        ngx_queue_remove(&check->queue);
+        ngx_oci_nchecks--;
+    }
 
     if (rc == NGX_ERROR) {
         ngx_log_error(NGX_LOG_ERR, ev->log, 0,
                       "a secret can't be checked: no memory?");
 
-    } else {
+    } else if (rc != NGX_BUSY) {
         ngx_oci_remember_put(check->pcf, check->mac, rc == NGX_OK);
     }
 
-    ngx_queue_init(&waiters);
-
-    if (!ngx_queue_empty(&check->waiters)) {
-        ngx_queue_add(&waiters, &check->waiters);
-    }
+    ngx_oci_check_resume_all(check, rc);
 
     ngx_oci_check_free(check);
+}
 
-    /* any of them may end others, which then leave the queue */
 
-    while (!ngx_queue_empty(&waiters)) {
-        q = ngx_queue_head(&waiters);
+/* any of them may end others, which then leave the queue */
+
+static void
+ngx_oci_check_resume_all(ngx_oci_check_t *check, ngx_int_t rc)
+{
+    ngx_queue_t           *q;
+    ngx_oci_policy_ctx_t  *ctx;
+
+    while (!ngx_queue_empty(&check->waiters)) {
+        q = ngx_queue_head(&check->waiters);
         ngx_queue_remove(q);
 
         ctx = ngx_queue_data(q, ngx_oci_policy_ctx_t, queue);
@@ -349,7 +485,8 @@ ngx_oci_check_resume(ngx_oci_policy_ctx_t *ctx, ngx_int_t rc)
     ctx->waiting = 0;
     ctx->checked = (rc == NGX_OK) ? NGX_OCI_CHECKED_GOOD
                    : (rc == NGX_DECLINED) ? NGX_OCI_CHECKED_BAD
-                                          : NGX_OCI_CHECKED_FAILED;
+                   : (rc == NGX_BUSY) ? NGX_OCI_CHECKED_BUSY
+                                      : NGX_OCI_CHECKED_FAILED;
 
     /* the client left, and "post_action" has the request do something else */
 

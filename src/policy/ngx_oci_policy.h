@@ -94,6 +94,8 @@ typedef struct {
 
 /* an oci_policy{} block; lives as long as the cycle */
 
+typedef struct ngx_oci_recheck_s  ngx_oci_recheck_t;
+
 typedef struct {
     ngx_oci_policy_t            policy;     /* what the core knows */
     ngx_str_t                   file;
@@ -107,8 +109,13 @@ typedef struct {
     SHA256_CTX                  inner;      /* of the zone's key */
     SHA256_CTX                  outer;
     time_t                      valid;
+    ngx_msec_t                  recheck_interval;   /* of running transfers */
+    ngx_uint_t                  certificate_subject;    /* what of it */
+    ngx_http_complex_value_t   *certificate_value;      /* NULL: that */
     unsigned                    basic:1;
     unsigned                    anonymous:1;
+    unsigned                    certificate:1;
+    unsigned                    certificate_subject_set:1;
     unsigned                    bearer:1;
     unsigned                    foreign:1;  /* there are keys of others */
 
@@ -130,7 +137,13 @@ typedef struct {
     /* of a worker */
     ngx_thread_pool_t          *threads;    /* for the file */
     void                       *watch;      /* ngx_oci_policy_watch.c's */
+    ngx_oci_recheck_t          *recheck;    /* ngx_oci_recheck.c's */
 } ngx_oci_policy_conf_t;
+
+
+/* can a client answer a 401? */
+
+#define ngx_oci_policy_challenges(pcf)  ((pcf)->basic || (pcf)->bearer)
 
 
 typedef struct {
@@ -144,6 +157,7 @@ typedef enum {
     NGX_OCI_CHECKED_NOT = 0,
     NGX_OCI_CHECKED_GOOD,
     NGX_OCI_CHECKED_BAD,
+    NGX_OCI_CHECKED_BUSY,
     NGX_OCI_CHECKED_FAILED
 } ngx_oci_checked_e;
 
@@ -155,12 +169,14 @@ typedef struct {
     ngx_oci_policy_conf_t      *policy;
     ngx_str_t                   subject;    /* who it is, known by a secret */
     ngx_str_t                   rule;
-    const char                 *decision;   /* "allow", "deny", NULL */
+    const char                 *decision;   /* of $oci_decision; NULL: none
+                                               yet */
 
     ngx_queue_t                 queue;      /* of the check, with waiting */
     ngx_uint_t                  checked;    /* ..._checked_e, of this: */
     u_char                      mac[NGX_OCI_POLICY_MAC];
     unsigned                    waiting:1;
+    unsigned                    dry_run:1;
 
     const char                 *error;      /* of a challenge, or NULL */
     const char                 *why;        /* a token is wrong, for the log */
@@ -177,13 +193,15 @@ typedef struct {
 typedef enum {
     NGX_OCI_CALLER_NOBODY = 0,
     NGX_OCI_CALLER_BASIC,
+    NGX_OCI_CALLER_CERTIFICATE,
     NGX_OCI_CALLER_BEARER
 } ngx_oci_caller_e;
 
 
 typedef struct {
     ngx_uint_t                  how;        /* ngx_oci_caller_e */
-    ngx_str_t                   subject;    /* "": nobody */
+    ngx_str_t                   subject;    /* "": nobody; in the request's
+                                               pool */
     ngx_oci_jwt_t               jwt;        /* of a token; to be freed by
                                                ngx_oci_jwt_free() */
     ngx_uint_t                  lacking;    /* the token, of what it is about;
@@ -264,12 +282,42 @@ ngx_int_t ngx_oci_policy_identify(ngx_http_request_t *r,
     ngx_oci_policy_ctx_t *ctx, ngx_oci_caller_t *caller);
 
 /*
+ * ngx_oci_certificate.c.  caller stays nobody where there is no certificate
+ * that counts.  NGX_OK or NGX_ERROR.  conf() is of "certificate_subject";
+ * check(): NULL, or why nobody could come in by the policy in the server of
+ * cf.
+ */
+char *ngx_oci_certificate_conf(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf,
+    ngx_str_t *value, ngx_uint_t n);
+#if (NGX_HTTP_SSL)
+ngx_int_t ngx_oci_certificate_init_module(ngx_cycle_t *cycle);
+const char *ngx_oci_certificate_check(ngx_conf_t *cf,
+    ngx_oci_policy_t *policy);
+ngx_int_t ngx_oci_certificate(ngx_http_request_t *r,
+    ngx_oci_policy_conf_t *pcf, ngx_oci_caller_t *caller);
+#else
+#define ngx_oci_certificate(r, pcf, caller)  NGX_OK
+#endif
+
+/*
  * ngx_oci_access_decide.c.  Under the mutex; nothing in there takes long.
  * NGX_ERROR: no memory, or no document.
  */
 ngx_int_t ngx_oci_policy_decide(ngx_http_request_t *r,
     ngx_oci_policy_ctx_t *ctx, ngx_oci_ctx_t *octx,
     ngx_oci_caller_t *caller, ngx_oci_verdict_t *verdict);
+
+/*
+ * ngx_oci_recheck.c: a transfer that was allowed is decided again every
+ * pcf->recheck_interval until the request ends.  conf() is of "recheck".
+ * add() takes over caller, whatever it returns.
+ */
+char *ngx_oci_recheck_conf(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf,
+    ngx_str_t *value, ngx_uint_t n);
+ngx_int_t ngx_oci_recheck_init(ngx_oci_policy_conf_t *pcf,
+    ngx_cycle_t *cycle);
+ngx_int_t ngx_oci_recheck_add(ngx_http_request_t *r,
+    ngx_oci_policy_ctx_t *ctx, ngx_oci_caller_t *caller);
 
 /* is it the catalog that a request is for, in a form that all read alike? */
 ngx_uint_t ngx_oci_policy_catalog(ngx_http_request_t *r);
@@ -329,7 +377,8 @@ char *ngx_oci_bearer_grants(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf,
 char *ngx_oci_bearer_done(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf);
 
 /*
- * ngx_oci_access_answer.c: refuse() answers, and ends the request; pong()
+ * ngx_oci_access_answer.c: refuse() answers, and ends the request, or says
+ * that it would, and returns NGX_DECLINED, with "dry_run"; pong()
  * answers GET /v2/, which asks whether credentials are right: no registry
  * knows better.
  */
@@ -337,6 +386,10 @@ ngx_int_t ngx_oci_policy_refuse(ngx_http_request_t *r,
     ngx_oci_policy_ctx_t *ctx, ngx_uint_t status, ngx_uint_t code,
     const char *reason);
 ngx_int_t ngx_oci_policy_pong(ngx_http_request_t *r);
+
+/* ngx_oci_access_dry_run.c: NGX_DECLINED; reason NULL: it would be allowed */
+ngx_int_t ngx_oci_policy_dry_run(ngx_http_request_t *r,
+    ngx_oci_policy_ctx_t *ctx, ngx_oci_ctx_t *octx, const char *reason);
 
 /* ngx_oci_access_challenge.c: the WWW-Authenticate value of a 401 */
 ngx_int_t ngx_oci_policy_challenge(ngx_http_request_t *r,

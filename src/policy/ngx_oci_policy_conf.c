@@ -42,12 +42,14 @@ static ngx_uint_t ngx_oci_policy_kept(ngx_conf_t *cf,
 static ngx_oci_policy_command_t  ngx_oci_policy_commands[] = {
     { ngx_string("source"), 1, 1, 0, ngx_oci_policy_source },
     { ngx_string("zone"), 1, 1, 0, ngx_oci_policy_zone },
-    { ngx_string("identity"), 1, 4, 0, ngx_oci_policy_identity },
+    { ngx_string("identity"), 1, 5, 0, ngx_oci_policy_identity },
+    { ngx_string("certificate_subject"), 1, 1, 0, ngx_oci_certificate_conf },
     { ngx_string("grants"), 1, 1, 0, ngx_oci_bearer_grants },
     { ngx_string("issuer"), 1, 1, 1, ngx_oci_bearer_issuer },
     { ngx_string("audience"), 1, 1, 1, ngx_oci_bearer_audience },
     { ngx_string("key"), 1, 1, 1, ngx_oci_bearer_key },
     { ngx_string("valid"), 1, 1, 0, ngx_oci_policy_valid },
+    { ngx_string("recheck"), 1, 1, 0, ngx_oci_recheck_conf },
     { ngx_string("signing_key"), 1, 1, 1, ngx_oci_signing_key },
     { ngx_string("realm"), 1, 1, 0, ngx_oci_signing_realm },
     { ngx_null_string, 0, 0, 0, NULL }
@@ -90,6 +92,7 @@ ngx_oci_policy_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     if (value[1].len == 0 || i < value[1].len
         || ngx_strcmp(value[1].data, "off") == 0
+        || ngx_strcmp(value[1].data, "dry_run") == 0
         || ngx_strcmp(value[1].data, "open") == 0)
     {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -127,6 +130,7 @@ ngx_oci_policy_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     pcf->policy.name = value[1];
     pcf->policy.data = pcf;
     pcf->valid = 60;
+    pcf->recheck_interval = 30000;
 
     if (ngx_thread_pool_add(cf, NULL) == NULL) {
         return NGX_CONF_ERROR;
@@ -290,6 +294,16 @@ ngx_oci_policy_identity(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf,
         } else if (ngx_strcmp(value[i].data, "bearer") == 0 && !pcf->bearer) {
             pcf->bearer = 1;
 
+#if (NGX_HTTP_SSL)
+
+        } else if (ngx_strcmp(value[i].data, "certificate") == 0
+                   && !pcf->certificate)
+        {
+            pcf->certificate = 1;
+            pcf->policy.check = ngx_oci_certificate_check;
+
+#endif
+
         } else {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "invalid identity \"%V\"", &value[i]);
@@ -327,8 +341,11 @@ ngx_oci_policy_done(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf)
 
     lacks = (pcf->file.len == 0) ? "source"
             : (pcf->zone == NULL) ? "zone"
-            : (!pcf->basic && !pcf->anonymous && !pcf->bearer)
-              ? "identity" : NULL;
+            : (!pcf->basic && !pcf->anonymous && !pcf->bearer
+               && !pcf->certificate)
+            ? "identity"
+            : (pcf->certificate_subject_set && !pcf->certificate)
+            ? "identity certificate" : NULL;
 
     if (lacks) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,

@@ -153,7 +153,8 @@ ngx_oci_doc_subjects(ngx_oci_doc_t *doc, json_t *subjects)
 
         why = ngx_oci_doc_name(key);
 
-        /* of tokens there are, Basic can't tell them from the secret */
+        /* of tokens and certificates there are, Basic can't tell them from the
+           secret */
 
         if (why == NULL && strchr(key, ':')
             && json_object_get(value, "secret"))
