@@ -11,6 +11,7 @@
 #   make soak               random operations, for SOAK seconds
 #   make takeover           20 pulls of 1 GiB, the filling worker killed
 #   make reload             reloads and upgrades under load, for a minute
+#   make audit              20 workers killed during 100,000 requests
 #   make fuzz               fuzzes the parsers, FUZZ_SECONDS for each
 #   make faults             fails every call of every function, one by one
 #   make bench              benchmarks
@@ -38,6 +39,10 @@ PURE       += src/core/ngx_oci_header.c
 PURE       += src/core/ngx_oci_route.c
 PURE       += src/hooks/ngx_oci_artifact.c
 PURE       += src/hooks/ngx_oci_event.c
+PURE       += src/policy/ngx_oci_audit_chain.c
+PURE       += src/policy/ngx_oci_audit_parse.c
+PURE       += src/policy/ngx_oci_audit_verify.c
+PURE       += src/policy/ngx_oci_audit_verify_knot.c
 PURE       += src/policy/ngx_oci_jwk.c
 PURE       += src/policy/ngx_oci_jwt.c
 PURE       += src/policy/ngx_oci_jwt_json.c
@@ -51,6 +56,7 @@ PURE       += src/policy/ngx_oci_rbac.c
 PURE       += src/policy/ngx_oci_scope.c
 PURE_LIBS   = -ljansson -lcrypto
 PRELOADS    = $(patsubst t/faults/%.c,$(BUILD)/faults/%.so,$(wildcard t/faults/*.c))
+COMMANDS    = $(patsubst src/bin/%.c,$(BUILD)/bin/%,$(wildcard src/bin/*.c))
 UNITS       = $(patsubst t/unit/%.c,$(BUILD)/unit/%,$(wildcard t/unit/*.c))
 FUZZERS     = $(patsubst t/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard t/fuzz/*.c))
 FUZZ_SECONDS ?= 30
@@ -82,9 +88,9 @@ JOBS       ?= 2
 
 
 .PHONY: all modules deps need run test test-asan fuzz faults crash soak bench \
-        takeover reload clean unit preloads
+        takeover reload audit clean unit preloads commands
 
-all: modules preloads
+all: modules preloads commands
 
 ifdef NGINX_SRC
 
@@ -157,6 +163,15 @@ $(BUILD)/unit/%: t/unit/%.c $(wildcard t/unit/*.h) $(PURE) $(SOURCES) $(HEADERS_
 	$(CC) -g -O1 -Wall -Wextra -Wno-unused-parameter $(NGINX_INCS) \
 	    -o $@ $< $(PURE) $(PURE_LIBS)
 
+# commands
+
+commands: $(COMMANDS)
+
+$(BUILD)/bin/%: src/bin/%.c $(PURE) $(SOURCES) $(HEADERS_DEP)
+	@mkdir -p $(BUILD)/bin
+	$(CC) -g -O2 -Wall -Wextra -Wno-unused-parameter $(NGINX_INCS) \
+	    -o $@ $< $(PURE) $(PURE_LIBS)
+
 # libraries to preload
 
 preloads: $(PRELOADS)
@@ -166,7 +181,7 @@ $(BUILD)/faults/%.so: t/faults/%.c
 	$(CC) -g -O1 -Wall -Wextra -Wno-unused-parameter -fPIC -shared -o $@ $< -ldl -lpthread
 
 test: need
-	@$(MAKE) --no-print-directory modules unit preloads
+	@$(MAKE) --no-print-directory modules unit preloads commands
 	$(TEST_ENV) prove --timer -j $(JOBS) $(TESTS)
 
 crash: need
@@ -185,11 +200,15 @@ reload: need
 	@$(MAKE) --no-print-directory modules
 	RELOAD=full $(TEST_ENV) prove --timer --verbose t/reload.t
 
+audit: need
+	@$(MAKE) --no-print-directory modules preloads commands
+	AUDIT=full $(TEST_ENV) prove --timer --verbose t/audit_kill.t t/audit_chain.t
+
 
 # nginx itself too is built with the sanitizers: the packages' source, which
 # nginx-dev has no C files of
 
-test-asan: need $(BUILD)/asan/stamp preloads
+test-asan: need $(BUILD)/asan/stamp preloads commands
 	TEST_NGINX_BINARY=$(BUILD)/asan/nginx/objs/nginx \
 	TEST_NGINX_MODULES=$(BUILD)/asan/nginx/objs \
 	TEST_NGINX_ASAN=1 prove --timer -j $(JOBS) $(TESTS)

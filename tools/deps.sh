@@ -12,7 +12,7 @@ how=${2:-check}
 build="gcc libc6-dev make libssl-dev libjansson-dev nginx nginx-dev"
 source="gcc libc6-dev make libssl-dev libjansson-dev libpcre2-dev zlib1g-dev"
 test="docker-registry skopeo curl openssl perl libpcre2-dev zlib1g-dev
-      procps"
+      procps jq"
 
 case $what in
     build)      want=$build ;;

@@ -22,7 +22,7 @@
 
 
 #define NGX_OCI_VERSION             "0.1.0"
-#define NGX_OCI_ABI                 8
+#define NGX_OCI_ABI                 9
 #define NGX_OCI_BUILD               "nginx-oci/" NGX_OCI_VERSION " for "      \
                                     NGINX_VER
 
@@ -372,6 +372,7 @@ typedef enum {
     NGX_OCI_STAT_DISK_ERRORS,
     NGX_OCI_STAT_SCRUBBED_BYTES,
     NGX_OCI_STAT_SCRUB_ROTTEN,          /* slices */
+    NGX_OCI_STAT_AUDIT_LOST,            /* records */
     NGX_OCI_STAT_N
 } ngx_oci_stat_e;
 

@@ -65,6 +65,8 @@ static ngx_oci_status_counter_t  ngx_oci_status_counters[] = {
       "scrubbed_bytes_total", "counter" },
     { NGX_OCI_STAT_SCRUB_ROTTEN, "scrub_rotten",
       "scrub_rotten_slices_total", "counter" },
+    { NGX_OCI_STAT_AUDIT_LOST, "audit_lost",
+      "audit_lost_total", "counter" },
     { 0, NULL, NULL, NULL }
 };
 

@@ -8,6 +8,7 @@
 
 
 #include "ngx_oci_policy.h"
+#include "ngx_oci_audit.h"
 #include <ngx_thread_pool.h>
 
 
@@ -38,6 +39,14 @@ static ngx_command_t  ngx_oci_policy_module_commands[] = {
       0,
       NULL },
 
+    { ngx_string("oci_audit_log"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF
+                        |NGX_CONF_TAKE1234,
+      ngx_oci_audit_directive,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
       ngx_null_command
 };
 
@@ -52,8 +61,8 @@ static ngx_http_module_t  ngx_http_oci_policy_module_ctx = {
     NULL,                                  /* create server configuration */
     NULL,                                  /* merge server configuration */
 
-    NULL,                                  /* create location configuration */
-    NULL                                   /* merge location configuration */
+    ngx_oci_audit_create_loc_conf,         /* create location configuration */
+    ngx_oci_audit_merge_loc_conf           /* merge location configuration */
 };
 
 
@@ -194,6 +203,10 @@ ngx_oci_policy_postconfiguration(ngx_conf_t *cf)
 
     pmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_oci_policy_module);
 
+    if (ngx_oci_audit_install(cf, pmcf->audit) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     if (pmcf->policies.nelts == 0) {
         return NGX_OK;
     }
@@ -229,7 +242,8 @@ ngx_oci_policy_create_main_conf(ngx_conf_t *cf)
 
     if (ngx_array_init(&pmcf->policies, cf->pool, 2,
                        sizeof(ngx_oci_policy_conf_t *))
-        != NGX_OK)
+        != NGX_OK
+        || ngx_oci_audit_create(cf, pmcf) != NGX_OK)
     {
         return NULL;
     }
@@ -279,6 +293,10 @@ ngx_oci_policy_init_process(ngx_cycle_t *cycle)
     pmcf = ngx_http_cycle_get_module_main_conf(cycle,
                                                ngx_http_oci_policy_module);
 
+    if (pmcf && ngx_oci_audit_init_process(cycle, pmcf->audit) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     if (pmcf == NULL || pmcf->policies.nelts == 0) {
         return NGX_OK;
     }
@@ -316,5 +334,20 @@ ngx_oci_policy_init_process(ngx_cycle_t *cycle)
 static void
 ngx_oci_policy_exit_process(ngx_cycle_t *cycle)
 {
+    ngx_oci_policy_main_conf_t  *pmcf;
+
+    if (ngx_process != NGX_PROCESS_WORKER
+        && ngx_process != NGX_PROCESS_SINGLE)
+    {
+        return;
+    }
+
+    pmcf = ngx_http_cycle_get_module_main_conf(cycle,
+                                               ngx_http_oci_policy_module);
+
+    if (pmcf) {
+        ngx_oci_audit_exit_process(pmcf->audit);
+    }
+
     ngx_oci_bearer_forget();
 }

@@ -31,6 +31,7 @@ ngx_oci_policy_refuse(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     }
 
     ctx->decision = "deny";
+    ctx->reason = reason;
 
     /* who it says to be isn't known, or may be a secret in the wrong place */
 

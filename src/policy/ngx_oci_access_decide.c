@@ -40,6 +40,7 @@ ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     ngx_memzero(verdict, sizeof(ngx_oci_verdict_t));
     before = ctx->rule;
     ctx->rule.len = 0;
+    ctx->how = NULL;
     by = NULL;
 
     action = ngx_oci_rbac_action(octx->route.route, &r->method_name,
@@ -59,6 +60,8 @@ ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
         ngx_shmtx_unlock(&pcf->shpool->mutex);
         return NGX_ERROR;
     }
+
+    ctx->generation = pcf->sh->generation;
 
     if (caller->subject.len) {
         subject = ngx_oci_rbac_subject(doc, &caller->subject);
@@ -100,6 +103,9 @@ ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
 
     if (subject || caller->how == NGX_OCI_CALLER_BEARER) {
         ctx->subject = caller->subject;
+        ctx->how = (caller->how == NGX_OCI_CALLER_BASIC) ? "basic"
+                   : (caller->how == NGX_OCI_CALLER_BEARER) ? "bearer"
+                   : "certificate";
     }
 
     /* who has shown nothing yet may do so, whatever it is about */

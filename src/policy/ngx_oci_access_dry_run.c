@@ -23,6 +23,7 @@ ngx_oci_policy_dry_run(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     }
 
     ctx->decision = "dry_run_deny";
+    ctx->reason = reason;
 
     ngx_log_error(NGX_LOG_NOTICE, r->connection->log, 0,
                   "oci_policy \"%V\" would have denied it%s%V%s: %s",

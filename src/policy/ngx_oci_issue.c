@@ -395,6 +395,7 @@ ngx_oci_issue_bad(ngx_http_request_t *r, ngx_oci_issue_t *is,
     ngx_uint_t status, const char *reason)
 {
     is->ctx->decision = "deny";
+    is->ctx->reason = reason;
 
     ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
                   "oci_policy \"%V\" denied a token: %s",
@@ -413,6 +414,7 @@ ngx_oci_issue_refuse(ngx_http_request_t *r, ngx_oci_issue_t *is,
     ngx_table_elt_t  *h;
 
     is->ctx->decision = "deny";
+    is->ctx->reason = reason;
 
     ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
                   "oci_policy \"%V\" denied a token: %s",

@@ -146,8 +146,11 @@ typedef struct {
 #define ngx_oci_policy_challenges(pcf)  ((pcf)->basic || (pcf)->bearer)
 
 
+typedef struct ngx_oci_audit_main_conf_s  ngx_oci_audit_main_conf_t;
+
 typedef struct {
     ngx_array_t                 policies;   /* of ngx_oci_policy_conf_t * */
+    ngx_oci_audit_main_conf_t  *audit;      /* ngx_oci_audit.h */
 } ngx_oci_policy_main_conf_t;
 
 
@@ -171,6 +174,10 @@ typedef struct {
     ngx_str_t                   rule;
     const char                 *decision;   /* of $oci_decision; NULL: none
                                                yet */
+    const char                 *reason;     /* of a denial, or NULL */
+    const char                 *how;        /* what showed who it is: "basic",
+                                               "bearer", "certificate", NULL */
+    uint64_t                    generation; /* of the document that decided */
 
     ngx_queue_t                 queue;      /* of the check, with waiting */
     ngx_uint_t                  checked;    /* ..._checked_e, of this: */

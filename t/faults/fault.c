@@ -42,6 +42,8 @@
 #define FAULT_SHORT    0    /* fault_t.error: a short count, no error */
 #define FAULT_DEATH    4095 /* fault_t.error: the process dies there */
 #define FAULT_STOP     4094 /* fault_t.error: it is stopped, and goes on well */
+#define FAULT_TORN     4093 /* of a log: half is written, the process dies */
+#define FAULT_LATE     4092 /* of a log: all is written, the process dies */
 
 #ifndef F_OFD_SETLK
 #define F_OFD_SETLK    37
@@ -54,7 +56,7 @@ typedef enum {
     FAULT_NONE = 0,
     FAULT_OPEN,
     FAULT_MKDIR,
-    FAULT_WRITE,
+    FAULT_WRITE,            /* pwrite(), and write() to a log */
     FAULT_READ,
     FAULT_PROBE,            /* preadv2() */
     FAULT_TRUNCATE,
@@ -711,6 +713,34 @@ fault_fcntl_function(fcntl)
 fault_fcntl_function(fcntl64)
 
 
+/* a write() to what is appended to */
+
+static ssize_t
+fault_append(int fd, const void *p, size_t n)
+{
+    int  error;
+
+    if (!fault_wanted(FAULT_WRITE) || !(fcntl(fd, F_GETFL) & O_APPEND)
+        || !fault_fd(FAULT_WRITE, fd))
+    {
+        return syscall(SYS_write, fd, p, n);
+    }
+
+    error = errno;
+
+    if (error == FAULT_SHORT) {
+        return syscall(SYS_write, fd, p, fault_short(n));
+    }
+
+    if (error == FAULT_TORN || error == FAULT_LATE) {
+        syscall(SYS_write, fd, p, error == FAULT_TORN ? fault_short(n) : n);
+        syscall(SYS_kill, getpid(), SIGKILL);
+    }
+
+    return -1;
+}
+
+
 ssize_t
 write(int fd, const void *p, size_t n)
 {
@@ -735,7 +765,7 @@ write(int fd, const void *p, size_t n)
         errno = err;
     }
 
-    return syscall(SYS_write, fd, p, n);
+    return fault_append(fd, p, n);
 }
 
 

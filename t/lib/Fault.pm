@@ -14,11 +14,12 @@ use File::Basename qw/ dirname /;
 
 use OCI;
 
-our @EXPORT = qw/ $SHORT $DEATH $STOP /;
+our @EXPORT = qw/ $SHORT $DEATH $STOP $TORN $LATE /;
 
-# in the place of an errno: a short count, or the process dies, or is stopped
+# in the place of an errno: a short count, or the process dies, or is stopped;
+# for lines of a log also: it dies when half of it is written, or all
 
-our ($SHORT, $DEATH, $STOP) = (0, 4095, 4094);
+our ($SHORT, $DEATH, $STOP, $TORN, $LATE) = (0, 4095, 4094, 4093, 4092);
 
 my $LIBRARY = abs_path(dirname(__FILE__) . '/../../build/faults/fault.so');
 
@@ -33,15 +34,16 @@ my %FUNCTION;
     lock recv connect bell memory /} = 1 .. 15;
 
 
-# for the nginx of an OCI
+# for the nginx of an OCI; files are those of its cache, or of another
+# directory
 
 sub new {
-    my ($class, $t) = @_;
+    my ($class, $t, %o) = @_;
 
     Test::More::plan(skip_all => 'not built, see "make preloads"')
         unless $LIBRARY && -e $LIBRARY;
 
-    return bless { t => $t, skew => 0,
+    return bless { t => $t, skew => 0, dir => $o{dir} || "$t->{dir}/cache",
         file => $t->write_file('fault', "\0" x 4096) }, $class;
 }
 
@@ -50,7 +52,7 @@ sub start {
     my ($self) = @_;
 
     local $ENV{FAULT_FILE} = $self->{file};
-    local $ENV{FAULT_DIR} = "$self->{t}{dir}/cache";
+    local $ENV{FAULT_DIR} = $self->{dir};
     local $ENV{LD_PRELOAD} = join ' ', $OCI::ASAN
         ? (split ' ', `gcc -print-file-name=libasan.so`) : (), $LIBRARY;
 
