@@ -10,6 +10,8 @@
 #   make crash              all states that a crash can leave of the cache
 #   make soak               random operations, for SOAK seconds
 #   make takeover           20 pulls of 1 GiB, the filling worker killed
+#   make revoke             how soon a change in Redis is in force
+#   make outage             a minute without Redis, under load
 #   make reload             reloads and upgrades under load, for a minute
 #   make audit              20 workers killed during 100,000 requests
 #   make fuzz               fuzzes the parsers, FUZZ_SECONDS for each
@@ -51,10 +53,12 @@ PURE       += src/policy/ngx_oci_jwt_sign.c
 PURE       += src/policy/ngx_oci_jwt_signature.c
 PURE       += src/policy/ngx_oci_phc.c
 PURE       += src/policy/ngx_oci_policy_doc.c
+PURE       += src/policy/ngx_oci_policy_fields.c
 PURE       += src/policy/ngx_oci_policy_grants.c
 PURE       += src/policy/ngx_oci_rbac.c
+PURE       += src/policy/ngx_oci_redis_reply.c
 PURE       += src/policy/ngx_oci_scope.c
-PURE_LIBS   = -ljansson -lcrypto
+PURE_LIBS   = -ljansson -lhiredis -lcrypto
 PRELOADS    = $(patsubst t/faults/%.c,$(BUILD)/faults/%.so,$(wildcard t/faults/*.c))
 COMMANDS    = $(patsubst src/bin/%.c,$(BUILD)/bin/%,$(wildcard src/bin/*.c))
 UNITS       = $(patsubst t/unit/%.c,$(BUILD)/unit/%,$(wildcard t/unit/*.c))
@@ -88,7 +92,7 @@ JOBS       ?= 2
 
 
 .PHONY: all modules deps need run test test-asan fuzz faults crash soak bench \
-        takeover reload audit clean unit preloads commands
+        takeover reload revoke outage audit clean unit preloads commands
 
 all: modules preloads commands
 
@@ -195,6 +199,14 @@ soak: need
 takeover: need
 	@$(MAKE) --no-print-directory modules
 	TAKEOVER=full $(TEST_ENV) prove --timer --verbose t/takeover.t
+
+revoke: need
+	@$(MAKE) --no-print-directory modules
+	REVOKE=full $(TEST_ENV) prove --timer --verbose t/redis_revoke.t
+
+outage: need
+	@$(MAKE) --no-print-directory modules
+	OUTAGE=full $(TEST_ENV) prove --timer --verbose t/redis_outage.t
 
 reload: need
 	@$(MAKE) --no-print-directory modules

@@ -229,7 +229,7 @@ my @rows = (
     [ p => "source file:$d/policy.json; identity basic;",
         'no "zone" in oci_policy "tried"' ],
     [ p => 'source;', 'invalid number of arguments in "source"' ],
-    [ p => 'source redis://127.0.0.1;', 'invalid source "redis://127.0.0.1"' ],
+    [ p => 'source http://127.0.0.1;', 'invalid source "http://127.0.0.1"' ],
     [ p => 'source file:;', 'invalid source "file:"' ],
     [ p => 'source file:a; source file:b;',
         '"source" parameter is duplicate' ],

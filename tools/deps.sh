@@ -9,10 +9,12 @@ set -u
 what=${1:-all}
 how=${2:-check}
 
-build="gcc libc6-dev make libssl-dev libjansson-dev nginx nginx-dev"
-source="gcc libc6-dev make libssl-dev libjansson-dev libpcre2-dev zlib1g-dev"
+build="gcc libc6-dev make libssl-dev libjansson-dev libhiredis-dev nginx
+       nginx-dev"
+source="gcc libc6-dev make libssl-dev libjansson-dev libhiredis-dev
+        libpcre2-dev zlib1g-dev"
 test="docker-registry skopeo curl openssl perl libpcre2-dev zlib1g-dev
-      procps jq"
+      procps jq redis-server"
 
 case $what in
     build)      want=$build ;;

@@ -22,7 +22,7 @@
 
 
 #define NGX_OCI_VERSION             "0.1.0"
-#define NGX_OCI_ABI                 9
+#define NGX_OCI_ABI                 10
 #define NGX_OCI_BUILD               "nginx-oci/" NGX_OCI_VERSION " for "      \
                                     NGINX_VER
 
@@ -152,6 +152,10 @@ typedef struct ngx_oci_policy_s  ngx_oci_policy_t;
 struct ngx_oci_policy_s {
     ngx_str_t                       name;
     void                           *data;       /* the policy module's */
+
+    /* since its document was known to be current, in ms; -1: there is none;
+       NULL: it always is */
+    int64_t                       (*age)(ngx_oci_policy_t *policy);
 
     /* of a location with oci_pass: NULL, or why it can't be used there; NULL:
        always */

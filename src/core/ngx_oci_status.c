@@ -34,6 +34,9 @@ static u_char *ngx_oci_status_prometheus(u_char *p,
 static u_char *ngx_oci_status_requests(u_char *p, ngx_oci_stats_t *st);
 static u_char *ngx_oci_status_zones(u_char *p, ngx_oci_main_conf_t *omcf);
 static u_char *ngx_oci_status_wakeup(u_char *p, ngx_oci_stats_t *st);
+static u_char *ngx_oci_status_policies(u_char *p, ngx_oci_main_conf_t *omcf);
+static u_char *ngx_oci_status_json_policies(u_char *p,
+    ngx_oci_main_conf_t *omcf);
 
 
 #define ngx_oci_status_get(v)  __atomic_load_n(&(v), __ATOMIC_RELAXED)
@@ -185,6 +188,7 @@ ngx_oci_status_size(ngx_oci_main_conf_t *omcf)
 {
     size_t                 lines, names;
     ngx_uint_t             i;
+    ngx_oci_policy_t     **policy;
     ngx_oci_registry_t   **registry;
     ngx_oci_zone_info_t    info;
 
@@ -201,6 +205,12 @@ ngx_oci_status_size(ngx_oci_main_conf_t *omcf)
     for (i = 0; omcf->zone_info && omcf->zone_info(i, &info) == NGX_OK; i++)
     {
         names += 4 * (NGX_OCI_STATUS_LINE + 6 * info.name.len);
+    }
+
+    policy = omcf->policies.elts;
+
+    for (i = 0; i < omcf->policies.nelts; i++) {
+        names += NGX_OCI_STATUS_LINE + 6 * policy[i]->name.len;
     }
 
     return lines * NGX_OCI_STATUS_LINE + names;
@@ -278,6 +288,7 @@ ngx_oci_status_json(u_char *p, ngx_oci_main_conf_t *omcf,
     }
 
     p = ngx_sprintf(p, "},");
+    p = ngx_oci_status_json_policies(p, omcf);
     p = ngx_oci_status_json_requests(p, st);
     p = ngx_oci_status_json_wakeup(p, st);
 
@@ -391,6 +402,7 @@ ngx_oci_status_prometheus(u_char *p, ngx_oci_main_conf_t *omcf,
     }
 
     p = ngx_oci_status_zones(p, omcf);
+    p = ngx_oci_status_policies(p, omcf);
 
     return ngx_oci_status_wakeup(p, st);
 }
@@ -458,6 +470,80 @@ ngx_oci_status_zones(u_char *p, ngx_oci_main_conf_t *omcf)
     }
 
     return p;
+}
+
+
+/* since their documents were known to be current */
+
+static u_char *
+ngx_oci_status_policies(u_char *p, ngx_oci_main_conf_t *omcf)
+{
+    int64_t             age;
+    ngx_uint_t          i, n;
+    ngx_oci_policy_t  **policy;
+
+    policy = omcf->policies.elts;
+    n = 0;
+
+    for (i = 0; i < omcf->policies.nelts; i++) {
+
+        if (policy[i]->age == NULL) {
+            continue;
+        }
+
+        age = policy[i]->age(policy[i]);
+
+        if (n++ == 0) {
+            p = ngx_sprintf(p, "# TYPE nginx_oci_policy_age_seconds gauge\n");
+        }
+
+        p = ngx_sprintf(p, "nginx_oci_policy_age_seconds{policy=\"");
+        p = ngx_oci_status_name(p, &policy[i]->name);
+
+        if (age < 0) {
+            p = ngx_sprintf(p, "\"} +Inf\n");
+
+        } else {
+            p = ngx_sprintf(p, "\"} %L.%03L\n", age / 1000, age % 1000);
+        }
+    }
+
+    return p;
+}
+
+
+static u_char *
+ngx_oci_status_json_policies(u_char *p, ngx_oci_main_conf_t *omcf)
+{
+    int64_t             age;
+    ngx_uint_t          i, n;
+    ngx_oci_policy_t  **policy;
+
+    policy = omcf->policies.elts;
+    n = 0;
+
+    p = ngx_sprintf(p, "\"policies\":{");
+
+    for (i = 0; i < omcf->policies.nelts; i++) {
+
+        if (policy[i]->age == NULL) {
+            continue;
+        }
+
+        age = policy[i]->age(policy[i]);
+
+        p = ngx_sprintf(p, n++ ? ",\"" : "\"");
+        p = ngx_oci_status_name(p, &policy[i]->name);
+
+        if (age < 0) {
+            p = ngx_sprintf(p, "\":{\"age_ms\":null}");
+
+        } else {
+            p = ngx_sprintf(p, "\":{\"age_ms\":%L}", age);
+        }
+    }
+
+    return ngx_sprintf(p, "},");
 }
 
 

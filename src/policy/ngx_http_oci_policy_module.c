@@ -24,6 +24,10 @@ static ngx_int_t ngx_oci_policy_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_oci_policy_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_oci_policy_postconfiguration(ngx_conf_t *cf);
+static ngx_int_t ngx_oci_policy_check(ngx_conf_t *cf,
+    ngx_oci_policy_main_conf_t *pmcf);
+static ngx_int_t ngx_oci_policy_directories(ngx_cycle_t *cycle,
+    ngx_oci_policy_main_conf_t *pmcf);
 static void *ngx_oci_policy_create_main_conf(ngx_conf_t *cf);
 static ngx_int_t ngx_oci_policy_init_module(ngx_cycle_t *cycle);
 static ngx_int_t ngx_oci_policy_init_process(ngx_cycle_t *cycle);
@@ -131,7 +135,7 @@ ngx_oci_policy_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
                 ngx_str_set(&text, "token");
 
             } else if (ctx->decision) {
-                ngx_str_set(&text, "file");
+                text = ctx->source;
             }
 
             break;
@@ -211,6 +215,10 @@ ngx_oci_policy_postconfiguration(ngx_conf_t *cf)
         return NGX_OK;
     }
 
+    if (ngx_oci_policy_check(cf, pmcf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
     a = &cmcf->phases[NGX_HTTP_ACCESS_PHASE].handlers;
 
@@ -225,6 +233,26 @@ ngx_oci_policy_postconfiguration(ngx_conf_t *cf)
     }
 
     h[0] = ngx_oci_policy_handler;
+
+    return NGX_OK;
+}
+
+
+/* what could not be told before the configuration's end */
+
+static ngx_int_t
+ngx_oci_policy_check(ngx_conf_t *cf, ngx_oci_policy_main_conf_t *pmcf)
+{
+    ngx_uint_t               i;
+    ngx_oci_policy_conf_t  **p;
+
+    p = pmcf->policies.elts;
+
+    for (i = 0; i < pmcf->policies.nelts; i++) {
+        if (ngx_oci_policy_redis_check(cf, p, i) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
 
     return NGX_OK;
 }
@@ -264,6 +292,10 @@ ngx_oci_policy_init_module(ngx_cycle_t *cycle)
         return NGX_OK;
     }
 
+    if (ngx_oci_policy_directories(cycle, pmcf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
 #if (NGX_HTTP_SSL)
 
     if (ngx_oci_certificate_init_module(cycle) != NGX_OK) {
@@ -273,6 +305,25 @@ ngx_oci_policy_init_module(ngx_cycle_t *cycle)
 #endif
 
     return ngx_oci_identity_init_module(cycle);
+}
+
+
+static ngx_int_t
+ngx_oci_policy_directories(ngx_cycle_t *cycle,
+    ngx_oci_policy_main_conf_t *pmcf)
+{
+    ngx_uint_t               i;
+    ngx_oci_policy_conf_t  **p;
+
+    p = pmcf->policies.elts;
+
+    for (i = 0; i < pmcf->policies.nelts; i++) {
+        if (ngx_oci_policy_redis_directory(p[i], cycle) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
 }
 
 
@@ -322,7 +373,10 @@ ngx_oci_policy_init_process(ngx_cycle_t *cycle)
     for (i = 0; i < pmcf->policies.nelts; i++) {
         p[i]->threads = ngx_thread_pool_get(cycle, &name);
 
-        if (ngx_oci_policy_watch(p[i], cycle) != NGX_OK) {
+        if (ngx_oci_policy_redis_used(p[i])
+            ? ngx_oci_policy_follow(p[i], cycle) != NGX_OK
+            : ngx_oci_policy_watch(p[i], cycle) != NGX_OK)
+        {
             return NGX_ERROR;
         }
     }
@@ -334,7 +388,9 @@ ngx_oci_policy_init_process(ngx_cycle_t *cycle)
 static void
 ngx_oci_policy_exit_process(ngx_cycle_t *cycle)
 {
-    ngx_oci_policy_main_conf_t  *pmcf;
+    ngx_uint_t                    i;
+    ngx_oci_policy_conf_t       **p;
+    ngx_oci_policy_main_conf_t   *pmcf;
 
     if (ngx_process != NGX_PROCESS_WORKER
         && ngx_process != NGX_PROCESS_SINGLE)
@@ -347,6 +403,12 @@ ngx_oci_policy_exit_process(ngx_cycle_t *cycle)
 
     if (pmcf) {
         ngx_oci_audit_exit_process(pmcf->audit);
+
+        p = pmcf->policies.elts;
+
+        for (i = 0; i < pmcf->policies.nelts; i++) {
+            ngx_oci_policy_unfollow(p[i]);
+        }
     }
 
     ngx_oci_bearer_forget();

@@ -9,6 +9,9 @@
 #include "ngx_oci_policy.h"
 
 
+#define NGX_OCI_POLICY_RETRY  5         /* s: it comes back any moment */
+
+
 ngx_int_t
 ngx_oci_policy_refuse(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     ngx_uint_t status, ngx_uint_t code, const char *reason)
@@ -62,6 +65,22 @@ ngx_oci_policy_refuse(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     ngx_http_finalize_request(r, ngx_oci_core.error(r, status, code, NULL));
 
     return NGX_DONE;
+}
+
+
+ngx_int_t
+ngx_oci_policy_past(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx)
+{
+    ctx->decision = "deny";
+
+    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                  "oci_policy \"%V\" denied it: its document is past "
+                  "\"stale\", or not there", &ctx->policy->policy.name);
+
+    return ngx_oci_core.error_retry(r, NGX_HTTP_SERVICE_UNAVAILABLE,
+                                    NGX_OCI_ERR_UNAVAILABLE,
+                                    "the policy is not known at the moment",
+                                    NGX_OCI_POLICY_RETRY);
 }
 
 

@@ -42,6 +42,17 @@ ngx_oci_policy_handler(ngx_http_request_t *r)
     octx->bare = 0;
     ctx->dry_run = (ngx_oci_core.dry_run(r) != 0);
 
+    if (ngx_oci_policy_current(ctx->policy, &ctx->source) != NGX_OK) {
+
+        if (ctx->dry_run) {
+            return ngx_oci_policy_dry_run(r, ctx, octx,
+                                          "its document is past \"stale\"");
+        }
+
+        ngx_http_finalize_request(r, ngx_oci_policy_past(r, ctx));
+        return NGX_DONE;
+    }
+
     if (status) {
         return ngx_oci_policy_refuse(r, ctx, status, code, "no such route");
     }

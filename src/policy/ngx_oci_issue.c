@@ -135,6 +135,10 @@ ngx_oci_issue_decide(ngx_http_request_t *r, ngx_oci_issue_t *is)
 
     pcf = is->ctx->policy;
 
+    if (ngx_oci_policy_current(pcf, &is->ctx->source) != NGX_OK) {
+        return ngx_oci_policy_past(r, is->ctx);
+    }
+
     if (is->scopes.service.len
         && (is->scopes.service.len != pcf->service.len
             || ngx_memcmp(is->scopes.service.data, pcf->service.data,

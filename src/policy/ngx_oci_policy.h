@@ -70,6 +70,12 @@ typedef struct {
     uint64_t                    writer;     /* who took the place last */
     u_char                      digest[NGX_OCI_POLICY_DIGEST];  /* of the
                                                active document's text */
+    u_char                      source[NGX_OCI_POLICY_DIGEST];  /* the Redis
+                                               that it is from; 0: a file */
+    uint64_t                    epoch;      /* there; 0: not known */
+    int64_t                     current;    /* ngx_current_msec: the document
+                                               was known to be what its source
+                                               has */
 } ngx_oci_policy_sh_t;
 
 
@@ -88,8 +94,16 @@ typedef struct {
     ngx_oci_rbac_t             *doc;
     u_char                      digest[NGX_OCI_POLICY_DIGEST];
     ngx_oci_policy_stat_t       stat;
+    u_char                     *source;     /* a Redis; NULL: a file */
+    uint64_t                    epoch;      /* there */
+    int64_t                     current;    /* as in the zone */
     char                        error[NGX_OCI_POLICY_ERROR + 128];
 } ngx_oci_policy_text_t;
+
+
+/* ngx_oci_policy_redis.h's */
+
+typedef struct ngx_oci_policy_redis_s  ngx_oci_policy_redis_t;
 
 
 /* an oci_policy{} block; lives as long as the cycle */
@@ -136,7 +150,9 @@ typedef struct {
 
     /* of a worker */
     ngx_thread_pool_t          *threads;    /* for the file */
-    void                       *watch;      /* ngx_oci_policy_watch.c's */
+    void                       *watch;      /* ngx_oci_policy_watch.c's, or
+                                               ngx_oci_policy_redis.c's */
+    ngx_oci_policy_redis_t     *redis;      /* constant */
     ngx_oci_recheck_t          *recheck;    /* ngx_oci_recheck.c's */
 } ngx_oci_policy_conf_t;
 
@@ -172,6 +188,7 @@ typedef struct {
     ngx_oci_policy_conf_t      *policy;
     ngx_str_t                   subject;    /* who it is, known by a secret */
     ngx_str_t                   rule;
+    ngx_str_t                   source;     /* of the decision */
     const char                 *decision;   /* of $oci_decision; NULL: none
                                                yet */
     const char                 *reason;     /* of a denial, or NULL */
@@ -237,6 +254,9 @@ ngx_int_t ngx_oci_policy_init_zone(ngx_shm_zone_t *zone, void *data);
 ngx_int_t ngx_oci_policy_stat(const char *file, ngx_oci_policy_stat_t *st);
 ngx_int_t ngx_oci_policy_read(const char *file, u_char *digest,
     ngx_oci_policy_text_t *text);
+/* NGX_OK or NGX_ERROR, as read(), of a text whose digest is known */
+ngx_int_t ngx_oci_policy_parse(const char *p, size_t len,
+    ngx_oci_policy_text_t *text);
 ngx_int_t ngx_oci_policy_publish(ngx_oci_policy_conf_t *pcf,
     ngx_oci_policy_text_t *text);
 /* the active document; the caller holds the mutex.  NULL: none */
@@ -245,6 +265,49 @@ ngx_oci_rbac_t *ngx_oci_policy_doc(ngx_oci_policy_conf_t *pcf);
 /* ngx_oci_policy_watch.c: one worker looks after the file */
 ngx_int_t ngx_oci_policy_watch(ngx_oci_policy_conf_t *pcf,
     ngx_cycle_t *cycle);
+
+/*
+ * ngx_oci_policy_redis_conf.c: parameters of the block that are for a Redis.
+ * source(): NGX_CONF_ERROR was said.
+ */
+ngx_int_t ngx_oci_policy_redis_create(ngx_conf_t *cf,
+    ngx_oci_policy_conf_t *pcf);
+char *ngx_oci_policy_redis_source(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf,
+    ngx_str_t *value);
+char *ngx_oci_policy_redis_param(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf,
+    ngx_str_t *value, ngx_uint_t n);
+char *ngx_oci_policy_redis_done(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf);
+ngx_uint_t ngx_oci_policy_redis_used(ngx_oci_policy_conf_t *pcf);
+/* of policy n, after those before it */
+ngx_int_t ngx_oci_policy_redis_check(ngx_conf_t *cf,
+    ngx_oci_policy_conf_t **policy, ngx_uint_t n);
+ngx_int_t ngx_oci_policy_redis_directory(ngx_oci_policy_conf_t *pcf,
+    ngx_cycle_t *cycle);
+
+/* ngx_oci_policy_redis.c: one worker follows it; unfollow() when it ends */
+ngx_int_t ngx_oci_policy_follow(ngx_oci_policy_conf_t *pcf,
+    ngx_cycle_t *cycle);
+void ngx_oci_policy_unfollow(ngx_oci_policy_conf_t *pcf);
+
+/* ngx_oci_policy_keep.c: the state file's document, if there is one */
+void ngx_oci_policy_keep_read(ngx_oci_policy_conf_t *pcf, ngx_log_t *log);
+
+/*
+ * ngx_oci_policy_age.c.  own(): the zone is of this source now; age(), in ms,
+ * and -1: no document; date(): the document in force is text's, as of then, or
+ * NGX_DECLINED.
+ *
+ * current(): does the document still count?  NGX_DECLINED: it is past
+ * "stale", or not there: nobody gets anything.  *source is set to
+ * $oci_decision_source.
+ */
+void ngx_oci_policy_own(ngx_oci_policy_conf_t *pcf);
+ngx_int_t ngx_oci_policy_date(ngx_oci_policy_conf_t *pcf,
+    ngx_oci_policy_text_t *text);
+int64_t ngx_oci_policy_age(ngx_oci_policy_conf_t *pcf);
+int64_t ngx_oci_policy_status_age(ngx_oci_policy_t *policy);
+ngx_int_t ngx_oci_policy_current(ngx_oci_policy_conf_t *pcf,
+    ngx_str_t *source);
 
 /*
  * ngx_oci_remember.c: outcomes of checks, of all workers.  find(): one of
@@ -385,13 +448,15 @@ char *ngx_oci_bearer_done(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf);
 
 /*
  * ngx_oci_access_answer.c: refuse() answers, and ends the request, or says
- * that it would, and returns NGX_DECLINED, with "dry_run"; pong()
- * answers GET /v2/, which asks whether credentials are right: no registry
- * knows better.
+ * that it would, and returns NGX_DECLINED, with "dry_run"; past() is
+ * that where there is no document that counts; pong() answers GET /v2/, which
+ * asks whether credentials are right: no registry knows better.
  */
 ngx_int_t ngx_oci_policy_refuse(ngx_http_request_t *r,
     ngx_oci_policy_ctx_t *ctx, ngx_uint_t status, ngx_uint_t code,
     const char *reason);
+ngx_int_t ngx_oci_policy_past(ngx_http_request_t *r,
+    ngx_oci_policy_ctx_t *ctx);
 ngx_int_t ngx_oci_policy_pong(ngx_http_request_t *r);
 
 /* ngx_oci_access_dry_run.c: NGX_DECLINED; reason NULL: it would be allowed */

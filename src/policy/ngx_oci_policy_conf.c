@@ -49,6 +49,20 @@ static ngx_oci_policy_command_t  ngx_oci_policy_commands[] = {
     { ngx_string("audience"), 1, 1, 1, ngx_oci_bearer_audience },
     { ngx_string("key"), 1, 1, 1, ngx_oci_bearer_key },
     { ngx_string("valid"), 1, 1, 0, ngx_oci_policy_valid },
+    { ngx_string("user"), 1, 1, 0, ngx_oci_policy_redis_param },
+    { ngx_string("password_file"), 1, 1, 0, ngx_oci_policy_redis_param },
+    { ngx_string("prefix"), 1, 1, 0, ngx_oci_policy_redis_param },
+    { ngx_string("poll"), 1, 1, 0, ngx_oci_policy_redis_param },
+    { ngx_string("stale"), 1, 1, 0, ngx_oci_policy_redis_param },
+    { ngx_string("state_file"), 1, 1, 0, ngx_oci_policy_redis_param },
+    { ngx_string("connect_timeout"), 1, 1, 0, ngx_oci_policy_redis_param },
+    { ngx_string("timeout"), 1, 1, 0, ngx_oci_policy_redis_param },
+    { ngx_string("trusted_certificate"), 1, 1, 0,
+      ngx_oci_policy_redis_param },
+    { ngx_string("certificate"), 1, 1, 0, ngx_oci_policy_redis_param },
+    { ngx_string("certificate_key"), 1, 1, 0, ngx_oci_policy_redis_param },
+    { ngx_string("ssl_name"), 1, 1, 0, ngx_oci_policy_redis_param },
+    { ngx_string("ssl_verify"), 1, 1, 0, ngx_oci_policy_redis_param },
     { ngx_string("recheck"), 1, 1, 0, ngx_oci_recheck_conf },
     { ngx_string("signing_key"), 1, 1, 1, ngx_oci_signing_key },
     { ngx_string("realm"), 1, 1, 0, ngx_oci_signing_realm },
@@ -60,7 +74,7 @@ static ngx_oci_policy_command_t  ngx_oci_policy_commands[] = {
 
 static struct {
     ngx_oci_policy_conf_t  *pcf;
-    uint32_t                seen;       /* a bit a command */
+    uint64_t                seen;       /* a bit a command */
 } ngx_oci_policy_state;
 
 
@@ -132,6 +146,10 @@ ngx_oci_policy_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     pcf->valid = 60;
     pcf->recheck_interval = 30000;
 
+    if (ngx_oci_policy_redis_create(cf, pcf) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
     if (ngx_thread_pool_add(cf, NULL) == NULL) {
         return NGX_CONF_ERROR;
     }
@@ -182,13 +200,13 @@ ngx_oci_policy_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
             return NGX_CONF_ERROR;
         }
 
-        if (!cmd->many && (ngx_oci_policy_state.seen & (1u << i))) {
+        if (!cmd->many && (ngx_oci_policy_state.seen & (1ull << i))) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "\"%V\" parameter is duplicate", &value[0]);
             return NGX_CONF_ERROR;
         }
 
-        ngx_oci_policy_state.seen |= 1u << i;
+        ngx_oci_policy_state.seen |= 1ull << i;
 
         return cmd->set(cf, ngx_oci_policy_state.pcf, &value[1], n);
     }
@@ -204,7 +222,11 @@ static char *
 ngx_oci_policy_source(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf,
     ngx_str_t *value, ngx_uint_t n)
 {
-    if (value->len <= 5 || ngx_strncmp(value->data, "file:", 5) != 0) {
+    if (ngx_strncmp(value->data, "file:", 5) != 0) {
+        return ngx_oci_policy_redis_source(cf, pcf, value);
+    }
+
+    if (value->len == 5) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid source \"%V\", it must be "
                            "\"file:path\"", value);
@@ -339,7 +361,8 @@ ngx_oci_policy_done(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf)
     const char          *lacks;
     ngx_pool_cleanup_t  *cln;
 
-    lacks = (pcf->file.len == 0) ? "source"
+    lacks = (pcf->file.len == 0 && !ngx_oci_policy_redis_used(pcf))
+            ? "source"
             : (pcf->zone == NULL) ? "zone"
             : (!pcf->basic && !pcf->anonymous && !pcf->bearer
                && !pcf->certificate)
@@ -376,6 +399,15 @@ ngx_oci_policy_done(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf)
         || ngx_oci_bearer_done(cf, pcf) != NGX_CONF_OK)
     {
         return NGX_CONF_ERROR;
+    }
+
+    if (ngx_oci_policy_redis_done(cf, pcf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (ngx_oci_policy_redis_used(pcf)) {
+        pcf->policy.age = ngx_oci_policy_status_age;
+        return NGX_CONF_OK;
     }
 
     if (ngx_oci_policy_read((char *) pcf->file.data, NULL, &pcf->first)

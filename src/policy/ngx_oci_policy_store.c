@@ -49,6 +49,15 @@ ngx_oci_policy_init_zone(ngx_shm_zone_t *zone, void *data)
 
     ngx_oci_remember_key(pcf);
 
+    if (ngx_oci_policy_redis_used(pcf)) {
+
+        if (pcf->sh->generation == 0) {
+            ngx_oci_policy_keep_read(pcf, zone->shm.log);
+        }
+
+        return NGX_OK;
+    }
+
     if (pcf->first.doc == NULL) {
         return NGX_OK;
     }
@@ -176,9 +185,9 @@ ngx_int_t
 ngx_oci_policy_read(const char *file, u_char *digest,
     ngx_oci_policy_text_t *text)
 {
-    char                    *p;
-    size_t                   len;
-    ngx_oci_policy_error_t   error;
+    char       *p;
+    size_t      len;
+    ngx_int_t   rc;
 
     ngx_memzero(text, sizeof(ngx_oci_policy_text_t));
 
@@ -195,10 +204,21 @@ ngx_oci_policy_read(const char *file, u_char *digest,
         return NGX_DECLINED;
     }
 
-    text->doc = ngx_oci_policy_compile(p, len, &error);
+    rc = ngx_oci_policy_parse(p, len, text);
 
     ngx_explicit_memzero(p, len);
     free(p);
+
+    return rc;
+}
+
+
+ngx_int_t
+ngx_oci_policy_parse(const char *p, size_t len, ngx_oci_policy_text_t *text)
+{
+    ngx_oci_policy_error_t  error;
+
+    text->doc = ngx_oci_policy_compile(p, len, &error);
 
     if (text->doc) {
         return NGX_OK;
@@ -358,9 +378,25 @@ ngx_oci_policy_publish(ngx_oci_policy_conf_t *pcf,
 
     ngx_shmtx_lock(mutex);
 
-    if (sh->writer != writer) {
+    if (sh->writer != writer
+        || (text->source
+            && (text->epoch < sh->epoch
+                || ngx_memcmp(sh->source, text->source,
+                              NGX_OCI_POLICY_DIGEST)
+                   != 0)))
+    {
         ngx_shmtx_unlock(mutex);
         return NGX_ABORT;
+    }
+
+    if (text->source) {
+        sh->epoch = text->epoch;
+        sh->current = text->current;
+
+    } else {
+        ngx_memzero(sh->source, NGX_OCI_POLICY_DIGEST);
+        sh->epoch = 0;
+        sh->current = (int64_t) ngx_current_msec;
     }
 
     ngx_memcpy(sh->digest, text->digest, NGX_OCI_POLICY_DIGEST);
