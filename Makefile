@@ -45,6 +45,12 @@ PURE       += src/policy/ngx_oci_audit_chain.c
 PURE       += src/policy/ngx_oci_audit_parse.c
 PURE       += src/policy/ngx_oci_audit_verify.c
 PURE       += src/policy/ngx_oci_audit_verify_knot.c
+PURE       += src/policy/ngx_oci_evidence.c
+PURE       += src/policy/ngx_oci_format.c
+PURE       += src/policy/ngx_oci_format_head.c
+PURE       += src/policy/ngx_oci_format_look.c
+PURE       += src/policy/ngx_oci_format_name.c
+PURE       += src/policy/ngx_oci_format_pickle.c
 PURE       += src/policy/ngx_oci_jwk.c
 PURE       += src/policy/ngx_oci_jwt.c
 PURE       += src/policy/ngx_oci_jwt_json.c
@@ -55,9 +61,14 @@ PURE       += src/policy/ngx_oci_phc.c
 PURE       += src/policy/ngx_oci_policy_doc.c
 PURE       += src/policy/ngx_oci_policy_fields.c
 PURE       += src/policy/ngx_oci_policy_grants.c
+PURE       += src/policy/ngx_oci_policy_rules.c
 PURE       += src/policy/ngx_oci_rbac.c
 PURE       += src/policy/ngx_oci_redis_reply.c
+PURE       += src/policy/ngx_oci_rules.c
+PURE       += src/policy/ngx_oci_rules_manifest.c
 PURE       += src/policy/ngx_oci_scope.c
+PURE       += src/policy/ngx_oci_signature.c
+PURE       += src/policy/ngx_oci_signature_key.c
 PURE_LIBS   = -ljansson -lhiredis -lcrypto
 PRELOADS    = $(patsubst t/faults/%.c,$(BUILD)/faults/%.so,$(wildcard t/faults/*.c))
 COMMANDS    = $(patsubst src/bin/%.c,$(BUILD)/bin/%,$(wildcard src/bin/*.c))
@@ -82,7 +93,7 @@ endif
 
 NGINX_INCS  = -I$(HEADERS)/src/core -I$(HEADERS)/src/event \
               -I$(HEADERS)/src/os/unix -I$(HEADERS_OBJ) -Isrc/core \
-              -Isrc/cache -Isrc/policy -Isrc/hooks
+              -Isrc/cache -Isrc/hooks -Isrc/policy
 
 TEST_ENV    = TEST_NGINX_BINARY=$${TEST_NGINX_BINARY:-$(NGINX)} \
               TEST_NGINX_MODULES=$${TEST_NGINX_MODULES:-$(MODULES)}

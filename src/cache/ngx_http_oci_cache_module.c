@@ -372,6 +372,8 @@ ngx_oci_cache_postconfiguration(ngx_conf_t *cf)
     omcf->changed = ngx_oci_changed;
     omcf->stale = ngx_oci_cache_stale;
     omcf->zone_info = ngx_oci_cache_zone_info;
+    omcf->beside_place = ngx_oci_beside_place;
+    omcf->beside = ngx_oci_beside;
 
     return NGX_OK;
 }

@@ -133,6 +133,11 @@ ngx_int_t ngx_oci_manifest_handler(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
     ngx_oci_cache_loc_conf_t *ocf);
 
 
+/* ngx_oci_judge.c: what has to be judged can't be; answers, returns what a
+   content handler returns */
+ngx_int_t ngx_oci_judge_unable(ngx_http_request_t *r);
+
+
 /*
  * ngx_oci_refs*.c: what is known about a repository: which digests were
  * proven to belong to it, which tags lead where, and who may read it.
@@ -255,6 +260,16 @@ ngx_uint_t ngx_oci_refs_level(ngx_err_t err);
  * DELETE, which takes back what was known of that reference.
  */
 void ngx_oci_changed(ngx_http_request_t *r, ngx_oci_ctx_t *ctx);
+
+
+/*
+ * ngx_oci_beside.c: the core's hooks; forget(): in a thread, what is beside a
+ * manifest that is purged
+ */
+void *ngx_oci_beside_place(ngx_http_request_t *r);
+ngx_int_t ngx_oci_beside(void *place, ngx_oci_beside_t *beside);
+void ngx_oci_beside_forget(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    ngx_log_t *log);
 
 
 /*

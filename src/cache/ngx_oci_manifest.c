@@ -637,7 +637,9 @@ ngx_oci_manifest_confirmed(ngx_oci_manifest_t *mf,
 
     mf->ctx->cache_status = NGX_OCI_CACHE_REVALIDATED;
 
-    if (mf->r->method == NGX_HTTP_HEAD) {
+    /* (what is judged has to be there as a whole) */
+
+    if (mf->r->method == NGX_HTTP_HEAD && !mf->ctx->judge) {
         mf->size = result->size;
         ngx_oci_manifest_send(mf);
         return;
@@ -816,7 +818,7 @@ ngx_oci_manifest_get(ngx_oci_manifest_t *mf)
 {
     mf->ctx->cache_status = NGX_OCI_CACHE_MISS;
 
-    if (mf->r->method == NGX_HTTP_HEAD
+    if ((mf->r->method == NGX_HTTP_HEAD && !mf->ctx->judge)
         || ngx_oci_manifest_fetch(mf) != NGX_OK)
     {
         ngx_oci_manifest_pass(mf);

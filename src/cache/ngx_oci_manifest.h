@@ -88,6 +88,8 @@ typedef struct {
                                                own */
     ngx_uint_t                  nsizes;
 
+    ngx_oci_judge_t             judge;      /* with ctx->judge */
+
     ngx_oci_ranges_t            ranges;
     void                       *absent;     /* ngx_oci_negative.c's: the
                                                registry's 404 so far */
@@ -99,6 +101,7 @@ typedef struct {
     unsigned                    sent:1;     /* or did so before */
     unsigned                    page:1;     /* GET's header is no manifest's */
     unsigned                    other:1;    /* it names another digest */
+    unsigned                    judged:1;   /* it may be sent */
 } ngx_oci_manifest_t;
 
 
@@ -131,6 +134,12 @@ void ngx_oci_resolve_leave(ngx_oci_resolve_waiter_t *waiter);
 /* of a string that may be null; NGX_OK or NGX_ERROR */
 ngx_int_t ngx_oci_resolve_copy(ngx_pool_t *pool, ngx_str_t *dst,
     ngx_str_t *src);
+
+/*
+ * ngx_oci_judge.c.  NGX_OK: it may be sent; NGX_AGAIN:
+ * ngx_oci_manifest_send() follows; NGX_DONE: the request was finalized.
+ */
+ngx_int_t ngx_oci_judge_manifest(ngx_oci_manifest_t *mf);
 
 /* ngx_oci_manifest_send.c: body, digest and type are there and right; may
    finalize the request */

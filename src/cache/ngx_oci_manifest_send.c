@@ -31,6 +31,10 @@ ngx_oci_manifest_send(ngx_oci_manifest_t *mf)
     ngx_chain_t         *out;
     ngx_http_request_t  *r;
 
+    if (ngx_oci_judge_manifest(mf) != NGX_OK) {
+        return;
+    }
+
     r = mf->r;
 
     mf->ctx->verify_status = NGX_OCI_VERIFY_VERIFIED;

@@ -551,6 +551,8 @@ ngx_oci_purge_manifest_task(void *data, ngx_log_t *log)
     char         sub[3], name[NGX_OCI_STORE_NAME];
     struct stat  sb;
 
+    ngx_oci_beside_forget(pg->cache, &pg->digest, log);
+
     ngx_oci_store_names(&pg->digest, sub, name);
 
     if (ngx_oci_stat(pg->cache, pg->cache->manifests, sub, name, &sb, log)

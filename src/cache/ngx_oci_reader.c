@@ -141,6 +141,7 @@ ngx_oci_reader_cleanup(void *data)
     ngx_oci_probe_leave(&rd->probe);
     ngx_oci_prove_leave(&rd->prove);
     ngx_oci_tail_leave(rd->tail);
+    ngx_oci_judge_leave(rd->look);
     ngx_oci_blob_unwait(&rd->waiter);
 
     if (rd->opening) {
@@ -370,6 +371,7 @@ ngx_oci_reader_probed(void *data, ngx_oci_probe_result_t *result)
 
         /* the registry's own answer tells the client best */
 
+        rd->refused = 1;
         ngx_oci_reader_pass(rd);
     }
 
@@ -606,6 +608,13 @@ ngx_oci_reader_pass(ngx_oci_reader_t *rd)
 
     ngx_oci_ranges_clear(r);
     rd->ctx->verify_status = NGX_OCI_VERIFY_NONE;
+
+    /* nor is what nobody has looked at */
+
+    if (rd->ctx->judge && r->method == NGX_HTTP_GET && !rd->refused) {
+        ngx_http_finalize_request(r, ngx_oci_judge_unable(r));
+        return;
+    }
 
     ngx_oci_core.pass(r);
 }

@@ -31,6 +31,7 @@ typedef struct {
 
 
 typedef struct ngx_oci_tail_s  ngx_oci_tail_t;
+typedef struct ngx_oci_look_s  ngx_oci_look_t;
 
 
 /*
@@ -76,6 +77,7 @@ typedef struct {
 
     ngx_oci_reader_out_t       *out;
     ngx_oci_tail_t             *tail;       /* NULL: there was no need */
+    ngx_oci_look_t             *look;       /* likewise */
 
     unsigned                    handling:1; /* in the content handler */
     unsigned                    member:1;
@@ -95,6 +97,8 @@ typedef struct {
     unsigned                    timer:1;    /* strict: c->write's */
     unsigned                    preheat:1;  /* all is to be stored, nobody wants
                                                the bytes now */
+    unsigned                    judged:1;   /* it may be sent */
+    unsigned                    refused:1;  /* by the registry */
 } ngx_oci_reader_t;
 
 
@@ -140,6 +144,14 @@ ngx_int_t ngx_oci_tail(ngx_oci_reader_t *rd, uint64_t pos, uint64_t end);
 ngx_uint_t ngx_oci_tail_may(ngx_oci_reader_t *rd);
 /* the request ends; tail may be NULL */
 void ngx_oci_tail_leave(ngx_oci_tail_t *tail);
+
+/*
+ * ngx_oci_judge.c: as ngx_oci_send_prepare(), before it, with rd->rc of what
+ * was refused.
+ */
+ngx_int_t ngx_oci_judge_blob(ngx_oci_reader_t *rd);
+/* the request ends; look may be NULL */
+void ngx_oci_judge_leave(ngx_oci_look_t *look);
 
 /* ngx_oci_reader.c */
 /* drops a reference, then runs what was posted for c, if not NULL; the end of

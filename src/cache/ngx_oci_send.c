@@ -123,6 +123,14 @@ ngx_oci_send_prepare(ngx_oci_reader_t *rd)
         return (rd->deadline || rd->preheat) ? NGX_BUSY : NGX_DECLINED;
     }
 
+    if (blob) {
+        rc = ngx_oci_judge_blob(rd);
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+    }
+
     if (rd->ranges.parts == NULL) {
 
         /* HTTP/2 may still be sending a text after the reader has gone */

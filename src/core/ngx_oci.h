@@ -22,17 +22,20 @@
 
 
 #define NGX_OCI_VERSION             "0.1.0"
-#define NGX_OCI_ABI                 10
+#define NGX_OCI_ABI                 11
 #define NGX_OCI_BUILD               "nginx-oci/" NGX_OCI_VERSION " for "      \
                                     NGINX_VER
 
 #define NGX_OCI_AUTHORIZATION_MAX   8192    /* bytes of a credential */
 #define NGX_OCI_MANIFEST_MAX        (4 * 1024 * 1024)
+#define NGX_OCI_JUDGE_MAX           (128 * 1024)    /* bytes at once */
 
 
 typedef struct ngx_oci_registry_s  ngx_oci_registry_t;
 typedef struct ngx_oci_exchange_s  ngx_oci_exchange_t;
 typedef struct ngx_oci_names_s     ngx_oci_names_t;
+typedef struct ngx_oci_ctx_s       ngx_oci_ctx_t;
+typedef struct ngx_oci_judge_s     ngx_oci_judge_t;
 typedef struct ngx_oci_pull_s      ngx_oci_pull_t;
 
 
@@ -145,6 +148,12 @@ typedef enum {
 /*
  * An oci_policy{} block of the policy module, which "oci_access" names; lives
  * as long as the cycle.
+ *
+ * What a cache is about to send is judged by it, where ctx->judge says so:
+ * both functions return NGX_OK: it may be sent; NGX_DECLINED: it was refused,
+ * and the request is to be finalized with j->rc; NGX_AGAIN: handler() follows
+ * from the event loop, unless the request ends first, and then the same
+ * function is to be called again.
  */
 
 typedef struct ngx_oci_policy_s  ngx_oci_policy_t;
@@ -156,6 +165,24 @@ struct ngx_oci_policy_s {
     /* since its document was known to be current, in ms; -1: there is none;
        NULL: it always is */
     int64_t                       (*age)(ngx_oci_policy_t *policy);
+    /* all of a manifest, verified */
+    ngx_int_t                     (*manifest)(ngx_oci_judge_t *j);
+
+    /*
+     * A blob, before its first byte: any, or all, of it may be asked for.
+     * NGX_BUSY: bytes start to end are to be brought to body, and blob() to be
+     * called again.
+     */
+    ngx_int_t                     (*blob)(ngx_oci_judge_t *j);
+
+    /*
+     * Of what a registry answers past any cache only the digest may be known,
+     * or nothing (NULL).  NULL: it may be sent; else what the client is told,
+     * which is constant or in the request's pool.
+     */
+    const char                   *(*unseen)(ngx_http_request_t *r,
+                                      ngx_oci_ctx_t *ctx,
+                                      ngx_oci_digest_t *digest);
 
     /* of a location with oci_pass: NULL, or why it can't be used there; NULL:
        always */
@@ -173,9 +200,34 @@ struct ngx_oci_policy_s {
 };
 
 
+/* Owner: who asks; it stays as long as the request */
+
+struct ngx_oci_judge_s {
+    ngx_http_request_t             *request;
+    ngx_oci_ctx_t                  *ctx;
+    ngx_oci_digest_t                digest;
+    ngx_str_t                       media_type; /* of a manifest */
+    ngx_oci_digest_t               *former;     /* where its tag led before;
+                                                   NULL: not known */
+    u_char                         *body;
+    size_t                          size;       /* bytes of it */
+    off_t                           start;      /* of a blob: what is wanted, */
+    off_t                           end;        /* NGX_OCI_JUDGE_MAX at most */
+    off_t                           blob_size;  /* bytes */
+    ngx_uint_t                      verified;   /* is the blob now? */
+
+    void                          (*handler)(ngx_oci_judge_t *j);
+    void                           *data;
+
+    ngx_int_t                       rc;
+    void                           *state;      /* the policy module's; NULL
+                                                   at first */
+};
+
+
 /* the request context, r->ctx of ngx_http_oci_module */
 
-typedef struct {
+struct ngx_oci_ctx_s {
     ngx_oci_route_t                 route;
     ngx_oci_registry_t             *registry;
     ngx_str_t                       repository; /* at the upstream, mapped */
@@ -191,6 +243,12 @@ typedef struct {
                                         what proxy_set_header sends */
     void                           *cache;      /* the cache module's state */
     ngx_oci_policy_t               *allowed;    /* this request, or NULL */
+    ngx_uint_t                      judge;      /* with it: what is sent has
+                                                   to be judged first */
+    const char                     *unseen;     /* why an answer is not passed
+                                                   on, or NULL */
+    ngx_buf_t                      *unseen_body;    /* instead of it */
+    ngx_uint_t                      unseen_sent;
     ngx_uint_t                      bare;       /* with it: the query is not
                                                    passed on */
     ngx_uint_t                      authorized; /* that is known */
@@ -199,7 +257,7 @@ typedef struct {
                                                    0 */
     ngx_uint_t                      code;       /* and what is wrong */
     u_char                          buf[NGX_OCI_DIGEST_LEN];
-} ngx_oci_ctx_t;
+};
 
 
 /*
@@ -439,6 +497,36 @@ typedef ngx_int_t (*ngx_oci_zone_info_pt)(ngx_uint_t i,
     ngx_oci_zone_info_t *info);
 
 
+/*
+ * The cache module's hooks: a text of the policy module's beside a manifest.
+ * beside_place(): where those of the request's location are kept, NULL:
+ * nowhere; it lives as long as the cycle.  beside() reads or writes; NGX_OK:
+ * handler() follows from the event loop, with a copy; NGX_ERROR: it does not.
+ */
+
+#define NGX_OCI_BESIDE_MAX  (1024 * 1024)   /* bytes */
+
+typedef struct ngx_oci_beside_s  ngx_oci_beside_t;
+
+struct ngx_oci_beside_s {
+    ngx_oci_digest_t                digest;     /* of the manifest */
+    ngx_uint_t                      write;
+    u_char                         *text;       /* written: the caller's, it
+                                                   stays until then; read:
+                                                   malloc()ed, handler()'s */
+    size_t                          len;
+    ngx_int_t                       rc;     /* NGX_OK; NGX_DECLINED: there is
+                                               none, or no place for it;
+                                               NGX_ERROR: logged */
+    void                          (*handler)(ngx_oci_beside_t *beside);
+    void                           *data;
+};
+
+typedef void *(*ngx_oci_beside_place_pt)(ngx_http_request_t *r);
+typedef ngx_int_t (*ngx_oci_beside_pt)(void *place,
+    ngx_oci_beside_t *beside);
+
+
 typedef struct {
     ngx_array_t                     registries; /* of ngx_oci_registry_t * */
     ngx_array_t                     policies;   /* of ngx_oci_policy_t *: set
@@ -448,6 +536,8 @@ typedef struct {
     ngx_oci_changed_pt              changed;    /* likewise */
     ngx_oci_stale_pt                stale;      /* likewise */
     ngx_oci_zone_info_pt            zone_info;  /* likewise */
+    ngx_oci_beside_place_pt         beside_place;   /* likewise */
+    ngx_oci_beside_pt               beside;     /* likewise */
     ngx_shm_zone_t                 *stats_zone;
     ngx_shm_zone_t                 *health_zone;
 } ngx_oci_main_conf_t;

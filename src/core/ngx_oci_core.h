@@ -173,9 +173,20 @@ ngx_uint_t ngx_oci_response_plain(ngx_http_upstream_t *u);
    NGX_ERROR: it is no answer of the registry */
 ngx_int_t ngx_oci_response_passed(ngx_http_request_t *r);
 
+/*
+ * ngx_oci_unseen.c: may a registry's answer not be passed on?  Then nginx's
+ * own error comes instead, which header() makes ours; NGX_OK or NGX_ERROR.
+ */
+ngx_uint_t ngx_oci_unseen(ngx_http_request_t *r, ngx_oci_ctx_t *ctx);
+ngx_int_t ngx_oci_unseen_header(ngx_http_request_t *r, ngx_oci_ctx_t *ctx);
+void ngx_oci_unseen_init_filter(void);
+
 /* ngx_oci_error.c */
 ngx_int_t ngx_oci_error(ngx_http_request_t *r, ngx_uint_t status,
     ngx_uint_t code, const char *message);
+/* its body, with its headers in r; NULL: no memory */
+ngx_buf_t *ngx_oci_error_body(ngx_http_request_t *r, ngx_uint_t code,
+    const char *message);
 /* the same with Retry-After, in s */
 ngx_int_t ngx_oci_error_retry(ngx_http_request_t *r, ngx_uint_t status,
     ngx_uint_t code, const char *message, time_t after);

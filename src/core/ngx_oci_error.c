@@ -13,6 +13,12 @@ typedef struct {
 } ngx_oci_error_text_t;
 
 
+static ngx_int_t ngx_oci_error_text(ngx_http_request_t *r, ngx_uint_t code,
+    const char *message, ngx_str_t *json);
+static ngx_buf_t *ngx_oci_answer_body(ngx_http_request_t *r,
+    ngx_str_t *json);
+
+
 /* in the order of ngx_oci_error_e */
 
 static ngx_oci_error_text_t  ngx_oci_error_texts[] = {
@@ -30,7 +36,9 @@ static ngx_oci_error_text_t  ngx_oci_error_texts[] = {
     { ngx_string("UNSUPPORTED"), ngx_string("operation unsupported") },
     { ngx_string("TOOMANYREQUESTS"), ngx_string("too many requests") },
     { ngx_string("UNAVAILABLE"), ngx_string("service unavailable") },
-    { ngx_string("UNKNOWN"), ngx_string("unknown error") }
+    { ngx_string("UNKNOWN"), ngx_string("unknown error") },
+    { ngx_string("PROJECTPOLICYVIOLATION"),
+      ngx_string("the project's policy forbids it") }
 };
 
 
@@ -38,9 +46,37 @@ ngx_int_t
 ngx_oci_error(ngx_http_request_t *r, ngx_uint_t status, ngx_uint_t code,
     const char *message)
 {
+    ngx_str_t  json;
+
+    if (ngx_oci_error_text(r, code, message, &json) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_oci_answer(r, status, &json);
+}
+
+
+ngx_buf_t *
+ngx_oci_error_body(ngx_http_request_t *r, ngx_uint_t code,
+    const char *message)
+{
+    ngx_str_t  json;
+
+    if (ngx_oci_error_text(r, code, message, &json) != NGX_OK) {
+        return NULL;
+    }
+
+    return ngx_oci_answer_body(r, &json);
+}
+
+
+static ngx_int_t
+ngx_oci_error_text(ngx_http_request_t *r, ngx_uint_t code,
+    const char *message, ngx_str_t *json)
+{
     size_t                 len;
     u_char                *p;
-    ngx_str_t              text, json;
+    ngx_str_t              text;
     ngx_oci_error_text_t  *e;
 
     e = &ngx_oci_error_texts[code];
@@ -55,62 +91,41 @@ ngx_oci_error(ngx_http_request_t *r, ngx_uint_t status, ngx_uint_t code,
           + e->code.len + text.len
           + ngx_escape_json(NULL, text.data, text.len);
 
-    json.data = ngx_pnalloc(r->pool, len);
-    if (json.data == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    json->data = ngx_pnalloc(r->pool, len);
+    if (json->data == NULL) {
+        return NGX_ERROR;
     }
 
-    p = ngx_sprintf(json.data, "{\"errors\":[{\"code\":\"%V\",\"message\":\"",
+    p = ngx_sprintf(json->data, "{\"errors\":[{\"code\":\"%V\",\"message\":\"",
                     &e->code);
     p = (u_char *) ngx_escape_json(p, text.data, text.len);
     p = ngx_cpymem(p, "\"}]}" CRLF, sizeof("\"}]}" CRLF) - 1);
 
-    json.len = p - json.data;
+    json->len = p - json->data;
 
-    return ngx_oci_answer(r, status, &json);
+    return NGX_OK;
 }
 
 
 ngx_int_t
 ngx_oci_answer(ngx_http_request_t *r, ngx_uint_t status, ngx_str_t *json)
 {
-    ngx_buf_t        *b;
-    ngx_int_t         rc;
-    ngx_chain_t       out;
-    ngx_table_elt_t  *h;
+    ngx_buf_t    *b;
+    ngx_int_t     rc;
+    ngx_chain_t   out;
 
     rc = ngx_http_discard_request_body(r);
     if (rc != NGX_OK) {
         return rc;
     }
 
-    b = ngx_calloc_buf(r->pool);
+    b = ngx_oci_answer_body(r, json);
     if (b == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    h = ngx_list_push(&r->headers_out.headers);
-    if (h == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    h->hash = 1;
-    ngx_oci_header_unlink(h);
-    ngx_str_set(&h->key, "Docker-Distribution-Api-Version");
-    ngx_str_set(&h->value, "registry/2.0");
-
-    b->pos = json->data;
-    b->last = json->data + json->len;
-    b->memory = 1;
-    b->last_buf = 1;
-    b->last_in_chain = 1;
-
     r->headers_out.status = status;
-    r->headers_out.content_length_n = json->len;
     r->headers_out.last_modified_time = -1;
-    ngx_str_set(&r->headers_out.content_type, "application/json");
-    r->headers_out.content_type_len = r->headers_out.content_type.len;
-    r->headers_out.content_type_lowcase = NULL;
     r->disable_not_modified = 1;
     r->allow_ranges = 0;
 
@@ -128,6 +143,44 @@ ngx_oci_answer(ngx_http_request_t *r, ngx_uint_t status, ngx_str_t *json)
     out.next = NULL;
 
     return ngx_http_output_filter(r, &out);
+}
+
+
+/* a body, and its headers; NULL: no memory */
+
+static ngx_buf_t *
+ngx_oci_answer_body(ngx_http_request_t *r, ngx_str_t *json)
+{
+    ngx_buf_t        *b;
+    ngx_table_elt_t  *h;
+
+    b = ngx_calloc_buf(r->pool);
+    if (b == NULL) {
+        return NULL;
+    }
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NULL;
+    }
+
+    h->hash = 1;
+    ngx_oci_header_unlink(h);
+    ngx_str_set(&h->key, "Docker-Distribution-Api-Version");
+    ngx_str_set(&h->value, "registry/2.0");
+
+    b->pos = json->data;
+    b->last = json->data + json->len;
+    b->memory = 1;
+    b->last_buf = 1;
+    b->last_in_chain = 1;
+
+    r->headers_out.content_length_n = json->len;
+    ngx_str_set(&r->headers_out.content_type, "application/json");
+    r->headers_out.content_type_len = r->headers_out.content_type.len;
+    r->headers_out.content_type_lowcase = NULL;
+
+    return b;
 }
 
 

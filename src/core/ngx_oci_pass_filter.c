@@ -66,6 +66,8 @@ ngx_oci_pass_init_filter(void)
 {
     ngx_http_next_header_filter = ngx_http_top_header_filter;
     ngx_http_top_header_filter = ngx_oci_pass_header_filter;
+
+    ngx_oci_unseen_init_filter();
 }
 
 
@@ -140,18 +142,28 @@ ngx_oci_pass_header_filter(ngx_http_request_t *r)
     ngx_table_elt_t     *h;
     ngx_oci_loc_conf_t  *olcf;
 
+    ctx = ngx_http_get_module_ctx(r, ngx_http_oci_module);
+
+    if (ctx && ctx->unseen) {
+        return (ngx_oci_unseen_header(r, ctx) == NGX_OK)
+               ? ngx_http_next_header_filter(r) : NGX_ERROR;
+    }
+
     if (ngx_oci_response_passed(r) != NGX_OK) {
         r->upstream->headers_in.status_n = 0;
         ngx_http_clean_header(r);
         return NGX_HTTP_BAD_GATEWAY;
     }
 
-    ctx = ngx_http_get_module_ctx(r, ngx_http_oci_module);
-
     if (r != r->main || ctx == NULL
         || ctx->cache_status != NGX_OCI_CACHE_BYPASS || r->upstream == NULL)
     {
         return ngx_http_next_header_filter(r);
+    }
+
+    if (ctx->judge && ngx_oci_unseen(r, ctx)) {
+        ngx_http_clean_header(r);
+        return NGX_HTTP_PRECONDITION_FAILED;
     }
 
     ngx_str_null(&retry_after);

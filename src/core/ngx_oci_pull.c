@@ -752,7 +752,10 @@ ngx_oci_pull_handler(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
+    /* nor is what is pulled: it is judged when a client asks for it */
+
     ctx->allowed = ngx_oci_access_policy(r);
+    ctx->judge = 0;
 
     cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
     ph = cmcf->phase_engine.handlers;

@@ -62,7 +62,8 @@ typedef enum {
     NGX_OCI_ERR_UNSUPPORTED,
     NGX_OCI_ERR_TOOMANYREQUESTS,
     NGX_OCI_ERR_UNAVAILABLE,
-    NGX_OCI_ERR_UNKNOWN
+    NGX_OCI_ERR_UNKNOWN,
+    NGX_OCI_ERR_POLICY              /* of an artifact; as Harbor has it */
 } ngx_oci_error_e;
 
 

@@ -9,6 +9,8 @@
 
 #include "ngx_oci_policy.h"
 #include "ngx_oci_audit.h"
+#include "ngx_oci_artifact.h"
+#include "ngx_oci_signed.h"
 #include <ngx_thread_pool.h>
 
 
@@ -353,6 +355,8 @@ ngx_oci_policy_init_process(ngx_cycle_t *cycle)
     }
 
     ngx_oci_identity_init_process(cycle);
+    ngx_oci_artifact_init_process(cycle);
+    ngx_oci_signed_init_process(cycle);
 
     p = pmcf->policies.elts;
 

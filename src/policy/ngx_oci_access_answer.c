@@ -62,7 +62,8 @@ ngx_oci_policy_refuse(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
         r->headers_out.www_authenticate = h;
     }
 
-    ngx_http_finalize_request(r, ngx_oci_core.error(r, status, code, NULL));
+    ngx_http_finalize_request(r, ngx_oci_core.error(r, status, code,
+                                                    ctx->message));
 
     return NGX_DONE;
 }

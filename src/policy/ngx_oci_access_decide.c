@@ -29,6 +29,7 @@ ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     ngx_oci_verdict_t *verdict)
 {
     u_char                   rule[2 * NGX_OCI_RBAC_NAME_MAX];
+    size_t                   by_len;
     ngx_str_t                before;
     ngx_uint_t               action;
     ngx_oci_rbac_t          *doc;
@@ -41,7 +42,9 @@ ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     before = ctx->rule;
     ctx->rule.len = 0;
     ctx->how = NULL;
+    ctx->message = NULL;
     by = NULL;
+    by_len = 0;
 
     action = ngx_oci_rbac_action(octx->route.route, &r->method_name,
                                  ngx_oci_policy_catalog(r));
@@ -50,6 +53,10 @@ ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
 
     caller->lacking = ngx_oci_bearer_lacks(pcf, caller,
                                            &octx->route.repository, action);
+    caller->pull_only = (action == NGX_OCI_PULL && !caller->jwt.own)
+                        && ngx_oci_bearer_lacks(pcf, caller,
+                                                &octx->route.repository,
+                                                NGX_OCI_PUSH);
 
     ngx_shmtx_lock(&pcf->shpool->mutex);
 
@@ -78,27 +85,37 @@ ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
         ngx_oci_policy_upload(r, octx, doc, subject, pcf, caller, verdict);
     }
 
+    if (verdict->status == 0 && action == NGX_OCI_PULL) {
+        ngx_oci_policy_artifact(r, ctx, octx, doc, subject, caller, verdict);
+    }
+
     ctx->by_token = verdict->status ? verdict->insufficient
                                     : !ngx_oci_bearer_store(pcf, caller);
 
-    if (by) {
-        ctx->rule.len = ngx_min(by->name_len, sizeof(rule));
-        ngx_memcpy(rule, ngx_oci_rbac_at(doc, by->name), ctx->rule.len);
+    /* (unless another one decided) */
+
+    if (by && ctx->rule.len == 0) {
+        by_len = ngx_min(by->name_len, sizeof(rule));
+        ngx_memcpy(rule, ngx_oci_rbac_at(doc, by->name), by_len);
     }
 
     ngx_shmtx_unlock(&pcf->shpool->mutex);
 
     /* of a running transfer it is the same, mostly */
 
-    if (ctx->rule.len && (ctx->rule.len != before.len
-                          || ngx_memcmp(rule, before.data, before.len) != 0))
+    if (by_len && by_len == before.len
+        && ngx_memcmp(rule, before.data, by_len) == 0)
     {
-        ctx->rule.data = ngx_pnalloc(r->pool, ctx->rule.len);
+        ctx->rule = before;
+
+    } else if (by_len) {
+        ctx->rule.data = ngx_pnalloc(r->pool, by_len);
         if (ctx->rule.data == NULL) {
             return NGX_ERROR;
         }
 
-        ngx_memcpy(ctx->rule.data, rule, ctx->rule.len);
+        ngx_memcpy(ctx->rule.data, rule, by_len);
+        ctx->rule.len = by_len;
     }
 
     if (subject || caller->how == NGX_OCI_CALLER_BEARER) {
@@ -108,10 +125,12 @@ ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
                    : "certificate";
     }
 
-    /* who has shown nothing yet may do so, whatever it is about */
+    /* who has shown nothing yet may do so, whatever it is about; but nobody is
+       given what is in quarantine */
 
     if (verdict->status && caller->subject.len == 0
-        && (pcf->basic || pcf->bearer))
+        && (pcf->basic || pcf->bearer)
+        && verdict->code != NGX_OCI_ERR_POLICY)
     {
         verdict->status = NGX_HTTP_UNAUTHORIZED;
         verdict->code = NGX_OCI_ERR_UNAUTHORIZED;
@@ -128,7 +147,8 @@ ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
 
     if (verdict->status && caller->how == NGX_OCI_CALLER_BEARER
         && caller->subject.len == 0
-        && verdict->status != NGX_HTTP_UNAUTHORIZED)
+        && verdict->status != NGX_HTTP_UNAUTHORIZED
+        && verdict->code != NGX_OCI_ERR_POLICY)
     {
         ngx_oci_bearer_insufficient(verdict);
     }

@@ -15,6 +15,7 @@ ngx_int_t
 ngx_oci_policy_dry_run(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     ngx_oci_ctx_t *octx, const char *reason)
 {
+    octx->judge = 0;
     octx->bare = 0;
 
     if (reason == NULL) {

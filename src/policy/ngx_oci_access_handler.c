@@ -39,6 +39,7 @@ ngx_oci_policy_handler(ngx_http_request_t *r)
     }
 
     octx->allowed = NULL;
+    octx->judge = 0;
     octx->bare = 0;
     ctx->dry_run = (ngx_oci_core.dry_run(r) != 0);
 

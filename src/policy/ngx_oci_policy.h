@@ -15,6 +15,7 @@
 #include "ngx_oci.h"
 #include "ngx_oci_phc.h"
 #include "ngx_oci_rbac.h"
+#include "ngx_oci_rules.h"
 #include "ngx_oci_jwt.h"
 #include "ngx_oci_scope.h"
 
@@ -79,6 +80,9 @@ typedef struct {
 } ngx_oci_policy_sh_t;
 
 
+typedef struct ngx_oci_judged_sh_s  ngx_oci_judged_sh_t;
+
+
 typedef struct {
     dev_t                       dev;
     ino_t                       ino;
@@ -117,6 +121,8 @@ typedef struct {
     ngx_shm_zone_t             *zone;
     ngx_slab_pool_t            *shpool;
     ngx_oci_policy_sh_t        *sh;
+    ngx_shm_zone_t             *judged_zone;    /* see ngx_oci_judged.h */
+    ngx_oci_judged_sh_t        *judged;
     ngx_oci_policy_text_t       first;      /* read with the configuration;
                                                .doc is NULL once it is in the
                                                zone */
@@ -195,6 +201,9 @@ typedef struct {
     const char                 *how;        /* what showed who it is: "basic",
                                                "bearer", "certificate", NULL */
     uint64_t                    generation; /* of the document that decided */
+    const char                 *message;    /* what a client is told, or NULL:
+                                               the code's own text */
+    ngx_uint_t                  judged;     /* by its project's rules */
 
     ngx_queue_t                 queue;      /* of the check, with waiting */
     ngx_uint_t                  checked;    /* ..._checked_e, of this: */
@@ -228,6 +237,8 @@ typedef struct {
                                                pool */
     ngx_oci_jwt_t               jwt;        /* of a token; to be freed by
                                                ngx_oci_jwt_free() */
+    ngx_uint_t                  pull_only;  /* another's token, of what a pull
+                                               is about: it can't push there */
     ngx_uint_t                  lacking;    /* the token, of what it is about;
                                                of a decision */
 } ngx_oci_caller_t;
@@ -402,6 +413,24 @@ void ngx_oci_policy_upload(ngx_http_request_t *r, ngx_oci_ctx_t *octx,
     ngx_oci_rbac_t *doc, ngx_oci_rbac_subject_t *subject,
     ngx_oci_policy_conf_t *pcf, ngx_oci_caller_t *caller,
     ngx_oci_verdict_t *verdict);
+
+/*
+ * ngx_oci_access_artifact.c: a pull that is allowed so far: is it of something
+ * in quarantine?  Has something to be judged?  The caller holds the mutex.
+ */
+void ngx_oci_policy_artifact(ngx_http_request_t *r,
+    ngx_oci_policy_ctx_t *ctx, ngx_oci_ctx_t *octx, ngx_oci_rbac_t *doc,
+    ngx_oci_rbac_subject_t *subject, ngx_oci_caller_t *caller,
+    ngx_oci_verdict_t *verdict);
+/* 1: it is, ctx->message says why; likewise */
+ngx_uint_t ngx_oci_policy_quarantine(ngx_http_request_t *r,
+    ngx_oci_policy_ctx_t *ctx, ngx_oci_rbac_t *doc, ngx_oci_digest_t *digest);
+
+/* ngx_oci_artifact.c, ngx_oci_artifact_blob.c: of ngx_oci_policy_t */
+ngx_int_t ngx_oci_artifact_manifest(ngx_oci_judge_t *j);
+ngx_int_t ngx_oci_artifact_blob(ngx_oci_judge_t *j);
+const char *ngx_oci_artifact_unseen(ngx_http_request_t *r, ngx_oci_ctx_t *octx,
+    ngx_oci_digest_t *digest);
 
 /*
  * ngx_oci_access_bearer.c.  is(): does the request have a token?  identify():

@@ -6,7 +6,7 @@
  */
 
 
-#include "ngx_oci_policy.h"
+#include "ngx_oci_judged.h"
 #include <ngx_thread_pool.h>
 
 
@@ -143,6 +143,9 @@ ngx_oci_policy_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     pcf->policy.name = value[1];
     pcf->policy.data = pcf;
+    pcf->policy.manifest = ngx_oci_artifact_manifest;
+    pcf->policy.blob = ngx_oci_artifact_blob;
+    pcf->policy.unseen = ngx_oci_artifact_unseen;
     pcf->valid = 60;
     pcf->recheck_interval = 30000;
 
@@ -374,6 +377,10 @@ ngx_oci_policy_done(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf)
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "no \"%s\" in oci_policy \"%V\"", lacks,
                            &pcf->policy.name);
+        return NGX_CONF_ERROR;
+    }
+
+    if (ngx_oci_judged_conf(cf, pcf) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
 

@@ -21,7 +21,6 @@ static ngx_int_t ngx_oci_doc_secret(ngx_oci_doc_t *doc, const char *name,
 static ngx_int_t ngx_oci_doc_groups(ngx_oci_doc_t *doc, const char *name,
     json_t *value, uint32_t place);
 static ngx_int_t ngx_oci_doc_dummy(ngx_oci_doc_t *doc, json_t *subjects);
-static ngx_int_t ngx_oci_doc_time(json_t *value, int64_t *t);
 
 
 ngx_oci_rbac_t *
@@ -89,7 +88,8 @@ ngx_oci_doc_root(ngx_oci_doc_t *doc)
     json_t  *version, *subjects, *grants, *projects;
 
     static const char  *keys[] = {
-        "version", "subjects", "roles", "grants", "projects", NULL
+        "version", "subjects", "roles", "grants", "projects", "quarantine",
+        NULL
     };
 
     if (ngx_oci_doc_keys(doc, doc->root, "$", NULL, keys) != NGX_OK) {
@@ -109,7 +109,10 @@ ngx_oci_doc_root(ngx_oci_doc_t *doc)
 
     if (ngx_oci_doc_subjects(doc, subjects) != NGX_OK
         || ngx_oci_doc_dummy(doc, subjects) != NGX_OK
-        || ngx_oci_doc_rules(doc, grants, projects) != NGX_OK)
+        || ngx_oci_doc_rules(doc, grants, projects) != NGX_OK
+        || ngx_oci_doc_artifacts(doc, projects,
+                                 json_object_get(doc->root, "quarantine"))
+           != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -511,9 +514,7 @@ ngx_oci_doc_name(const char *name)
 }
 
 
-/* a number, or a time of RFC 3339 without fractions */
-
-static ngx_int_t
+ngx_int_t
 ngx_oci_doc_time(json_t *value, int64_t *t)
 {
     int          n, hours, minutes;

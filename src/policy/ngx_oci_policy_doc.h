@@ -62,6 +62,9 @@ uint32_t ngx_oci_doc_text(ngx_oci_doc_t *doc, const char *text, size_t len);
 /* of a table with a place for each of n */
 uint32_t ngx_oci_doc_mask(size_t n);
 
+/* a number, or a time of RFC 3339 without fractions; NGX_OK or NGX_ERROR */
+ngx_int_t ngx_oci_doc_time(json_t *value, int64_t *t);
+
 /* NGX_ERROR */
 ngx_int_t ngx_oci_doc_error(ngx_oci_doc_t *doc, const char *fmt, ...)
     __attribute__ ((format (printf, 2, 3)));
@@ -70,6 +73,10 @@ ngx_int_t ngx_oci_doc_memory(ngx_oci_doc_t *doc);
 /* ngx_oci_policy_grants.c: the subjects are there */
 ngx_int_t ngx_oci_doc_rules(ngx_oci_doc_t *doc, json_t *grants,
     json_t *projects);
+
+/* ngx_oci_policy_rules.c: the projects' names are good */
+ngx_int_t ngx_oci_doc_artifacts(ngx_oci_doc_t *doc, json_t *projects,
+    json_t *quarantine);
 
 
 #endif /* _NGX_OCI_POLICY_DOC_H_INCLUDED_ */

@@ -356,7 +356,7 @@ ngx_oci_doc_projects(ngx_oci_doc_t *doc, json_t *projects)
     uint16_t     name_len;
     const char  *key;
 
-    static const char  *keys[] = { "public", NULL };
+    static const char  *keys[] = { "public", "rules", NULL };
 
     if (projects && !json_is_object(projects)) {
         return ngx_oci_doc_error(doc, "$.projects: not an object");

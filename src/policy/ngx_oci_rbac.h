@@ -81,10 +81,16 @@ typedef struct {
     uint32_t    globs_mask;
     uint32_t    dummy;              /* a PHC string as most subjects have, */
     uint32_t    dummy_len;          /* of no secret */
+    uint32_t    nprojects;          /* with rules, see ngx_oci_rules.h */
+    uint32_t    projects;
+    uint32_t    projects_mask;
+    uint32_t    nquarantine;
+    uint32_t    quarantine;         /* uint32_t places by hash of the digest */
+    uint32_t    quarantine_mask;
 } ngx_oci_rbac_t;
 
 
-#define NGX_OCI_RBAC_MAGIC      0x4f435032      /* changes with the form */
+#define NGX_OCI_RBAC_MAGIC      0x4f435033      /* changes with the form */
 
 #define ngx_oci_rbac_at(doc, place)  ((u_char *) (doc) + (place))
 
