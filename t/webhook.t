@@ -73,6 +73,8 @@ oci_cache_valid manifest 1h;
 EOC
 location /v2/ { oci_pass demo; oci_cache models; oci_access open; }
 location = /hook { oci_webhook registry=demo secret=$d/secret; }
+location = /mirrored { mirror /hook; mirror_request_body off; root $d; }
+location = /included.html { ssi on; root $d; }
 location = /cold { oci_webhook registry=demo secret=$d/secret warm=off; }
 EOL
 $t->start();
@@ -183,6 +185,19 @@ for my $how (
     is(tag('llm/a', 'v1'), 404, "$name: gone");
 }
 
+# a subrequest has no body, or the end of the response is not its own
+
+my @workers = sort { $a <=> $b } $t->workers();
+is(hook(event('x'), uri => '/mirrored'), 404, 'a copy of a request');
+$t->write_file('included.html',
+    'begin <!--# include virtual="/hook" --> <!--# include virtual="/v2/" -->'
+    . ' end');
+my $r = $t->get('/included.html', { Authorization => 'Bearer new' });
+like($r->{body}, qr/^begin .*no such method.* end$/s,
+    'what is included is not the end');
+is_deeply([ sort { $a <=> $b } $t->workers() ], \@workers,
+    'and harms nobody');
+
 # what others make up, or can't read, changes nothing
 
 put('llm/a', 'v1', $one);
@@ -243,7 +258,7 @@ until_true(30, sub { $t->read_file('error.log') =~
     /preheat job \d+ is done: "v2" of "(?:mirror\/)?llm\/model"/ });
 
 my $mark = $t->upstream_bytes();
-my $r = $t->get('/v2/llm/model/blobs/' . $t->digest($layer));
+$r = $t->get('/v2/llm/model/blobs/' . $t->digest($layer));
 is($t->digest($r->{body}), $t->digest($layer), 'pushed: the bytes');
 is($t->upstream_bytes(), $mark, 'pushed: nothing from upstream');
 

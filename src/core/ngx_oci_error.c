@@ -172,7 +172,7 @@ ngx_oci_answer_body(ngx_http_request_t *r, ngx_str_t *json)
     b->pos = json->data;
     b->last = json->data + json->len;
     b->memory = 1;
-    b->last_buf = 1;
+    b->last_buf = (r == r->main);   /* what includes it goes on */
     b->last_in_chain = 1;
 
     r->headers_out.content_length_n = json->len;

@@ -459,12 +459,16 @@ ngx_oci_hook_body(ngx_http_request_t *r)
     size_t                     len;
     u_char                    *p;
     ngx_str_t                  text;
-    ngx_chain_t               *cl;
+    ngx_chain_t               *cl, *body;
     ngx_oci_hooks_loc_conf_t  *hlcf;
 
     len = 0;
 
-    for (cl = r->request_body->bufs; cl; cl = cl->next) {
+    /* that of a subrequest may never have been read */
+
+    body = r->request_body ? r->request_body->bufs : NULL;
+
+    for (cl = body; cl; cl = cl->next) {
 
         if (cl->buf->in_file) {
             ngx_http_finalize_request(r,
@@ -484,7 +488,7 @@ ngx_oci_hook_body(ngx_http_request_t *r)
 
     text.data = p;
 
-    for (cl = r->request_body->bufs; len && cl; cl = cl->next) {
+    for (cl = body; len && cl; cl = cl->next) {
         p = ngx_cpymem(p, cl->buf->pos, cl->buf->last - cl->buf->pos);
     }
 
@@ -530,7 +534,7 @@ ngx_oci_hook_send(ngx_http_request_t *r, ngx_uint_t status,
 
     b->last = ngx_cpymem(b->last, json, len);
     *b->last++ = LF;
-    b->last_buf = 1;
+    b->last_buf = (r == r->main);
     b->last_in_chain = 1;
 
     r->headers_out.status = status;

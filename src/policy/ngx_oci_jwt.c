@@ -368,12 +368,16 @@ ngx_oci_jwt_string(json_t *value, ngx_str_t *s, size_t max)
 }
 
 
-/* no control characters of ASCII and Unicode: it comes to logs */
+/*
+ * No control characters of ASCII and Unicode, nothing that ends a line or has
+ * it read in another order: it comes to logs.
+ */
 
 static ngx_uint_t
 ngx_oci_jwt_plain(ngx_str_t *s)
 {
     size_t  i;
+    u_char  ch;
 
     for (i = 0; i < s->len; i++) {
 
@@ -382,6 +386,20 @@ ngx_oci_jwt_plain(ngx_str_t *s)
         }
 
         if (s->data[i] == 0xc2 && i + 1 < s->len && s->data[i + 1] < 0xa0) {
+            return 0;
+        }
+
+        if (s->data[i] != 0xe2 || i + 2 >= s->len) {
+            continue;
+        }
+
+        ch = s->data[i + 2];
+
+        /* U+2028 to U+202E, U+2066 to U+2069 */
+
+        if ((s->data[i + 1] == 0x80 && ch >= 0xa8 && ch <= 0xae)
+            || (s->data[i + 1] == 0x81 && ch >= 0xa6 && ch <= 0xa9))
+        {
             return 0;
         }
     }

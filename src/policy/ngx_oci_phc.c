@@ -216,6 +216,11 @@ ngx_oci_phc_base64(const char *p, const char *last, u_char *dst, size_t max,
 }
 
 
+/*
+ * HMAC pads its key with zeros: a secret with some behind it would be the same
+ * one.  None has any; who tries is not told so by the time it takes.
+ */
+
 ngx_int_t
 ngx_oci_phc_verify(ngx_oci_phc_t *phc, const u_char *secret, size_t len)
 {
@@ -240,6 +245,10 @@ ngx_oci_phc_verify(ngx_oci_phc_t *phc, const u_char *secret, size_t len)
     rc = CRYPTO_memcmp(hash, phc->hash, phc->hash_len);
 
     OPENSSL_cleanse(hash, sizeof(hash));
+
+    if (len && memchr(secret, '\0', len)) {
+        return NGX_DECLINED;
+    }
 
     return rc ? NGX_DECLINED : NGX_OK;
 }

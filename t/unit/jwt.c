@@ -328,6 +328,17 @@ static struct {
     { "a subject with a control", T_RS256, "{" T_CLAIMS
       ",\"sub\":\"a\\u009b2J\"}", T_KEY_RSA,
       "the token's subject is no name" },
+    { "a subject that is written backwards", T_RS256, "{" T_CLAIMS
+      ",\"sub\":\"a\\u202ecba\"}", T_KEY_RSA,
+      "the token's subject is no name" },
+    { "a subject with an isolate", T_RS256, "{" T_CLAIMS
+      ",\"sub\":\"a\\u2066b\"}", T_KEY_RSA,
+      "the token's subject is no name" },
+    { "a subject with a separator of lines", T_RS256, "{" T_CLAIMS
+      ",\"sub\":\"a\\u2028b\"}", T_KEY_RSA,
+      "the token's subject is no name" },
+    { "a subject with a dash", T_RS256, "{" T_CLAIMS
+      ",\"sub\":\"a\\u2014b\\u2060c\"}", T_KEY_RSA, NULL },
     { "a subject that is none", T_RS256, "{" T_CLAIMS ",\"sub\":[\"a\"]}",
       T_KEY_RSA, "the token's subject is no name" },
     { "a robot", T_RS256, "{" T_CLAIMS ",\"sub\":\"robot$llm+ci\"}",

@@ -14,6 +14,13 @@
 
 
 #define T_SCRYPT  "$scrypt$ln=10,r=8,p=1$c2FsdHNhbHRzYWx0c2FsdA$"
+#define T_ZERO_SCRYPT                                                         \
+    T_SCRYPT "punalsgLVDmabDdlbwVieUjVAmz5/abwyjX3gfy3Xlo"
+
+#define T_ZERO_PBKDF2                                                         \
+    "$pbkdf2-sha256$i=1000$c2FsdHNhbHRzYWx0c2FsdA$"                           \
+    "dClvKSmj66n6MdMWNv3Go4mvH1Ym2WIGiJvquqa+mfE"
+
 #define T_PHC     T_SCRYPT "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 
 
@@ -628,6 +635,20 @@ main(void)
         }
 
         free(a.data);
+    }
+
+    /* a hash of the secret is the same with zeros behind it */
+
+    for (i = 0; i < 2; i++) {
+        why = ngx_oci_phc_parse(&phc, i ? T_ZERO_PBKDF2 : T_ZERO_SCRYPT,
+                                strlen(i ? T_ZERO_PBKDF2 : T_ZERO_SCRYPT));
+
+        tap_ok(why == NULL
+               && ngx_oci_phc_verify(&phc, (u_char *) "secret\0", 6)
+                  == NGX_OK
+               && ngx_oci_phc_verify(&phc, (u_char *) "secret\0", 7)
+                  == NGX_DECLINED,
+               "a zero behind a secret makes it another one");
     }
 
     t_schema();
