@@ -380,14 +380,20 @@ ngx_oci_manifest_targeted(void *data, ngx_int_t rc)
 static void
 ngx_oci_manifest_decide(ngx_oci_manifest_t *mf)
 {
-    if (ngx_oci_manifest_fresh(mf)) {
+    ngx_uint_t  own;
+
+    /* the edge's own pull is there because something may have changed */
+
+    own = (ngx_oci_core.pull_own(mf->r) != NGX_OCI_PULL_NOT);
+
+    if (!(own && mf->tag) && ngx_oci_manifest_fresh(mf)) {
         ngx_oci_manifest_use_ref(mf);
         mf->ctx->cache_status = NGX_OCI_CACHE_HIT;
         ngx_oci_manifest_serve(mf);
         return;
     }
 
-    if (!mf->known && ngx_oci_negative_send(mf)) {
+    if (!own && !mf->known && ngx_oci_negative_send(mf)) {
         return;
     }
 
@@ -698,6 +704,12 @@ ngx_oci_manifest_stale(ngx_oci_manifest_t *mf, ngx_uint_t status,
     ngx_uint_t timedout)
 {
     ngx_uint_t  mask;
+
+    /* what is to be warm is what the registry has now */
+
+    if (ngx_oci_core.pull_own(mf->r) != NGX_OCI_PULL_NOT) {
+        return 0;
+    }
 
     if (status == 0) {
         mask = timedout ? NGX_OCI_STALE_TIMEOUT : NGX_OCI_STALE_ERROR;
