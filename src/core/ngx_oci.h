@@ -385,6 +385,8 @@ struct ngx_oci_pull_s {
     ngx_http_core_srv_conf_t       *server;
 
     /* set by the owner before pull_start(); strings must live until then */
+    ngx_oci_registry_t             *registry;   /* the one that it is for: 421
+                                        if the server passes it elsewhere */
     ngx_uint_t                      method;     /* NGX_HTTP_GET or _HEAD */
     ngx_str_t                       uri;
     ngx_str_t                       host;

@@ -122,6 +122,16 @@ ngx_oci_pass_header_line(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
         return rc;
     }
 
+    /* the edge's own pulls go by this one: it says what is stored here */
+
+    if (h->key.len == 12
+        && ngx_strncasecmp(h->key.data, (u_char *) "Cache-Status", 12) == 0
+        && ngx_oci_pull_own(r) != NGX_OCI_PULL_NOT)
+    {
+        h->hash = 0;
+        return NGX_OK;
+    }
+
     if (h->key.len == 4
         && ngx_strncasecmp(h->key.data, (u_char *) "Link", 4) == 0)
     {

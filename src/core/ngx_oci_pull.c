@@ -27,6 +27,7 @@ typedef struct {
     ngx_http_port_t          port;
     ngx_http_in_addr_t       addr;
     struct sockaddr_un       sockaddr;
+    ngx_oci_registry_t      *registry;
     ngx_uint_t               preheat;
 } ngx_oci_pull_end_t;
 
@@ -235,6 +236,7 @@ ngx_oci_pull_end(ngx_oci_pull_t *pull, ngx_connection_t *c)
         return NGX_ERROR;
     }
 
+    end->registry = pull->registry;
     end->preheat = pull->preheat;
     end->sockaddr.sun_family = AF_UNIX;
 
@@ -740,11 +742,24 @@ ngx_oci_pull_handler(ngx_http_request_t *r)
     ngx_int_t                   i;
     ngx_uint_t                  status, code;
     ngx_oci_ctx_t              *ctx;
+    ngx_oci_pass_t             *pass;
+    ngx_oci_loc_conf_t         *olcf;
+    ngx_oci_pull_end_t         *end;
     ngx_http_phase_handler_t   *ph;
     ngx_http_core_main_conf_t  *cmcf;
 
-    if (ngx_oci_pull_of(r) == NULL) {
+    end = ngx_oci_pull_of(r);
+    if (end == NULL) {
         return NGX_DECLINED;
+    }
+
+    /* what it has to show itself with is that registry's, and nobody else's */
+
+    olcf = ngx_http_get_module_loc_conf(r, ngx_http_oci_module);
+    pass = ngx_oci_pass_find(r, olcf);
+
+    if (pass == NULL || pass->registry != end->registry) {
+        return NGX_HTTP_MISDIRECTED_REQUEST;
     }
 
     ctx = ngx_oci_core.request(r, &status, &code);
