@@ -11,6 +11,7 @@
 
 static ngx_int_t ngx_oci_hooks_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_oci_hooks_postconfiguration(ngx_conf_t *cf);
+static void ngx_oci_hooks_places(ngx_oci_hooks_main_conf_t *hmcf);
 static void *ngx_oci_hooks_create_main_conf(ngx_conf_t *cf);
 static void *ngx_oci_hooks_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_oci_hooks_merge_loc_conf(ngx_conf_t *cf, void *parent,
@@ -127,7 +128,36 @@ ngx_oci_hooks_postconfiguration(ngx_conf_t *cf)
         }
     }
 
+    ngx_oci_hooks_places(hmcf);
+
     return ngx_oci_job_add_zone(cf, hmcf);
+}
+
+
+/* servers without a name, or with the same one at other addresses, may have
+   the same location: their jobs are not each other's */
+
+static void
+ngx_oci_hooks_places(ngx_oci_hooks_main_conf_t *hmcf)
+{
+    uint32_t               n;
+    ngx_uint_t             i, k;
+    ngx_oci_hook_conf_t  **conf;
+
+    conf = hmcf->hooks.elts;
+
+    for (i = hmcf->hooks.nelts; i-- > 1; /* void */) {
+
+        n = 0;
+
+        for (k = 0; k < i; k++) {
+            n += (conf[k]->place == conf[i]->place);
+        }
+
+        if (n) {
+            ngx_crc32_update(&conf[i]->place, (u_char *) &n, sizeof(n));
+        }
+    }
 }
 
 
@@ -173,7 +203,21 @@ ngx_oci_hooks_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_oci_hooks_loc_conf_t *prev = parent;
     ngx_oci_hooks_loc_conf_t *conf = child;
 
+    ngx_http_core_loc_conf_t  *clcf;
+
     ngx_conf_merge_sec_value(conf->accounting, prev->accounting, 0);
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    /* "if" and "limit_except" in such a location are still that location */
+
+    if (clcf->noname && conf->hook == NULL && prev->hook) {
+        conf->hook = prev->hook;
+
+        if (clcf->handler == NULL) {
+            clcf->handler = ngx_oci_hook_handler;
+        }
+    }
 
     return NGX_CONF_OK;
 }

@@ -24,7 +24,6 @@ static char *ngx_oci_hook_secrets(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
     ngx_str_t *name);
 static char *ngx_oci_hook_lines(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
     ngx_str_t *name, u_char *p, u_char *last);
-static ngx_int_t ngx_oci_hook_handler(ngx_http_request_t *r);
 static ngx_uint_t ngx_oci_hook_known(ngx_http_request_t *r,
     ngx_oci_hook_conf_t *conf);
 static ngx_str_t *ngx_oci_hook_header(ngx_http_request_t *r,
@@ -333,7 +332,7 @@ ngx_oci_hook_lines(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_oci_hook_handler(ngx_http_request_t *r)
 {
     ngx_int_t                  rc;
@@ -360,16 +359,18 @@ ngx_oci_hook_handler(ngx_http_request_t *r)
         return (rc >= NGX_HTTP_SPECIAL_RESPONSE) ? rc : NGX_DONE;
     }
 
+    /* or what is in it would be the next request */
+
+    rc = ngx_http_discard_request_body(r);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
     if (hlcf->hook->webhook
         || !(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_DELETE)))
     {
         return ngx_oci_hook_message(r, NGX_HTTP_NOT_ALLOWED,
                                        "no such method");
-    }
-
-    rc = ngx_http_discard_request_body(r);
-    if (rc != NGX_OK) {
-        return rc;
     }
 
     ngx_str_null(&text);
@@ -461,6 +462,15 @@ ngx_oci_hook_body(ngx_http_request_t *r)
     ngx_str_t                  text;
     ngx_chain_t               *cl, *body;
     ngx_oci_hooks_loc_conf_t  *hlcf;
+
+    if (r->request_body == NULL) {
+
+        /* a subrequest of one that keeps its body for itself */
+
+        ngx_http_finalize_request(r,
+            ngx_oci_hook_message(r, NGX_HTTP_BAD_REQUEST, "no body"));
+        return;
+    }
 
     len = 0;
 

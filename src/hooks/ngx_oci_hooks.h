@@ -116,6 +116,8 @@ ngx_uint_t ngx_oci_job_ids(ngx_oci_hook_conf_t *conf, uint64_t *ids,
     ngx_uint_t n);
 /* an unfinished one ends, and fails; its runner finds out */
 void ngx_oci_job_cancel(ngx_oci_hook_conf_t *conf, uint64_t id);
+/* those of locations that this configuration has no more end, and fail */
+void ngx_oci_job_orphans(ngx_oci_hooks_main_conf_t *hmcf, ngx_log_t *log);
 
 /*
  * The next one that nobody runs, or whose runner has not been seen for long.
@@ -146,6 +148,7 @@ typedef enum {
 } ngx_oci_hook_e;
 
 char *ngx_oci_hook_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+ngx_int_t ngx_oci_hook_handler(ngx_http_request_t *r);
 /* answers with a text in JSON; returns what a content handler returns */
 ngx_int_t ngx_oci_hook_send(ngx_http_request_t *r, ngx_uint_t status,
     const char *json);

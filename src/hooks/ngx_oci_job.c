@@ -439,6 +439,54 @@ ngx_oci_job_cancel(ngx_oci_hook_conf_t *conf, uint64_t id)
 }
 
 
+/* a reload may have taken the location of some away: nobody else would end
+   them, or forget their credentials */
+
+void
+ngx_oci_job_orphans(ngx_oci_hooks_main_conf_t *hmcf, ngx_log_t *log)
+{
+    ngx_uint_t             i, n;
+    ngx_queue_t           *q;
+    ngx_oci_job_t         *job;
+    ngx_oci_hook_conf_t  **conf;
+
+    n = 0;
+    conf = hmcf->hooks.elts;
+
+    ngx_shmtx_lock(&ngx_oci_job_shpool->mutex);
+
+    for (q = ngx_queue_head(&ngx_oci_job_sh->jobs);
+         q != ngx_queue_sentinel(&ngx_oci_job_sh->jobs);
+         q = ngx_queue_next(q))
+    {
+        job = ngx_queue_data(q, ngx_oci_job_t, queue);
+
+        if (!ngx_oci_job_open(job)) {
+            continue;
+        }
+
+        for (i = 0; i < hmcf->hooks.nelts; i++) {
+            if (conf[i]->place == job->place) {
+                break;
+            }
+        }
+
+        if (i == hmcf->hooks.nelts) {
+            ngx_oci_job_over_locked(job, NGX_OCI_JOB_FAILURE,
+                                    "its location is gone");
+            n++;
+        }
+    }
+
+    ngx_shmtx_unlock(&ngx_oci_job_shpool->mutex);
+
+    if (n) {
+        ngx_log_error(NGX_LOG_ERR, log, 0,
+                      "%ui preheat jobs failed: their location is gone", n);
+    }
+}
+
+
 static ngx_int_t
 ngx_oci_job_copy(ngx_pool_t *pool, ngx_str_t *dst, u_char *data, size_t len)
 {
@@ -570,14 +618,17 @@ ngx_oci_job_end(ngx_oci_job_task_t *task, ngx_uint_t state,
 
     job = ngx_oci_job_by_id(task->id);
 
-    if (job && job->run == task->run && ngx_oci_job_open(job)
-        && state == NGX_OCI_JOB_SUCCESS && job->again)
-    {
-        job->state = NGX_OCI_JOB_PENDING;
+    if (job && job->run == task->run && ngx_oci_job_open(job)) {
 
-    } else if (job && job->run == task->run && ngx_oci_job_open(job)) {
+        /* a failure, too: who asked once more may have brought a token that
+           is still good */
 
-        ngx_oci_job_over_locked(job, state, error);
+        if (job->again) {
+            job->state = NGX_OCI_JOB_PENDING;
+
+        } else {
+            ngx_oci_job_over_locked(job, state, error);
+        }
     }
 
     ngx_shmtx_unlock(&ngx_oci_job_shpool->mutex);

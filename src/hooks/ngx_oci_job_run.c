@@ -65,6 +65,7 @@ struct ngx_oci_job_run_s {
 
 
 static void ngx_oci_job_tick(ngx_event_t *ev);
+static ngx_uint_t ngx_oci_job_running(ngx_oci_hook_conf_t *conf);
 static ngx_int_t ngx_oci_job_begin(ngx_oci_hook_conf_t *conf);
 static void ngx_oci_job_forget(void *data);
 static ngx_int_t ngx_oci_job_piece(void *data, ngx_uint_t kind,
@@ -74,6 +75,8 @@ static ngx_int_t ngx_oci_job_pull(ngx_oci_job_run_t *run, ngx_uint_t i);
 static void ngx_oci_job_pulled(ngx_oci_pull_t *pull, ngx_int_t rc);
 static void ngx_oci_job_answered(ngx_oci_job_run_t *run,
     ngx_oci_pull_t *pull, ngx_uint_t i);
+static ngx_uint_t ngx_oci_job_stored(ngx_oci_job_piece_t *piece,
+    ngx_oci_pull_t *pull);
 static void ngx_oci_job_again(ngx_oci_job_run_t *run, ngx_uint_t i,
     const char *why);
 static void ngx_oci_job_fail(ngx_oci_job_run_t *run, const char *fmt, ...);
@@ -106,6 +109,8 @@ ngx_oci_job_run_init(ngx_cycle_t *cycle, ngx_oci_hooks_main_conf_t *hmcf)
 
     ngx_add_timer(&ngx_oci_job_timer, NGX_OCI_JOB_TICK);
 
+    ngx_oci_job_orphans(hmcf, cycle->log);
+
     return NGX_OK;
 }
 
@@ -126,8 +131,6 @@ ngx_oci_job_tick(ngx_event_t *ev)
     ngx_queue_t              *q, *next;
     ngx_oci_job_run_t        *run;
     ngx_oci_hook_conf_t  **conf;
-
-    n = 0;
 
     for (q = ngx_queue_head(&ngx_oci_job_runs);
          q != ngx_queue_sentinel(&ngx_oci_job_runs);
@@ -154,7 +157,6 @@ ngx_oci_job_tick(ngx_event_t *ev)
             continue;
         }
 
-        n++;
         ngx_oci_job_go(run);
     }
 
@@ -163,6 +165,8 @@ ngx_oci_job_tick(ngx_event_t *ev)
         conf = ngx_oci_job_conf->hooks.elts;
 
         for (i = 0; i < ngx_oci_job_conf->hooks.nelts; i++) {
+            n = ngx_oci_job_running(conf[i]);
+
             while (n < conf[i]->jobs
                    && ngx_oci_job_begin(conf[i]) == NGX_OK)
             {
@@ -176,6 +180,29 @@ ngx_oci_job_tick(ngx_event_t *ev)
     if (!ngx_exiting || !ev->cancelable) {
         ngx_add_timer(ev, NGX_OCI_JOB_TICK);
     }
+}
+
+
+/* how many of a location's jobs: one waits for no other location's */
+
+static ngx_uint_t
+ngx_oci_job_running(ngx_oci_hook_conf_t *conf)
+{
+    ngx_uint_t          n;
+    ngx_queue_t        *q;
+    ngx_oci_job_run_t  *run;
+
+    n = 0;
+
+    for (q = ngx_queue_head(&ngx_oci_job_runs);
+         q != ngx_queue_sentinel(&ngx_oci_job_runs);
+         q = ngx_queue_next(q))
+    {
+        run = ngx_queue_data(q, ngx_oci_job_run_t, queue);
+        n += (run->conf == conf);
+    }
+
+    return n;
 }
 
 
@@ -393,6 +420,7 @@ ngx_oci_job_pull(ngx_oci_job_run_t *run, ngx_uint_t i)
         ngx_str_set(&pull->host, "localhost");
     }
 
+    pull->registry = run->conf->registry;
     pull->authorization = run->task.authorization;
 
     if (piece->kind == NGX_OCI_PIECE_MANIFEST) {
@@ -467,18 +495,22 @@ ngx_oci_job_answered(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull,
     ngx_uint_t i)
 {
     ngx_int_t             rc;
-    ngx_str_t            *status;
     const char           *error;
     ngx_oci_job_piece_t  *piece;
 
     piece = run->pieces.elts;
     piece += i;
-    status = &pull->cache_status;
 
     if (pull->status == NGX_HTTP_TOO_MANY_REQUESTS || pull->status >= 500) {
         ngx_oci_job_again(run, i, pull->status == 503
                                   ? "it can't be fetched or stored now"
                                   : "the registry failed");
+        return;
+    }
+
+    if (pull->status == NGX_HTTP_MISDIRECTED_REQUEST) {
+        ngx_oci_job_fail(run, "the server does not pass \"%V\" to this "
+                         "registry", &piece->reference);
         return;
     }
 
@@ -492,14 +524,7 @@ ngx_oci_job_answered(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull,
         return;
     }
 
-    if (status->len == 0
-        || (ngx_strlcasestrn(status->data, status->data + status->len,
-                             (u_char *) "; stored", sizeof("; stored") - 2)
-            == NULL
-            && ngx_strlcasestrn(status->data, status->data + status->len,
-                                (u_char *) "; hit", sizeof("; hit") - 2)
-               == NULL))
-    {
+    if (!ngx_oci_job_stored(piece, pull)) {
         ngx_oci_job_fail(run, "\"%V\" can't be stored here",
                          &piece->reference);
         return;
@@ -526,6 +551,31 @@ ngx_oci_job_answered(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull,
     piece->done = 1;
     run->info.pieces_done++;
     run->info.bytes_done += piece->size;
+}
+
+
+static ngx_uint_t
+ngx_oci_job_stored(ngx_oci_job_piece_t *piece, ngx_oci_pull_t *pull)
+{
+    ngx_str_t  *status;
+
+    /* of no bytes nothing is stored, nor sent */
+
+    if (piece->kind == NGX_OCI_PIECE_BLOB && piece->size == 0
+        && pull->content_length <= 0)
+    {
+        return 1;
+    }
+
+    status = &pull->cache_status;
+
+    return status->len
+           && (ngx_strlcasestrn(status->data, status->data + status->len,
+                                (u_char *) "; stored",
+                                sizeof("; stored") - 2)
+               || ngx_strlcasestrn(status->data, status->data + status->len,
+                                   (u_char *) "; hit",
+                                   sizeof("; hit") - 2));
 }
 
 
