@@ -25,7 +25,8 @@ static ngx_int_t ngx_oci_dragonfly_create(ngx_http_request_t *r,
 static const char *ngx_oci_dragonfly_add(ngx_http_request_t *r,
     ngx_oci_hook_conf_t *conf, json_t *args, uint64_t *id,
     ngx_uint_t *status);
-static ngx_int_t ngx_oci_dragonfly_token(json_t *headers, ngx_str_t *token);
+static ngx_int_t ngx_oci_dragonfly_token(ngx_oci_hook_conf_t *conf,
+    json_t *headers, ngx_str_t *token);
 static ngx_int_t ngx_oci_dragonfly_poll(ngx_http_request_t *r,
     ngx_oci_hook_conf_t *conf, ngx_str_t *number, ngx_uint_t old);
 static json_t *ngx_oci_dragonfly_job(ngx_oci_hook_conf_t *conf,
@@ -164,7 +165,8 @@ ngx_oci_dragonfly_add(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     }
 
     if (rc == NGX_OK
-        && ngx_oci_dragonfly_token(json_object_get(args, "headers"), &token)
+        && ngx_oci_dragonfly_token(conf, json_object_get(args, "headers"),
+                                   &token)
            != NGX_OK)
     {
         return "\\\"headers\\\" make no sense";
@@ -191,13 +193,23 @@ ngx_oci_dragonfly_add(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
 /* the registry's token, as a header */
 
 static ngx_int_t
-ngx_oci_dragonfly_token(json_t *headers, ngx_str_t *token)
+ngx_oci_dragonfly_token(ngx_oci_hook_conf_t *conf, json_t *headers,
+    ngx_str_t *token)
 {
-    u_char      *p, *last;
-    json_t      *value;
-    const char  *name;
+    size_t                      max;
+    u_char                     *p, *last;
+    json_t                     *value;
+    const char                 *name;
+    ngx_http_core_srv_conf_t   *cscf;
 
     ngx_str_null(token);
+
+    /* a header that is longer than that stands in the error log, half of it */
+
+    cscf = conf->server;
+    max = cscf->large_client_header_buffers.size;
+    max -= ngx_min(max, sizeof("Authorization: " CRLF));
+    max = ngx_min(max, NGX_OCI_JOB_TOKEN_MAX);
 
     if (headers == NULL || json_is_null(headers)) {
         return NGX_OK;
@@ -216,7 +228,7 @@ ngx_oci_dragonfly_token(json_t *headers, ngx_str_t *token)
         }
 
         if (!json_is_string(value) || token->len
-            || json_string_length(value) > NGX_OCI_JOB_TOKEN_MAX)
+            || json_string_length(value) > max)
         {
             return NGX_ERROR;
         }
