@@ -105,11 +105,18 @@ location /mirror/ {
 location = /hook { oci_webhook registry=demo open; }
 EOL
 
+my $twin = OCI::port();
+
 sub conf {
     $t->conf(location => $_[0], cache_args => 'max_size=2m',
         http => <<EOC);
 oci_registry demo { url http://127.0.0.1:$port; }
 oci_registry other { url http://127.0.0.1:$other; }
+server {
+    listen 127.0.0.1:$twin;
+    location /v2/ { oci_pass demo; }
+    location /p2p/ { oci_preheat registry=demo open; }
+}
 EOC
     return $t;
 }
@@ -220,6 +227,13 @@ is($status, 202, 'in an if: a job');
 is($status, 202, 'in a limit_except');
 ($status) = call('POST', '/mirror/x', {});
 is($status, 404, 'a mirror without a body');
+
+# another server's location of the same name is another one
+
+my $r = $t->http($twin, 'POST', '/p2p/jobs', {}, '{"ref":"m/twin:v1"}');
+is($r->{status}, 202, 'another server: a job');
+($status) = call('GET', '/p2p/jobs/' . decode_json($r->{body})->{id});
+is($status, 404, 'another server: is not known here');
 
 # a body that nobody reads is no request
 

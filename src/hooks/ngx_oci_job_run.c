@@ -53,6 +53,8 @@ struct ngx_oci_job_run_s {
     ngx_oci_hook_conf_t *conf;
     ngx_oci_job_task_t      task;
     ngx_array_t             pieces;     /* of ngx_oci_job_piece_t */
+    ngx_rbtree_t            tree;       /* their digests, in the pool */
+    ngx_rbtree_node_t       sentinel;
     ngx_oci_job_pull_t      pulls[NGX_OCI_JOB_PULLS];
     ngx_uint_t              active;
     ngx_uint_t              first;      /* not done */
@@ -234,6 +236,8 @@ ngx_oci_job_begin(ngx_oci_hook_conf_t *conf)
 
     piece = ngx_array_push(&run->pieces);
 
+    ngx_rbtree_init(&run->tree, &run->sentinel, ngx_str_rbtree_insert_value);
+
     cln->handler = ngx_oci_job_forget;
     cln->data = &run->task.authorization;
 
@@ -285,25 +289,27 @@ ngx_oci_job_piece(void *data, ngx_uint_t kind, const char *digest,
 {
     ngx_oci_job_run_t *run = data;
 
-    ngx_uint_t            i;
+    uint32_t              hash;
+    ngx_str_t             name;
+    ngx_str_node_t       *node;
     ngx_oci_job_piece_t  *piece;
 
-    piece = run->pieces.elts;
+    name.data = (u_char *) digest;
+    name.len = digest_len;
+    hash = ngx_crc32_short(name.data, name.len);
 
-    for (i = 0; i < run->pieces.nelts; i++) {
-        if (piece[i].reference.len == digest_len
-            && ngx_memcmp(piece[i].reference.data, digest, digest_len) == 0)
-        {
-            return NGX_OK;
-        }
+    if (ngx_str_rbtree_lookup(&run->tree, &name, hash)) {
+        return NGX_OK;
     }
 
     if (run->pieces.nelts >= NGX_OCI_JOB_PIECES) {
         return NGX_BUSY;
     }
 
+    node = ngx_palloc(run->pool, sizeof(ngx_str_node_t));
     piece = ngx_array_push(&run->pieces);
-    if (piece == NULL) {
+
+    if (node == NULL || piece == NULL) {
         return NGX_ERROR;
     }
 
@@ -312,13 +318,15 @@ ngx_oci_job_piece(void *data, ngx_uint_t kind, const char *digest,
     piece->kind = kind;
     piece->size = size;
     piece->reference.len = digest_len;
-    piece->reference.data = ngx_pnalloc(run->pool, digest_len);
+    piece->reference.data = ngx_pstrdup(run->pool, &name);
 
     if (piece->reference.data == NULL) {
         return NGX_ERROR;
     }
 
-    ngx_memcpy(piece->reference.data, digest, digest_len);
+    node->str = piece->reference;
+    node->node.key = hash;
+    ngx_rbtree_insert(&run->tree, &node->node);
 
     run->info.pieces++;
     run->info.bytes += size;
