@@ -145,6 +145,25 @@ sub there {
 }
 
 
+# of many names all of their repository is taken back
+
+for my $tag ('zz', 'yy') {
+    push_model('llm/many', $tag, $t->random_blob(1000));
+    there('llm/many', $tag);
+}
+my $mark = $t->upstream_bytes();
+hook(event('DELETE_ARTIFACT', repository => repository('llm/many'),
+    resources => [map { { tag => "t$_" } } 1 .. 30]));
+tag('llm/many', 'zz');
+is($t->upstream_bytes(), $mark, 'some names: only these');
+is(hook(event('DELETE_ARTIFACT', repository => repository('llm/many'),
+    resources => [map { { tag => "t$_" } } 1 .. 3000])), 200, 'many names');
+for my $tag ('zz', 'yy') {
+    tag('llm/many', $tag);
+    isnt($t->upstream_bytes(), $mark, "many names: $tag is asked for");
+    $mark = $t->upstream_bytes();
+}
+
 # a tag that went is served for as long as it may be, or until the event
 
 my ($one, $one_digest) = push_model('llm/a', 'v1', $t->random_blob(50000));
@@ -257,7 +276,7 @@ is(hook(artifact('PUSH_ARTIFACT', 'llm/model', 'v2', $two_digest)), 200,
 until_true(30, sub { $t->read_file('error.log') =~
     /preheat job \d+ is done: "v2" of "(?:mirror\/)?llm\/model"/ });
 
-my $mark = $t->upstream_bytes();
+$mark = $t->upstream_bytes();
 $r = $t->get('/v2/llm/model/blobs/' . $t->digest($layer));
 is($t->digest($r->{body}), $t->digest($layer), 'pushed: the bytes');
 is($t->upstream_bytes(), $mark, 'pushed: nothing from upstream');

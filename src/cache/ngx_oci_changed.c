@@ -21,6 +21,7 @@ static void ngx_oci_changed_one(ngx_oci_cache_t *cache, ngx_oci_ctx_t *ctx,
 
 /*
  * Whatever zone a location uses: another one may serve what this one pushes.
+ * No reference is all of the repository.
  * A manifest that went takes along the tags that lead to it, as they are
  * served only while their digest is known.
  */
@@ -46,7 +47,9 @@ ngx_oci_changed(ngx_http_request_t *r, ngx_oci_ctx_t *ctx)
             continue;
         }
 
-        ngx_oci_changed_one(caches[i], ctx, kind, &ctx->route.reference,
+        ngx_oci_changed_one(caches[i], ctx, kind,
+                            ctx->route.reference.len ? &ctx->route.reference
+                                                     : NULL,
                             log);
 
         if (r->method == NGX_HTTP_PUT) {

@@ -13,11 +13,16 @@
 #include "ngx_oci_event.h"
 
 
+#define NGX_OCI_WEBHOOK_NAMES  32   /* of a repository, one after another */
+
+
 typedef struct {
     ngx_http_request_t   *request;
     ngx_oci_hook_conf_t  *conf;
     ngx_oci_main_conf_t  *omcf;
     ngx_uint_t            warmed;
+    ngx_uint_t            n;        /* names of that repository: */
+    u_char                repository[NGX_OCI_NAME_MAX + 1];
 } ngx_oci_webhook_ctx_t;
 
 
@@ -38,6 +43,8 @@ ngx_oci_webhook(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     ctx.conf = conf;
     ctx.omcf = ngx_http_get_module_main_conf(r, ngx_http_oci_module);
     ctx.warmed = 0;
+    ctx.n = 0;
+    ctx.repository[0] = '\0';
 
     rc = ngx_oci_event((char *) text->data, text->len, ngx_oci_webhook_name,
                        &ctx);
@@ -80,7 +87,24 @@ ngx_oci_webhook_name(void *data, const char *repository,
     octx.route.reference.len = ngx_strlen(reference);
     octx.route.route = NGX_OCI_ROUTE_MANIFEST;
 
-    ctx->omcf->changed(ctx->request, &octx);
+    if (ngx_strcmp(ctx->repository, repository) != 0) {
+        (void) ngx_cpystrn(ctx->repository, (u_char *) repository,
+                           sizeof(ctx->repository));
+        ctx->n = 0;
+    }
+
+    /* each costs a task for the disk; all of the repository, just one */
+
+    if (ctx->n < NGX_OCI_WEBHOOK_NAMES) {
+
+        if (++ctx->n == NGX_OCI_WEBHOOK_NAMES) {
+            octx.route.reference.len = 0;
+        }
+
+        ctx->omcf->changed(ctx->request, &octx);
+    }
+
+    octx.route.reference.len = ngx_strlen(reference);
 
     if (!pushed || !ctx->conf->warm || ctx->warmed) {
         return NGX_OK;
