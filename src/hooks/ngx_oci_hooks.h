@@ -11,6 +11,7 @@
 
 
 #include "ngx_oci.h"
+#include <ngx_thread_pool.h>
 
 
 #define NGX_OCI_PREHEAT_BODY    65536   /* bytes */
@@ -139,6 +140,44 @@ ngx_int_t ngx_oci_job_run_init(ngx_cycle_t *cycle,
     ngx_oci_hooks_main_conf_t *hmcf);
 /* there is a new one */
 void ngx_oci_job_run_soon(void);
+
+/*
+ * ngx_oci_job_parse.c: what a manifest names, as ngx_oci_artifact_pieces();
+ * takes the pull's body.  done() follows from the event loop, and what it is
+ * given is gone after it.  NGX_ERROR: no memory.
+ */
+
+typedef struct {
+    ngx_uint_t                  kind;       /* ngx_oci_piece_e */
+    off_t                       size;
+    uint32_t                    hash;
+    size_t                      len;
+    u_char                      digest[NGX_OCI_DIGEST_LEN];
+} ngx_oci_job_found_t;
+
+typedef struct ngx_oci_job_parse_s  ngx_oci_job_parse_t;
+
+struct ngx_oci_job_parse_s {
+    ngx_int_t                   rc;
+    const char                 *error;
+    ngx_oci_job_found_t        *found;
+    ngx_uint_t                  n;          /* of them */
+
+    /* its own */
+    ngx_thread_task_t           thread;
+    char                       *text;
+    size_t                      size;
+    ngx_uint_t                  max;
+    ngx_uint_t                  room;
+    void                      (*done)(ngx_oci_job_parse_t *parse, void *data,
+                                    ngx_uint_t i);
+    void                       *data;
+    ngx_uint_t                  i;
+};
+
+ngx_int_t ngx_oci_job_parse(ngx_oci_pull_t *pull, ngx_uint_t max,
+    void (*done)(ngx_oci_job_parse_t *parse, void *data, ngx_uint_t i),
+    void *data, ngx_uint_t i);
 
 /* ngx_oci_hook.c: a directive, its offset is one of these */
 

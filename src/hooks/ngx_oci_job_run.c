@@ -45,7 +45,7 @@ typedef struct {
 } ngx_oci_job_pull_t;
 
 
-/* Owner: the worker's queue, until no pull is left of one that ends */
+/* Owner: the worker's queue, until nothing is active of one that ends */
 
 struct ngx_oci_job_run_s {
     ngx_queue_t             queue;
@@ -56,7 +56,8 @@ struct ngx_oci_job_run_s {
     ngx_rbtree_t            tree;       /* their digests, in the pool */
     ngx_rbtree_node_t       sentinel;
     ngx_oci_job_pull_t      pulls[NGX_OCI_JOB_PULLS];
-    ngx_uint_t              active;
+    ngx_uint_t              active;     /* pulls, and texts that a thread
+                                           has */
     ngx_uint_t              first;      /* not done */
     ngx_oci_job_info_t      info;
     ngx_uint_t              state;      /* once it ends */
@@ -70,13 +71,16 @@ static void ngx_oci_job_tick(ngx_event_t *ev);
 static ngx_uint_t ngx_oci_job_running(ngx_oci_hook_conf_t *conf);
 static ngx_int_t ngx_oci_job_begin(ngx_oci_hook_conf_t *conf);
 static void ngx_oci_job_forget(void *data);
-static ngx_int_t ngx_oci_job_piece(void *data, ngx_uint_t kind,
-    const char *digest, size_t digest_len, off_t size);
+static ngx_int_t ngx_oci_job_piece(ngx_oci_job_run_t *run,
+    ngx_oci_job_found_t *found);
 static void ngx_oci_job_go(ngx_oci_job_run_t *run);
 static ngx_int_t ngx_oci_job_pull(ngx_oci_job_run_t *run, ngx_uint_t i);
 static void ngx_oci_job_pulled(ngx_oci_pull_t *pull, ngx_int_t rc);
 static void ngx_oci_job_answered(ngx_oci_job_run_t *run,
     ngx_oci_pull_t *pull, ngx_uint_t i);
+static void ngx_oci_job_parsed(ngx_oci_job_parse_t *parse, void *data,
+    ngx_uint_t i);
+static void ngx_oci_job_done(ngx_oci_job_run_t *run, ngx_uint_t i);
 static ngx_uint_t ngx_oci_job_stored(ngx_oci_job_piece_t *piece,
     ngx_oci_pull_t *pull);
 static void ngx_oci_job_again(ngx_oci_job_run_t *run, ngx_uint_t i,
@@ -284,21 +288,16 @@ ngx_oci_job_forget(void *data)
 /* one more piece, once */
 
 static ngx_int_t
-ngx_oci_job_piece(void *data, ngx_uint_t kind, const char *digest,
-    size_t digest_len, off_t size)
+ngx_oci_job_piece(ngx_oci_job_run_t *run, ngx_oci_job_found_t *found)
 {
-    ngx_oci_job_run_t *run = data;
-
-    uint32_t              hash;
     ngx_str_t             name;
     ngx_str_node_t       *node;
     ngx_oci_job_piece_t  *piece;
 
-    name.data = (u_char *) digest;
-    name.len = digest_len;
-    hash = ngx_crc32_short(name.data, name.len);
+    name.data = found->digest;
+    name.len = found->len;
 
-    if (ngx_str_rbtree_lookup(&run->tree, &name, hash)) {
+    if (ngx_str_rbtree_lookup(&run->tree, &name, found->hash)) {
         return NGX_OK;
     }
 
@@ -315,9 +314,9 @@ ngx_oci_job_piece(void *data, ngx_uint_t kind, const char *digest,
 
     ngx_memzero(piece, sizeof(ngx_oci_job_piece_t));
 
-    piece->kind = kind;
-    piece->size = size;
-    piece->reference.len = digest_len;
+    piece->kind = found->kind;
+    piece->size = found->size;
+    piece->reference.len = name.len;
     piece->reference.data = ngx_pstrdup(run->pool, &name);
 
     if (piece->reference.data == NULL) {
@@ -325,11 +324,11 @@ ngx_oci_job_piece(void *data, ngx_uint_t kind, const char *digest,
     }
 
     node->str = piece->reference;
-    node->node.key = hash;
+    node->node.key = found->hash;
     ngx_rbtree_insert(&run->tree, &node->node);
 
     run->info.pieces++;
-    run->info.bytes += size;
+    run->info.bytes += found->size;
 
     return NGX_OK;
 }
@@ -502,8 +501,6 @@ static void
 ngx_oci_job_answered(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull,
     ngx_uint_t i)
 {
-    ngx_int_t             rc;
-    const char           *error;
     ngx_oci_job_piece_t  *piece;
 
     piece = run->pieces.elts;
@@ -540,21 +537,80 @@ ngx_oci_job_answered(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull,
 
     if (piece->kind == NGX_OCI_PIECE_MANIFEST) {
 
-        rc = ngx_oci_artifact_pieces((char *) pull->body, pull->size,
-                                     ngx_oci_job_piece, run, &error);
-
-        piece = run->pieces.elts;
-        piece += i;
-
-        if (rc != NGX_OK) {
-            ngx_oci_job_fail(run, "the manifest \"%V\" can't be used: %s",
-                             &piece->reference,
-                             rc == NGX_DECLINED ? error
-                             : rc == NGX_BUSY ? "it names too much"
-                                              : "no memory");
+        if (ngx_oci_job_parse(pull, NGX_OCI_JOB_PIECES, ngx_oci_job_parsed,
+                              run, i)
+            != NGX_OK)
+        {
+            ngx_oci_job_again(run, i, "no memory");
             return;
         }
+
+        /* the run stays until it is parsed */
+
+        run->active++;
+        piece->pulled = 1;
+
+        return;
     }
+
+    ngx_oci_job_done(run, i);
+}
+
+
+static void
+ngx_oci_job_parsed(ngx_oci_job_parse_t *parse, void *data, ngx_uint_t i)
+{
+    ngx_oci_job_run_t *run = data;
+
+    ngx_int_t             rc;
+    ngx_uint_t            n;
+    ngx_oci_job_piece_t  *piece;
+
+    run->active--;
+
+    piece = run->pieces.elts;
+    piece[i].pulled = 0;
+
+    if (run->ending) {
+        ngx_oci_job_over(run);
+        return;
+    }
+
+    rc = parse->rc;
+
+    for (n = 0; n < parse->n && rc == NGX_OK; n++) {
+        rc = ngx_oci_job_piece(run, &parse->found[n]);
+    }
+
+    if (rc == NGX_OK) {
+        ngx_oci_job_done(run, i);
+
+    } else {
+        piece = run->pieces.elts;
+
+        ngx_oci_job_fail(run, "the manifest \"%V\" can't be used: %s",
+                         &piece[i].reference,
+                         rc == NGX_DECLINED ? parse->error
+                         : rc == NGX_BUSY ? "it names too much"
+                                          : "no memory");
+    }
+
+    if (run->ending) {
+        ngx_oci_job_over(run);
+        return;
+    }
+
+    ngx_oci_job_go(run);
+}
+
+
+static void
+ngx_oci_job_done(ngx_oci_job_run_t *run, ngx_uint_t i)
+{
+    ngx_oci_job_piece_t  *piece;
+
+    piece = run->pieces.elts;
+    piece += i;
 
     piece->done = 1;
     run->info.pieces_done++;
