@@ -29,9 +29,11 @@ sub manifest {
 }
 
 my $second = $t->random_blob(1000);
-my %blobs = map { $t->digest($_) => $_ } $blob, $big, $second, '';
+my @more = map { $t->random_blob(1_500_000) } 0, 1;
+my %blobs = map { $t->digest($_) => $_ } $blob, $big, $second, '', @more;
 my %manifests = (v1 => manifest($blob), big => manifest($big),
-    empty => manifest('', $blob), v2 => manifest($second));
+    empty => manifest('', $blob), more0 => manifest($more[0]),
+    more1 => manifest($more[1]), v2 => manifest($second));
 my %by_digest = map { $t->digest($_) => $_ } values %manifests;
 
 # "state" has words: "down", "moved" (v1 is v2 then), "hang"; "expired": the
@@ -86,6 +88,9 @@ location /v2/hour/ { oci_pass demo; oci_cache models;
     oci_cache_valid tag 1h; }
 location /v2/stale/ { oci_pass demo; oci_cache models;
     oci_cache_use_stale error timeout http_5xx; }
+location /v2/off/ { oci_pass demo; oci_cache models; oci_verify off; }
+location /v2/strict/ { oci_pass demo; oci_cache models;
+    oci_verify strict; }
 location /v2/other/ { oci_pass other; oci_cache models; }
 location /v2/plain/ { proxy_pass http://127.0.0.1:$other; }
 location /p2p/ { oci_preheat registry=demo open jobs=1; }
@@ -166,6 +171,12 @@ like($error, qr/can't be stored here/, 'too large: why');
 # nothing at all is something, too
 
 is(ends(create('m/m', 'empty')), 'SUCCESS', 'a layer of no bytes');
+
+# however it is verified
+
+is(ends(create('off/m', 'more0')), 'SUCCESS', 'not verified');
+is(ends(create('strict/m', 'more0')), 'SUCCESS', 'strict, what was not');
+is(ends(create('strict/m', 'more1')), 'SUCCESS', 'strict');
 
 # a tag of before is not the one that was pushed
 
