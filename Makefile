@@ -3,6 +3,7 @@
 #
 #   make                    modules against the installed nginx (nginx-dev)
 #   make NGINX_SRC=dir      nginx and modules from a source tree
+#   make commands           oci-policy alone
 #   make deps               installs the Debian packages that are missing
 #   make run                an edge to try, see README.md
 #   make test               the test suite, JOBS files at once
@@ -70,6 +71,12 @@ PURE       += src/policy/ngx_oci_scope.c
 PURE       += src/policy/ngx_oci_signature.c
 PURE       += src/policy/ngx_oci_signature_key.c
 PURE_LIBS   = -ljansson -lhiredis -lcrypto
+CMD         = $(BUILD)/bin/oci-policy
+CMD_ASAN    = $(BUILD)/bin-asan/oci-policy
+CMD_SOURCES = $(wildcard cmd/oci-policy/*.c)
+CMD_OPT     = -g -O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 \
+              -fstack-protector-strong
+CMD_LIBS    = -lhiredis -ljansson -lcurl -lssl -lcrypto
 PRELOADS    = $(patsubst t/faults/%.c,$(BUILD)/faults/%.so,$(wildcard t/faults/*.c))
 COMMANDS    = $(patsubst src/bin/%.c,$(BUILD)/bin/%,$(wildcard src/bin/*.c))
 UNITS       = $(patsubst t/unit/%.c,$(BUILD)/unit/%,$(wildcard t/unit/*.c))
@@ -159,6 +166,22 @@ $(addprefix $(MODULES)/,$(SO)): $(MODULES)/%: $(OBJ)/stamp
 endif
 
 
+# the command that writes policy documents
+
+commands: $(CMD)
+
+$(CMD_ASAN): CMD_OPT = $(filter-out -Wno-error,$(SANITIZE))
+
+$(CMD) $(CMD_ASAN): $(CMD_SOURCES) cmd/oci-policy/*.h \
+        $(PURE) $(wildcard src/*/*.h) $(HEADERS_DEP)
+	@tools/deps.sh build check
+	@mkdir -p $(@D)
+	$(CC) $(CMD_OPT) -Wall -Wextra -Werror -Wno-unused-parameter \
+	    -D_GNU_SOURCE \
+	    $(subst -I$(HEADERS),-isystem $(HEADERS),$(NGINX_INCS)) \
+	    -o $@ $(CMD_SOURCES) $(PURE) $(CMD_LIBS)
+
+
 deps:
 	@tools/deps.sh all install
 
@@ -231,7 +254,7 @@ audit: need
 # nginx itself too is built with the sanitizers: the packages' source, which
 # nginx-dev has no C files of
 
-test-asan: need $(BUILD)/asan/stamp preloads commands
+test-asan: need $(BUILD)/asan/stamp $(CMD_ASAN) preloads commands
 	TEST_NGINX_BINARY=$(BUILD)/asan/nginx/objs/nginx \
 	TEST_NGINX_MODULES=$(BUILD)/asan/nginx/objs \
 	TEST_NGINX_ASAN=1 prove --timer -j $(JOBS) $(TESTS)

@@ -24,7 +24,7 @@ Jwt::key($t, 'harbor', 'RSA');
 my %conf;
 
 for my $file (glob "$top/conf.example/*.conf") {
-    next if $file =~ /podman/;
+    next if $file =~ /podman|redis/;
     open my $f, '<', $file or die $!;
     local $/;
     $conf{basename($file)} = <$f>;

@@ -9,12 +9,11 @@ set -u
 what=${1:-all}
 how=${2:-check}
 
-build="gcc libc6-dev make libssl-dev libjansson-dev libhiredis-dev nginx
-       nginx-dev"
-source="gcc libc6-dev make libssl-dev libjansson-dev libhiredis-dev
-        libpcre2-dev zlib1g-dev"
+libs="libssl-dev libjansson-dev libhiredis-dev libcurl4-openssl-dev"
+build="gcc libc6-dev make $libs nginx nginx-dev"
+source="gcc libc6-dev make $libs libpcre2-dev zlib1g-dev"
 test="docker-registry skopeo curl openssl perl libpcre2-dev zlib1g-dev
-      procps jq redis-server"
+      procps jq redis-server mandoc"
 
 case $what in
     build)      want=$build ;;

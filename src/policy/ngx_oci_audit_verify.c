@@ -7,7 +7,9 @@
  */
 
 
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE                     /* tdestroy() */
+#endif
 
 #include "ngx_oci_audit_verifier.h"
 
