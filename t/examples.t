@@ -45,8 +45,9 @@ for my $name (sort keys %conf) {
 
     $c =~ s/^load_module .*$//mg;
     $c =~ s!/var/(cache|log)/nginx!$t->{dir}!g;
-    $c =~ s!/etc/nginx/harbor-robot!$t->{dir}/robot!;
+    $c =~ s!/etc/nginx/(harbor-robot|redis-password)!$t->{dir}/robot!g;
     $c =~ s!/etc/nginx/(policy\.json|harbor\.pub)!$t->{dir}/$1!g;
+    $c =~ s!/var/lib/nginx-oci!$t->{dir}/state!;
     $c =~ s!(ssl_certificate\s+)\S+;!$1$cert;!;
     $c =~ s!(ssl_certificate_key\s+)\S+;!$1$key;!;
     $c =~ s!(server\s+|https?://)[a-z0-9.-]*(example\.com|docker\.io)!${1}127.0.0.1!g;
