@@ -292,6 +292,11 @@ faults: need
 	$(TEST_ENV) FAULTS=$${FAULTS:-all} prove --timer -v t/fault.t
 
 
+$(BUILD)/bench/%: benchmarks/%.c $(PURE) $(SOURCES) $(HEADERS_DEP)
+	@mkdir -p $(BUILD)/bench
+	$(CC) -O2 -Wall -Wextra -Wno-unused-parameter $(NGINX_INCS) -o $@ $< \
+	    $(PURE) $(PURE_LIBS)
+
 bench: need
 	@$(MAKE) --no-print-directory modules
 	@benchmarks/run

@@ -14,6 +14,10 @@ use POSIX qw/ :sys_wait_h /;
 use Socket qw/ SOL_SOCKET SO_RCVTIMEO /;
 use Time::HiRes qw/ sleep time /;
 
+use File::Basename qw/ dirname /;
+use lib dirname(__FILE__) . '/../t/lib';
+use Policy;
+
 my %ports;
 
 
@@ -41,8 +45,9 @@ sub port {
 
 
 sub write_file {
-    my ($self, $name, $text) = @_;
+    my ($self, $name, $text, $mode) = @_;
     open my $f, '>', "$self->{dir}/$name" or die "$name: $!\n";
+    chmod $mode, $f if $mode;
     print $f $text;
     close $f or die "$name: $!\n";
 }
@@ -295,6 +300,100 @@ sub stop_edge {
 }
 
 
+# An edge of one worker, with credentials of its own, whose server has the
+# access "open", or "policy": that of a document for as many subjects.  Without
+# a policy there is no module of it, either.
+
+sub start_access {
+    my ($self, $access, $n) = @_;
+
+    $self->stop($access);
+    $self->remove("$access.cache");
+    $self->{$access} ||= port();
+
+    $self->write_file('robot', "bench:bench\n", 0600);
+
+    my ($module, $policy) = ('', '');
+
+    if ($access eq 'policy') {
+        my $zone = 4 * (-s $self->policy_doc($n)) + (1 << 20);
+        $module = "load_module "
+            . "$self->{modules}/ngx_http_oci_policy_module.so;";
+        $policy = "oci_policy policy {
+        source file:$self->{dir}/policy.$n.json;
+        zone policy:$zone;
+        identity basic;
+    }";
+    }
+
+    $self->nginx($access, $self->{$access}, workers => 1, modules => <<EOM,
+load_module $self->{modules}/ngx_http_oci_module.so;
+load_module $self->{modules}/ngx_http_oci_cache_module.so;
+$module
+EOM
+        http => <<EOC);
+    oci_cache_path $self->{dir}/$access.cache keys_zone=bench:32m;
+    oci_registry origin {
+        url http://127.0.0.1:$self->{origin};
+        credentials file $self->{dir}/robot;
+    }
+    $policy
+    server {
+        listen 127.0.0.1:$self->{$access};
+        location /v2/ {
+            oci_pass origin;
+            oci_cache bench;
+            oci_access $access;
+        }
+    }
+EOC
+    return $self->{$access};
+}
+
+
+# A document of n subjects, with a tenth as many groups, grants and projects;
+# "bench", in the middle of all, may pull the blobs.  decide.c knows the names.
+
+sub policy_doc {
+    my ($self, $n) = @_;
+
+    my $name = "policy.$n.json";
+
+    return "$self->{dir}/$name" if $self->{policy_doc}{$n}++;
+
+    my $projects = int($n / 10) || 1;
+    my $some = '"secret": "$scrypt$ln=14,r=8,p=1$c2FsdHNhbHRzYWx0c2FsdA$'
+        . 'A' x 43 . '"';
+
+    my @subjects = map { qq("robot\$p$_+ci": {$some, "groups": ["g)
+        . $_ % $projects . '", "h' . $_ % 7 . '", "all"]}' } 0 .. $n - 1;
+
+    splice @subjects, $n / 2, 0, '"bench": {"secret": "'
+        . Policy::phc('bench') . '", "groups": ["all", "bench"]}';
+
+    my @grants = map { qq("d$_": {"role": "developer", "groups": ["g$_"], )
+        . qq("repositories": ["p$_/**"]}) } 0 .. $projects - 1;
+
+    my @projects = map { qq("p$_": {"public": )
+        . ($_ % 10 ? 'false' : 'true') . '}' } 0 .. $projects - 1;
+
+    local $" = ",\n";
+    $self->write_file($name, <<EOD, 0600);
+{"version": 1, "subjects": {
+@subjects
+}, "grants": {
+"bench": {"role": "guest", "groups": ["bench"], "repositories": ["bench/**"]},
+"all": {"role": "guest", "groups": ["all"],
+        "repositories": ["base/*", "*-public/**"]},
+@grants
+}, "projects": {
+@projects
+}}
+EOD
+    return "$self->{dir}/$name";
+}
+
+
 sub start_slice {
     my ($self) = @_;
 
@@ -438,6 +537,25 @@ sub start_latency {
 }
 
 
+# the whole of a small blob, again and again: requests a second, and the
+# processor's microseconds that one costs the server of this name
+
+sub rate {
+    my ($self, $name, $hex, @o) = @_;
+
+    my $cpu = $self->worker_cpu($name);
+    my $out = $self->client("$self->{dir}/bin/client", 'rate', @o,
+        $self->{$name}, $self->path($hex))->answer();
+    my $r = decode_json($out // '{}');
+
+    die "requests of $name failed: " . ($out // 'no answer') . "\n"
+        if ($r->{failed} // 1) || $r->{n} < 1;
+
+    return ($r->{n} / $r->{wall},
+        ($self->worker_cpu($name) - $cpu) / $r->{n} * 1e6);
+}
+
+
 # closing the pipe waits for the client: one that is forgotten, by a die() or
 # a signal, is ended first
 
@@ -549,14 +667,34 @@ sub worker_rss {
 }
 
 
+# seconds of a processor that the workers of a server have had
+
+sub worker_cpu {
+    my ($self, $name) = @_;
+
+    my $ticks = 0;
+
+    for my $d (glob '/proc/[0-9]*') {
+        open my $f, '<', "$d/stat" or next;
+        my @v = split ' ', (<$f> // '') =~ s/^.*\) //sr;
+        next unless ($v[1] // 0) == $self->{pids}{$name};
+        $ticks += $v[11] + $v[12];
+    }
+
+    return $ticks / POSIX::sysconf(POSIX::_SC_CLK_TCK());
+}
+
+
 sub alerts {
     my ($self) = @_;
 
-    open my $f, '<', "$self->{dir}/edge.error.log" or return;
-    my @lines = grep { /\[(error|alert|emerg|crit)\]/ } <$f>;
-    return unless @lines;
-    chomp @lines;
-    $self->note(@lines . " errors in the edge's log, first: $lines[0]");
+    for my $name (qw/ edge open policy /) {
+        open my $f, '<', "$self->{dir}/$name.error.log" or next;
+        my @lines = grep { /\[(error|alert|emerg|crit)\]/ } <$f>;
+        next unless @lines;
+        chomp @lines;
+        $self->note(@lines . " errors in the log of $name, first: $lines[0]");
+    }
 }
 
 

@@ -9,6 +9,11 @@
  *
  *     Sequential requests of a random aligned range on one connection until
  *     the time or the number is over, or SIGTERM came; prints microseconds.
+ *
+ * client rate [-c connections] [-t seconds] [-a authorization] port path
+ *
+ *     Requests of the whole, each connection having one under way all the
+ *     time; prints how many there were in how many seconds.
  */
 
 #include "http.h"
@@ -31,6 +36,8 @@ static void *get_one(void *data);
 static int latency_main(int argc, char **argv);
 static int latency_one(int *fd, int port, const char *path, int64_t off,
     int bytes);
+static int rate_main(int argc, char **argv);
+static int rate_answer(int fd);
 static int compare(const void *a, const void *b);
 static int touch_main(int argc, char **argv);
 static void stop(int signo);
@@ -51,11 +58,15 @@ main(int argc, char **argv)
         return latency_main(argc - 1, argv + 1);
     }
 
+    if (argc > 1 && strcmp(argv[1], "rate") == 0) {
+        return rate_main(argc - 1, argv + 1);
+    }
+
     if (argc > 1 && strcmp(argv[1], "touch") == 0) {
         return touch_main(argc - 1, argv + 1);
     }
 
-    fprintf(stderr, "usage: client get|latency [options] port path\n"
+    fprintf(stderr, "usage: client get|latency|rate [options] port path\n"
             "       client touch bytes\n");
 
     return 2;
@@ -312,6 +323,117 @@ failed:
     *fd = -1;
 
     return -1;
+}
+
+
+/*
+ * One thread sends and receives by turns and, with enough connections, finds
+ * the next answer there already: so it costs less than the server does, and
+ * the rate is the server's.
+ */
+
+static int
+rate_main(int argc, char **argv)
+{
+    int          i, len, opt, port, connections = 32, failed = 0, *fd;
+    char         text[4096];
+    long         n = 0;
+    double       start, seconds = 1;
+    const char  *authorization = NULL;
+
+    while ((opt = getopt(argc, argv, "c:t:a:")) != -1) {
+        switch (opt) {
+        case 'c':
+            connections = atoi(optarg);
+            break;
+        case 't':
+            seconds = atof(optarg);
+            break;
+        case 'a':
+            authorization = optarg;
+            break;
+        default:
+            return 2;
+        }
+    }
+
+    if (argc - optind != 2 || connections < 1) {
+        fprintf(stderr, "client rate: port and path are needed\n");
+        return 2;
+    }
+
+    port = atoi(argv[optind]);
+
+    len = snprintf(text, sizeof(text),
+                   "GET %s HTTP/1.1\r\nHost: bench\r\n%s%s%s\r\n",
+                   argv[optind + 1], authorization ? "Authorization: " : "",
+                   authorization ? authorization : "",
+                   authorization ? "\r\n" : "");
+
+    fd = calloc(connections, sizeof(int));
+    if (fd == NULL || len >= (int) sizeof(text)) {
+        die("client rate");
+    }
+
+    for (i = 0; i < connections; i++) {
+        fd[i] = dial(port);
+        if (fd[i] == -1) {
+            die("connect");
+        }
+    }
+
+    start = now();
+
+    for (i = 0; i < connections; i++) {
+        failed += send_all(fd[i], text, len, 0) == -1;
+    }
+
+    for (i = 0; !failed && now() - start < seconds; i++, i %= connections) {
+        if (rate_answer(fd[i]) == -1 || send_all(fd[i], text, len, 0) == -1) {
+            failed++;
+        }
+
+        n++;
+    }
+
+    seconds = now() - start;
+
+    for (i = 0; i < connections; i++) {
+        close(fd[i]);
+    }
+
+    free(fd);
+
+    printf("{\"n\":%ld,\"wall\":%.6f,\"failed\":%d}\n", n, seconds, failed);
+
+    return failed ? 1 : 0;
+}
+
+
+static int
+rate_answer(int fd)
+{
+    int64_t         got;
+    ssize_t         k;
+    static char     buf[65536];
+    static head_t   h;
+
+    h.len = 0;
+
+    if (read_head(fd, &h) == -1 || h.status != 200 || h.length < 1
+        || header(&h, "connection: close"))
+    {
+        return -1;
+    }
+
+    for (got = h.len - h.head; got < h.length; got += k) {
+        k = recv(fd, buf, sizeof(buf), 0);
+        if (k <= 0) {
+            return -1;
+        }
+    }
+
+    return got == h.length ? 0 : -1;
 }
 
 
