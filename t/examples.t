@@ -36,7 +36,7 @@ open my $f, '<', "$top/README.md" or die $!;
     ($conf{'README.md'}) = <$f> =~ /```nginx\n(.*?)```/s;
 }
 
-is(scalar(keys %conf), 6, 'examples');
+is(scalar(keys %conf), 7, 'examples');
 
 for my $name (sort keys %conf) {
     my $c = $conf{$name};

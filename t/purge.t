@@ -221,7 +221,7 @@ is((pull('m/flight/manifests/v3'))[0], $m[3], 'not brought back either');
 lead($m[3]);
 purge('m/a/manifests/v1');
 is((pull($_))[0], $m[3], $_) for 'm/a/manifests/v1', "m/b/manifests/$m[3]";
-ok(-f file($m[3], 'manifests'), 'its body is kept');
+ok(until_true(sub { -f file($m[3], 'manifests') }), 'its body is kept');
 
 $r = purge("m/a/manifests/$m[3]");
 is($r->{status}, 200, 'a manifest is purged');
