@@ -40,7 +40,7 @@ PURE       += src/cache/ngx_oci_pace.c
 PURE       += src/core/ngx_oci_crc32c.c
 PURE       += src/core/ngx_oci_header.c
 PURE       += src/core/ngx_oci_route.c
-PURE       += src/hooks/ngx_oci_artifact.c
+PURE       += src/hooks/ngx_oci_pieces.c
 PURE       += src/hooks/ngx_oci_event.c
 PURE       += src/policy/ngx_oci_audit_chain.c
 PURE       += src/policy/ngx_oci_audit_parse.c
@@ -100,7 +100,7 @@ endif
 
 NGINX_INCS  = -I$(HEADERS)/src/core -I$(HEADERS)/src/event \
               -I$(HEADERS)/src/os/unix -I$(HEADERS_OBJ) -Isrc/core \
-              -Isrc/cache -Isrc/hooks -Isrc/policy
+              -Isrc/cache -Isrc/policy -Isrc/hooks
 
 TEST_ENV    = TEST_NGINX_BINARY=$${TEST_NGINX_BINARY:-$(NGINX)} \
               TEST_NGINX_MODULES=$${TEST_NGINX_MODULES:-$(MODULES)}

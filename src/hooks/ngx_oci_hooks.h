@@ -142,7 +142,7 @@ ngx_int_t ngx_oci_job_run_init(ngx_cycle_t *cycle,
 void ngx_oci_job_run_soon(void);
 
 /*
- * ngx_oci_job_parse.c: what a manifest names, as ngx_oci_artifact_pieces();
+ * ngx_oci_job_parse.c: what a manifest names, as ngx_oci_pieces();
  * takes the pull's body.  done() follows from the event loop, and what it is
  * given is gone after it.  NGX_ERROR: no memory.
  */

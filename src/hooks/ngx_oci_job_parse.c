@@ -8,7 +8,7 @@
 
 
 #include "ngx_oci_hooks.h"
-#include "ngx_oci_artifact.h"
+#include "ngx_oci_pieces.h"
 
 
 static void ngx_oci_job_parse_thread(void *data, ngx_log_t *log);
@@ -72,7 +72,7 @@ ngx_oci_job_parse_thread(void *data, ngx_log_t *log)
 {
     ngx_oci_job_parse_t *parse = data;
 
-    parse->rc = ngx_oci_artifact_pieces(parse->text ? parse->text : "",
+    parse->rc = ngx_oci_pieces(parse->text ? parse->text : "",
                                         parse->size, ngx_oci_job_parse_piece,
                                         parse, &parse->error);
 }

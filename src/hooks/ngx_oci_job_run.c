@@ -9,7 +9,7 @@
 
 
 #include "ngx_oci_hooks.h"
-#include "ngx_oci_artifact.h"
+#include "ngx_oci_pieces.h"
 
 
 #define NGX_OCI_JOB_TICK     500        /* ms */

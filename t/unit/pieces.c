@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_oci_artifact.h"
+#include "ngx_oci_pieces.h"
 #include "tap.h"
 
 
@@ -97,7 +97,7 @@ main(void)
         t_found[0] = '\0';
         error = NULL;
 
-        rc = ngx_oci_artifact_pieces(c->text, strlen(c->text), t_piece, NULL,
+        rc = ngx_oci_pieces(c->text, strlen(c->text), t_piece, NULL,
                                      &error);
 
         tap_ok(rc == c->rc && strcmp(t_found, c->found) == 0
@@ -106,7 +106,7 @@ main(void)
 
     t_found[0] = '\0';
 
-    rc = ngx_oci_artifact_pieces("{\"layers\":[" T_DA "," T_DB "]}",
+    rc = ngx_oci_pieces("{\"layers\":[" T_DA "," T_DB "]}",
                                  strlen("{\"layers\":[" T_DA "," T_DB "]}"),
                                  t_piece, t_found, &error);
 

@@ -7,8 +7,8 @@
  */
 
 
-#ifndef _NGX_OCI_ARTIFACT_H_INCLUDED_
-#define _NGX_OCI_ARTIFACT_H_INCLUDED_
+#ifndef _NGX_OCI_PIECES_H_INCLUDED_
+#define _NGX_OCI_PIECES_H_INCLUDED_
 
 
 #include <ngx_config.h>
@@ -31,9 +31,9 @@ typedef enum {
  * NGX_OK; NGX_DECLINED: it is no manifest, error says why; or what piece()
  * returned, which was not NGX_OK.
  */
-ngx_int_t ngx_oci_artifact_pieces(const char *text, size_t len,
+ngx_int_t ngx_oci_pieces(const char *text, size_t len,
     ngx_int_t (*piece)(void *data, ngx_uint_t kind, const char *digest,
     size_t digest_len, off_t size), void *data, const char **error);
 
 
-#endif /* _NGX_OCI_ARTIFACT_H_INCLUDED_ */
+#endif /* _NGX_OCI_PIECES_H_INCLUDED_ */

@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_oci_artifact.h"
+#include "ngx_oci_pieces.h"
 #include "fuzz.h"
 
 
@@ -36,7 +36,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_found = 0;
     error = NULL;
 
-    rc = ngx_oci_artifact_pieces((char *) s.data, s.len, fuzz_piece,
+    rc = ngx_oci_pieces((char *) s.data, s.len, fuzz_piece,
                                  &fuzz_found, &error);
 
     fuzz_check(rc == NGX_OK || rc == NGX_BUSY

@@ -4,25 +4,25 @@
  */
 
 
-#include "ngx_oci_artifact.h"
+#include "ngx_oci_pieces.h"
 
 #include <jansson.h>
 
 
-typedef ngx_int_t (*ngx_oci_artifact_pt)(void *data, ngx_uint_t kind,
+typedef ngx_int_t (*ngx_oci_pieces_pt)(void *data, ngx_uint_t kind,
     const char *digest, size_t digest_len, off_t size);
 
 
-static ngx_int_t ngx_oci_artifact_array(json_t *array, ngx_uint_t kind,
-    ngx_oci_artifact_pt piece, void *data, const char **error);
-static ngx_int_t ngx_oci_artifact_descriptor(json_t *descriptor,
-    ngx_uint_t kind, ngx_oci_artifact_pt piece, void *data,
+static ngx_int_t ngx_oci_pieces_array(json_t *array, ngx_uint_t kind,
+    ngx_oci_pieces_pt piece, void *data, const char **error);
+static ngx_int_t ngx_oci_pieces_descriptor(json_t *descriptor,
+    ngx_uint_t kind, ngx_oci_pieces_pt piece, void *data,
     const char **error);
 
 
 ngx_int_t
-ngx_oci_artifact_pieces(const char *text, size_t len,
-    ngx_oci_artifact_pt piece, void *data, const char **error)
+ngx_oci_pieces(const char *text, size_t len,
+    ngx_oci_pieces_pt piece, void *data, const char **error)
 {
     json_t        *root, *manifests, *config, *layers, *blobs;
     ngx_int_t      rc;
@@ -50,21 +50,21 @@ ngx_oci_artifact_pieces(const char *text, size_t len,
         rc = NGX_DECLINED;
 
     } else {
-        rc = ngx_oci_artifact_array(manifests, NGX_OCI_PIECE_MANIFEST, piece,
+        rc = ngx_oci_pieces_array(manifests, NGX_OCI_PIECE_MANIFEST, piece,
                                     data, error);
 
         if (rc == NGX_OK && config) {
-            rc = ngx_oci_artifact_descriptor(config, NGX_OCI_PIECE_BLOB,
+            rc = ngx_oci_pieces_descriptor(config, NGX_OCI_PIECE_BLOB,
                                              piece, data, error);
         }
 
         if (rc == NGX_OK) {
-            rc = ngx_oci_artifact_array(layers, NGX_OCI_PIECE_BLOB, piece,
+            rc = ngx_oci_pieces_array(layers, NGX_OCI_PIECE_BLOB, piece,
                                         data, error);
         }
 
         if (rc == NGX_OK) {
-            rc = ngx_oci_artifact_array(blobs, NGX_OCI_PIECE_BLOB, piece,
+            rc = ngx_oci_pieces_array(blobs, NGX_OCI_PIECE_BLOB, piece,
                                         data, error);
         }
     }
@@ -76,8 +76,8 @@ ngx_oci_artifact_pieces(const char *text, size_t len,
 
 
 static ngx_int_t
-ngx_oci_artifact_array(json_t *array, ngx_uint_t kind,
-    ngx_oci_artifact_pt piece, void *data, const char **error)
+ngx_oci_pieces_array(json_t *array, ngx_uint_t kind,
+    ngx_oci_pieces_pt piece, void *data, const char **error)
 {
     size_t      i;
     json_t     *descriptor;
@@ -94,7 +94,7 @@ ngx_oci_artifact_array(json_t *array, ngx_uint_t kind,
 
     json_array_foreach(array, i, descriptor) {
 
-        rc = ngx_oci_artifact_descriptor(descriptor, kind, piece, data,
+        rc = ngx_oci_pieces_descriptor(descriptor, kind, piece, data,
                                          error);
         if (rc != NGX_OK) {
             return rc;
@@ -106,8 +106,8 @@ ngx_oci_artifact_array(json_t *array, ngx_uint_t kind,
 
 
 static ngx_int_t
-ngx_oci_artifact_descriptor(json_t *descriptor, ngx_uint_t kind,
-    ngx_oci_artifact_pt piece, void *data, const char **error)
+ngx_oci_pieces_descriptor(json_t *descriptor, ngx_uint_t kind,
+    ngx_oci_pieces_pt piece, void *data, const char **error)
 {
     json_t            *digest, *size, *urls, *type;
     ngx_oci_digest_t   parsed;
