@@ -234,9 +234,12 @@ cmp_ok($zone->{bytes}, '<=', $max * $mb, 'max_size holds');
 
 # nobody is in the way any more
 
-my %then;
-my @last = map { pull(0, \%then) } 1, 2;
-is_deeply(\@last, [undef, undef], 'one more is right');
+my (%then, @last);
+until_true(30, sub {
+    push @last, map { pull(0, \%then) } 1, 2;
+    return $then{hit};
+});
+is_deeply([grep { defined } @last], [], 'one more is right');
 cmp_ok($then{hit} // 0, '>=', 1, 'and is stored');
 
 $t->done();

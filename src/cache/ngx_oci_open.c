@@ -279,6 +279,31 @@ ngx_oci_stat(ngx_oci_cache_t *cache, int dir, const char *sub,
 }
 
 
+/* the directory may have become read-only, or gone, since it was looked at */
+
+ngx_err_t
+ngx_oci_open_err(ngx_oci_cache_t *cache, ngx_err_t err, ngx_log_t *log)
+{
+    switch (err) {
+
+    case EROFS:
+    case ESTALE:
+    case ENODEV:
+    case EIO:
+        if (ngx_oci_dir_check(cache, log) != NGX_OCI_DIR_OK) {
+            return NGX_OCI_SAID;
+        }
+
+        break;
+
+    default:
+        break;
+    }
+
+    return err;
+}
+
+
 int
 ngx_oci_unlink(ngx_oci_cache_t *cache, int dir, const char *sub,
     const char *name, ngx_log_t *log)
@@ -292,7 +317,7 @@ ngx_oci_unlink(ngx_oci_cache_t *cache, int dir, const char *sub,
     }
 
     rc = unlinkat(fd, name, 0);
-    err = ngx_errno;
+    err = (rc == -1) ? ngx_oci_open_err(cache, ngx_errno, log) : 0;
 
     close(fd);
     ngx_set_errno(err);
@@ -314,7 +339,7 @@ ngx_oci_rename(ngx_oci_cache_t *cache, int dir, const char *sub,
     }
 
     rc = renameat(fd, from, fd, to);
-    err = ngx_errno;
+    err = (rc == -1) ? ngx_oci_open_err(cache, ngx_errno, log) : 0;
 
     close(fd);
     ngx_set_errno(err);

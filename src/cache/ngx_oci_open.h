@@ -53,6 +53,11 @@ int ngx_oci_unlink(ngx_oci_cache_t *cache, int dir, const char *sub,
 int ngx_oci_rename(ngx_oci_cache_t *cache, int dir, const char *sub,
     const char *from, const char *to, ngx_log_t *log);
 
+/* the errno of what failed in a subdirectory, or NGX_OCI_SAID where that is
+   the directory's state by now */
+ngx_err_t ngx_oci_open_err(ngx_oci_cache_t *cache, ngx_err_t err,
+    ngx_log_t *log);
+
 /* says, once an hour and process, that a name (NULL: sub itself) is not of the
    cache; sb: what it is */
 void ngx_oci_foreign(ngx_oci_cache_t *cache, int dir, const char *sub,

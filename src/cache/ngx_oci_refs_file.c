@@ -584,8 +584,11 @@ ngx_oci_refs_unlink(ngx_oci_refs_op_t *op, u_char *key, ngx_log_t *log)
     err = 0;
     dir = ngx_oci_open_sub(op->cache, op->cache->refs_dir, sub, 0, log);
 
-    if (dir == -1 || unlinkat(dir, name, 0) == -1) {
+    if (dir == -1) {
         err = ngx_errno;
+
+    } else if (unlinkat(dir, name, 0) == -1) {
+        err = ngx_oci_open_err(op->cache, ngx_errno, log);
 
     } else {
         ngx_oci_refs_unroom(op->cache, sizeof(ngx_oci_refs_record_t));
