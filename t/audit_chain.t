@@ -304,7 +304,7 @@ for my $keep (1, 0) {
 
 # all of nginx is killed
 
-my @all = ($t->{pids}{nginx}, $t->workers());
+my @all = ($t->{pids}{nginx}, $t->children());
 kill 'KILL', @all;
 ok(until_true(sub { !grep { !$t->ended($_) } @all }), 'all are killed');
 unlink "$d/nginx.pid";
