@@ -52,7 +52,7 @@ ngx_oci_crc32c_shift(uint32_t crc)
 static void
 ngx_oci_crc32c_lanes(uint32_t (*shift)[256])
 {
-    uint32_t             bit[32], n;
+    uint32_t             bit[32], n, value;
     ngx_uint_t           i, k;
 
     static const u_char  zeroes[512];
@@ -67,13 +67,17 @@ ngx_oci_crc32c_lanes(uint32_t (*shift)[256])
 
     for (i = 0; i < 4; i++) {
         for (n = 0; n < 256; n++) {
-            shift[i][n] = 0;
+            value = 0;
 
             for (k = 0; k < 8; k++) {
                 if (n & (1 << k)) {
-                    shift[i][n] ^= bit[8 * i + k];
+                    value ^= bit[8 * i + k];
                 }
             }
+
+            /* whole at once: another thread may have built it, and use it */
+
+            __atomic_store_n(&shift[i][n], value, __ATOMIC_RELAXED);
         }
     }
 }
@@ -166,7 +170,7 @@ ngx_oci_crc32c_table(uint32_t crc, const u_char *p, size_t len)
                 c = (c & 1) ? (c >> 1) ^ NGX_OCI_CRC32C_POLY : c >> 1;
             }
 
-            table[i] = c;
+            __atomic_store_n(&table[i], c, __ATOMIC_RELAXED);
         }
 
         __atomic_store_n(&ready, 1, __ATOMIC_RELEASE);

@@ -14,10 +14,12 @@
 
 #include "ngx_oci_crc32c.c"
 #include "tap.h"
+#include <pthread.h>
 
 
 #define T_SIZE   1024
 #define T_LARGE  (3 * 12288 + 128)
+#define T_BUILDS 200
 
 
 typedef uint32_t (*t_crc32c_pt)(uint32_t crc, const u_char *p, size_t len);
@@ -202,6 +204,62 @@ t_implementation(const char *name, t_crc32c_pt crc32c)
 
 #if defined(__x86_64__)
 
+static uint32_t  t_shift[4][256];
+
+
+/* a thread that saw no table, and is slower than the first one */
+
+static void *
+t_builds(void *data)
+{
+    int *done = data;
+
+    ngx_uint_t  i;
+
+    for (i = 0; i < T_BUILDS; i++) {
+        ngx_oci_crc32c_lanes(t_shift);
+    }
+
+    __atomic_store_n(done, 1, __ATOMIC_RELEASE);
+
+    return NULL;
+}
+
+
+static void
+t_threads(void)
+{
+    int         done, ok;
+    uint32_t    right[4][256];
+    ngx_uint_t  i;
+    pthread_t   thread;
+
+    ngx_oci_crc32c_lanes(t_shift);
+    ngx_memcpy(right, t_shift, sizeof(right));
+
+    done = 0;
+    ok = 1;
+
+    if (pthread_create(&thread, NULL, t_builds, &done) != 0) {
+        abort();
+    }
+
+    while (!__atomic_load_n(&done, __ATOMIC_ACQUIRE)) {
+        for (i = 0; i < 1024; i++) {
+            if (__atomic_load_n(&t_shift[i / 256][i % 256], __ATOMIC_RELAXED)
+                != right[i / 256][i % 256])
+            {
+                ok = 0;
+            }
+        }
+    }
+
+    (void) pthread_join(thread, NULL);
+
+    tap_ok(ok, "a table that is in use is built once more");
+}
+
+
 static uint32_t
 t_sse42(uint32_t crc, const u_char *p, size_t len)
 {
@@ -221,6 +279,7 @@ main(void)
 
     if (__builtin_cpu_supports("sse4.2")) {
         t_implementation("sse4.2", t_sse42);
+        t_threads();
 
     } else {
         printf("# no sse4.2 on this processor\n");
