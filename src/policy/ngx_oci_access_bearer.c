@@ -42,6 +42,10 @@ ngx_oci_bearer_identify(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
 
     why = ngx_oci_bearer_check(ctx->policy, &token, &caller->jwt);
 
+    if (why == ngx_oci_jwt_memory) {
+        return NGX_ERROR;
+    }
+
     if (why) {
         ctx->error = "invalid_token";
         ctx->why = why;

@@ -22,6 +22,8 @@ typedef struct {
 } ngx_oci_jwt_parts_t;
 
 
+const char  ngx_oci_jwt_memory[] = "no memory";
+
 static const char  *ngx_oci_jwt_algs[] = { "RS256", "ES256", "EdDSA" };
 
 
@@ -151,7 +153,7 @@ ngx_oci_jwt_split(ngx_oci_jwt_parts_t *parts, ngx_str_t *token)
 
     parts->buf = malloc(token->len);
     if (parts->buf == NULL) {
-        return "no memory";
+        return ngx_oci_jwt_memory;
     }
 
     part[0] = &parts->header;

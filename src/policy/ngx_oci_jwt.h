@@ -105,10 +105,13 @@ typedef struct {
 /*
  * ngx_oci_jwt.c.  NULL: it is right, jwt has what it says, and is to be freed.
  * Else why it is not, and jwt is empty but for "wrong"; nothing of the token
- * is in that text.  The signature is looked at last.
+ * is in that text; ngx_oci_jwt_memory: there was no memory to tell.  The
+ * signature is looked at last.
  */
 const char *ngx_oci_jwt_verify(ngx_oci_jwt_t *jwt, ngx_str_t *token,
     ngx_oci_jwt_check_t *check);
+extern const char  ngx_oci_jwt_memory[];
+
 void ngx_oci_jwt_free(ngx_oci_jwt_t *jwt);
 
 /* another reference, to be freed likewise */
@@ -140,7 +143,8 @@ const char *ngx_oci_jwt_signed(ngx_oci_jwt_t *jwt, ngx_str_t *input,
 ngx_int_t ngx_oci_jwt_base64(u_char *dst, size_t *len, const u_char *src,
     size_t n);
 
-/* JSON of bounded depth, without duplicate members; NULL: it is not that */
+/* JSON of bounded depth, without duplicate members; NULL: it is not that, or
+   there was no memory, which jansson can't tell */
 json_t *ngx_oci_jwt_json(const char *text, size_t len);
 
 /* the same, and not empty */

@@ -15,7 +15,7 @@
 #include <openssl/err.h>
 
 
-static ngx_uint_t ngx_oci_jwt_by(ngx_oci_jwt_key_t *key, ngx_str_t *input,
+static ngx_int_t ngx_oci_jwt_by(ngx_oci_jwt_key_t *key, ngx_str_t *input,
     ngx_str_t *signature);
 static u_char *ngx_oci_jwt_der(ngx_str_t *raw, int *len);
 
@@ -29,6 +29,7 @@ const char *
 ngx_oci_jwt_signed(ngx_oci_jwt_t *jwt, ngx_str_t *input,
     ngx_str_t *signature, ngx_uint_t alg, ngx_oci_jwt_check_t *check)
 {
+    ngx_int_t           rc;
     ngx_uint_t          i, tried;
     ngx_oci_jwt_key_t  *key;
 
@@ -48,8 +49,14 @@ ngx_oci_jwt_signed(ngx_oci_jwt_t *jwt, ngx_str_t *input,
 
         tried = 1;
 
-        if (ngx_oci_jwt_by(key, input, signature)) {
+        rc = ngx_oci_jwt_by(key, input, signature);
+
+        if (rc == NGX_OK) {
             return NULL;
+        }
+
+        if (rc == NGX_ERROR) {
+            return ngx_oci_jwt_memory;
         }
     }
 
@@ -63,16 +70,20 @@ ngx_oci_jwt_signed(ngx_oci_jwt_t *jwt, ngx_str_t *input,
 }
 
 
-static ngx_uint_t
+/* NGX_OK; NGX_DECLINED: it is not; NGX_ERROR: no memory to tell */
+
+static ngx_int_t
 ngx_oci_jwt_by(ngx_oci_jwt_key_t *key, ngx_str_t *input, ngx_str_t *signature)
 {
-    int            rc, len;
+    int            len;
     u_char        *der, *sig;
+    ngx_int_t      ok;
+    unsigned long  err;
     EVP_MD_CTX    *ctx;
     const EVP_MD  *md;
 
     if (signature->len != key->signature) {
-        return 0;
+        return NGX_DECLINED;
     }
 
     der = NULL;
@@ -83,7 +94,7 @@ ngx_oci_jwt_by(ngx_oci_jwt_key_t *key, ngx_str_t *input, ngx_str_t *signature)
         der = ngx_oci_jwt_der(signature, &len);
         if (der == NULL) {
             ERR_clear_error();
-            return 0;
+            return NGX_ERROR;
         }
 
         sig = der;
@@ -92,12 +103,13 @@ ngx_oci_jwt_by(ngx_oci_jwt_key_t *key, ngx_str_t *input, ngx_str_t *signature)
     /* PKCS #1 v1.5 is what RSA is used with by default */
 
     md = (key->alg == NGX_OCI_JWT_EDDSA) ? NULL : EVP_sha256();
-    rc = 0;
+    ok = NGX_ERROR;
 
     ctx = EVP_MD_CTX_new();
 
     if (ctx && EVP_DigestVerifyInit(ctx, NULL, md, NULL, key->pkey) == 1) {
-        rc = EVP_DigestVerify(ctx, sig, len, input->data, input->len);
+        ok = (EVP_DigestVerify(ctx, sig, len, input->data, input->len) == 1)
+             ? NGX_OK : NGX_DECLINED;
     }
 
     EVP_MD_CTX_free(ctx);
@@ -105,9 +117,13 @@ ngx_oci_jwt_by(ngx_oci_jwt_key_t *key, ngx_str_t *input, ngx_str_t *signature)
 
     /* nginx would report what is left as that of a connection */
 
-    ERR_clear_error();
+    while ((err = ERR_get_error()) != 0) {
+        if (ok != NGX_OK && ERR_GET_REASON(err) == ERR_R_MALLOC_FAILURE) {
+            ok = NGX_ERROR;
+        }
+    }
 
-    return rc == 1;
+    return ok;
 }
 
 

@@ -90,6 +90,8 @@ static ngx_oci_jwt_keys_t   t_set;
 static ngx_str_t            t_issuers[] = {
     ngx_string("harbor-token-issuer"), ngx_string("https://auth.example/")
 };
+static size_t               t_left;    /* calls; 0: none fails */
+
 static ngx_str_t            t_service = ngx_string("edge-service");
 static ngx_str_t            t_audiences[] = {
     ngx_string("harbor-registry"), ngx_string("edge.example")
@@ -1336,9 +1338,99 @@ t_digests(void)
 }
 
 
+/*
+ * The n-th allocation of OpenSSL's fails: mostly it is said that there was no
+ * memory (OpenSSL doesn't tell it in all cases), a wrong signature is never
+ * right, and all is well with memory.
+ */
+
+static void *
+t_malloc(size_t size, const char *file, int line)
+{
+    return (t_left && --t_left == 0) ? NULL : malloc(size);
+}
+
+
+static void *
+t_realloc(void *p, size_t size, const char *file, int line)
+{
+    return (t_left && --t_left == 0) ? NULL : realloc(p, size);
+}
+
+
+static void
+t_free(void *p, const char *file, int line)
+{
+    free(p);
+}
+
+
+static void
+t_memory(void)
+{
+    int             ok;
+    char           *token, *wrong;
+    ngx_uint_t      i, n, failed, told;
+    const char     *why;
+    ngx_oci_jwt_t   jwt;
+
+    static struct {
+        const char  *header;
+        ngx_uint_t   key;
+        const char  *name;
+    } keys[] = {
+        { T_RS256, T_KEY_RSA, "RS256, without memory" },
+        { T_ES256, T_KEY_EC, "ES256, without memory" },
+        { T_EDDSA, T_KEY_ED, "EdDSA, without memory" }
+    };
+
+    for (i = 0; i < 3; i++) {
+
+        token = t_token(keys[i].header, T_GOOD, keys[i].key);
+        wrong = strdup(token);
+        wrong[strlen(wrong) - 20] ^= 1;
+
+        ok = 1;
+        failed = 0;
+        told = 0;
+
+        for (n = 1; n < 1000; n++) {
+
+            t_left = n;
+            why = t_verify(&jwt, wrong, strlen(wrong), 0);
+            ok = ok && why != NULL;
+            ngx_oci_jwt_free(&jwt);
+
+            t_left = n;
+            why = t_verify(&jwt, token, strlen(token), 0);
+            failed += (why != NULL);
+            told += (why == ngx_oci_jwt_memory && !jwt.wrong);
+            ngx_oci_jwt_free(&jwt);
+
+            if (t_left) {
+                break;
+            }
+        }
+
+        t_left = 0;
+
+        tap_ok(ok && n < 1000 && why == NULL && told > failed - told,
+               keys[i].name);
+
+        free(token);
+        free(wrong);
+    }
+}
+
+
 int
 main(void)
 {
+    /* before anything is allocated */
+
+    tap_ok(CRYPTO_set_mem_functions(t_malloc, t_realloc, t_free) == 1,
+           "OpenSSL's memory");
+
     t_setup();
     t_rfc();
     t_tokens_are();
@@ -1350,6 +1442,7 @@ main(void)
     t_key_sets();
     t_pem();
     t_digests();
+    t_memory();
 
     return tap_done();
 }
