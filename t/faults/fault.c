@@ -837,7 +837,9 @@ fault_object(struct dl_phdr_info *info, size_t size, void *data)
 
     name = info->dlpi_name;
 
-    if (name[0] != '\0' && strstr(name, "ngx_http_oci") == NULL) {
+    if (name[0] != '\0' && strstr(name, "ngx_http_oci") == NULL
+        && strstr(name, "libjansson") == NULL)
+    {
         return 0;
     }
 
@@ -853,7 +855,7 @@ fault_object(struct dl_phdr_info *info, size_t size, void *data)
         r = &fault_objects[fault_nobjects++];
         r->start = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
         r->end = r->start + info->dlpi_phdr[i].p_memsz;
-        r->module = (name[0] != '\0');
+        r->module = (strstr(name, "ngx_http_oci") != NULL);
     }
 
     return 0;
