@@ -8,7 +8,7 @@
 
 
 #include "ngx_oci_artifact.h"
-#include <ngx_thread_pool.h>
+#include "ngx_oci_work.h"
 
 
 #define NGX_OCI_ARTIFACT_INLINE  (32 * 1024)    /* bytes; more in a thread */
@@ -20,7 +20,7 @@
 /* Owner: itself, until the thread has done; a is NULL where nobody waits */
 
 struct ngx_oci_artifact_task_s {
-    ngx_thread_task_t           task;
+    ngx_oci_work_t              work;
     ngx_oci_artifact_t         *a;
     ngx_oci_rules_t            *rules;
     ngx_oci_rules_verdict_t     verdict;
@@ -36,8 +36,8 @@ static ngx_int_t ngx_oci_artifact_known(ngx_oci_artifact_t *a);
 static void ngx_oci_artifact_moved(ngx_oci_artifact_t *a);
 static ngx_int_t ngx_oci_artifact_read(ngx_oci_artifact_t *a);
 static ngx_int_t ngx_oci_artifact_post(ngx_oci_artifact_t *a);
-static void ngx_oci_artifact_thread(void *data, ngx_log_t *log);
-static void ngx_oci_artifact_read_done(ngx_event_t *ev);
+static void ngx_oci_artifact_thread(void *data);
+static void ngx_oci_artifact_read_done(void *data);
 static ngx_uint_t ngx_oci_artifact_unsigned(ngx_oci_artifact_t *a);
 static ngx_int_t ngx_oci_artifact_signed(ngx_oci_artifact_t *a);
 static ngx_int_t ngx_oci_artifact_done(ngx_oci_artifact_t *a);
@@ -363,13 +363,12 @@ ngx_oci_artifact_post(ngx_oci_artifact_t *a)
     ngx_memcpy(p, j->body, j->size);
 
     t->a = a;
-    t->task.ctx = t;
-    t->task.handler = ngx_oci_artifact_thread;
-    t->task.event.handler = ngx_oci_artifact_read_done;
-    t->task.event.data = t;
-    t->task.event.log = ngx_cycle->log;
+    t->work.run = ngx_oci_artifact_thread;
+    t->work.done = ngx_oci_artifact_read_done;
+    t->work.data = t;
+    t->work.slow = "judging a manifest takes longer than a minute";
 
-    if (ngx_thread_task_post(ngx_oci_artifact_threads, &t->task) != NGX_OK) {
+    if (ngx_oci_work_post(ngx_oci_artifact_threads, &t->work) != NGX_OK) {
         ngx_free(t);
         return NGX_ERROR;
     }
@@ -382,7 +381,7 @@ ngx_oci_artifact_post(ngx_oci_artifact_t *a)
 
 
 static void
-ngx_oci_artifact_thread(void *data, ngx_log_t *log)
+ngx_oci_artifact_thread(void *data)
 {
     ngx_oci_artifact_task_t *t = data;
 
@@ -392,9 +391,9 @@ ngx_oci_artifact_thread(void *data, ngx_log_t *log)
 
 
 static void
-ngx_oci_artifact_read_done(ngx_event_t *ev)
+ngx_oci_artifact_read_done(void *data)
 {
-    ngx_oci_artifact_task_t *t = ev->data;
+    ngx_oci_artifact_task_t *t = data;
 
     ngx_oci_artifact_t  *a;
 

@@ -7,12 +7,11 @@
 
 
 #include "ngx_oci_policy.h"
-#include <ngx_thread_pool.h>
+#include "ngx_oci_work.h"
 
 
 #define NGX_OCI_CHECK_THREADS  2
 #define NGX_OCI_CHECK_MAX      32       /* of a worker, at a time */
-#define NGX_OCI_CHECK_HOLD     60000    /* ms; renewed while it is out */
 
 
 /*
@@ -34,9 +33,7 @@ struct ngx_oci_check_s {
     ngx_oci_policy_conf_t  *pcf;
     ngx_oci_phc_t           phc;
     ngx_int_t               rc;
-    ngx_thread_task_t       task;
-    ngx_event_t             hold;           /* an exiting worker waits */
-    ngx_connection_t        dummy;
+    ngx_oci_work_t          work;
     u_char                  mac[NGX_OCI_POLICY_MAC];
     size_t                  len;
     u_char                  secret[1];
@@ -51,9 +48,8 @@ static void ngx_oci_check_dropped(ngx_event_t *ev);
 static void ngx_oci_check_resume_all(ngx_oci_check_t *check, ngx_int_t rc);
 static ngx_oci_check_t *ngx_oci_check_create(ngx_oci_policy_conf_t *pcf,
     u_char *mac, ngx_oci_phc_t *phc, ngx_str_t *secret);
-static void ngx_oci_check_thread(void *data, ngx_log_t *log);
-static void ngx_oci_check_hold(ngx_event_t *ev);
-static void ngx_oci_check_done(ngx_event_t *ev);
+static void ngx_oci_check_thread(void *data);
+static void ngx_oci_check_done(void *data);
 static void ngx_oci_check_resume(ngx_oci_policy_ctx_t *ctx, ngx_int_t rc);
 static void ngx_oci_check_free(ngx_oci_check_t *check);
 static void ngx_oci_identity_leave(void *data);
@@ -183,8 +179,7 @@ ngx_oci_identity_check(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
             return NGX_ERROR;
         }
 
-        if (ngx_thread_task_post(ngx_oci_check_threads, &check->task)
-            != NGX_OK)
+        if (ngx_oci_work_post(ngx_oci_check_threads, &check->work) != NGX_OK)
         {
             ngx_oci_check_free(check);
             return NGX_BUSY;
@@ -201,7 +196,6 @@ ngx_oci_identity_check(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
 
         ngx_queue_insert_tail(&ngx_oci_checks, &check->queue);
         ngx_oci_nchecks++;
-        ngx_add_timer(&check->hold, NGX_OCI_CHECK_HOLD);
     }
 
     ngx_queue_insert_tail(&check->waiters, &ctx->queue);
@@ -363,22 +357,14 @@ ngx_oci_check_create(ngx_oci_policy_conf_t *pcf, u_char *mac,
     ngx_memcpy(check->secret, secret->data, secret->len);
     check->len = secret->len;
 
-    check->dummy.fd = (ngx_socket_t) -1;
-    check->dummy.data = check;
-
-    check->hold.handler = ngx_oci_check_hold;
-    check->hold.data = &check->dummy;
-    check->hold.log = ngx_cycle->log;
-
     check->drop.handler = ngx_oci_check_dropped;
     check->drop.data = check;
     check->drop.log = ngx_cycle->log;
 
-    check->task.ctx = check;
-    check->task.handler = ngx_oci_check_thread;
-    check->task.event.handler = ngx_oci_check_done;
-    check->task.event.data = check;
-    check->task.event.log = ngx_cycle->log;
+    check->work.run = ngx_oci_check_thread;
+    check->work.done = ngx_oci_check_done;
+    check->work.data = check;
+    check->work.slow = "the check of a secret takes longer than a minute";
 
     return check;
 }
@@ -393,7 +379,7 @@ ngx_oci_check_free(ngx_oci_check_t *check)
 
 
 static void
-ngx_oci_check_thread(void *data, ngx_log_t *log)
+ngx_oci_check_thread(void *data)
 {
     ngx_oci_check_t *check = data;
 
@@ -407,25 +393,11 @@ ngx_oci_check_thread(void *data, ngx_log_t *log)
 
 
 static void
-ngx_oci_check_hold(ngx_event_t *ev)
+ngx_oci_check_done(void *data)
 {
-    ngx_log_error(NGX_LOG_WARN, ev->log, 0,
-                  "the check of a secret takes longer than a minute");
-
-    ngx_add_timer(ev, NGX_OCI_CHECK_HOLD);
-}
-
-
-static void
-ngx_oci_check_done(ngx_event_t *ev)
-{
-    ngx_oci_check_t *check = ev->data;
+    ngx_oci_check_t *check = data;
 
     ngx_int_t  rc;
-
-    if (check->hold.timer_set) {
-        ngx_del_timer(&check->hold);
-    }
 
     rc = check->rc;
 
@@ -442,7 +414,7 @@ ngx_oci_check_done(ngx_event_t *ev)
     }
 
     if (rc == NGX_ERROR) {
-        ngx_log_error(NGX_LOG_ERR, ev->log, 0,
+        ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
                       "a secret can't be checked: no memory?");
 
     } else if (rc != NGX_BUSY) {

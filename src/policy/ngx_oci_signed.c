@@ -13,7 +13,6 @@
 
 
 #define NGX_OCI_SIGNED_MAX   64         /* of a worker, at a time */
-#define NGX_OCI_SIGNED_HOLD  60000      /* ms; renewed while a task is out */
 
 
 static ngx_oci_signed_t *ngx_oci_signed_lookup(ngx_oci_signed_ask_t *ask);
@@ -24,11 +23,10 @@ static ngx_int_t ngx_oci_signed_dup(ngx_pool_t *pool, ngx_str_t *dst,
 static ngx_int_t ngx_oci_signed_begin(ngx_oci_signed_t *s);
 static void ngx_oci_signed_read(ngx_oci_beside_t *beside);
 static void ngx_oci_signed_event(ngx_event_t *ev);
-static void ngx_oci_signed_thread(void *data, ngx_log_t *log);
+static void ngx_oci_signed_thread(void *data);
 static void ngx_oci_signed_ask(ngx_oci_signed_t *s,
     ngx_oci_evidence_t *evidence);
-static void ngx_oci_signed_completed(ngx_event_t *ev);
-static void ngx_oci_signed_hold(ngx_event_t *ev);
+static void ngx_oci_signed_completed(void *data);
 static void ngx_oci_signed_good(ngx_oci_signed_t *s);
 static void ngx_oci_signed_written(ngx_oci_beside_t *beside);
 static void ngx_oci_signed_tell(ngx_oci_signed_t *s, ngx_int_t rc,
@@ -176,22 +174,14 @@ ngx_oci_signed_create(ngx_oci_signed_ask_t *ask)
     ngx_queue_insert_tail(&ngx_oci_signeds, &s->queue);
     ngx_oci_nsigneds++;
 
-    s->dummy.fd = (ngx_socket_t) -1;
-    s->dummy.data = s;
-
-    s->hold.handler = ngx_oci_signed_hold;
-    s->hold.data = &s->dummy;
-    s->hold.log = ngx_cycle->log;
-
     s->event.handler = ngx_oci_signed_event;
     s->event.data = s;
     s->event.log = ngx_cycle->log;
 
-    s->task.ctx = s;
-    s->task.handler = ngx_oci_signed_thread;
-    s->task.event.handler = ngx_oci_signed_completed;
-    s->task.event.data = s;
-    s->task.event.log = ngx_cycle->log;
+    s->work.run = ngx_oci_signed_thread;
+    s->work.done = ngx_oci_signed_completed;
+    s->work.data = s;
+    s->work.slow = "the check of a signature takes longer than a minute";
 
     if (ngx_oci_signed_dup(pool, &s->repository, &ask->repository) != NGX_OK
         || ngx_oci_signed_dup(pool, &s->authorization, &ask->authorization)
@@ -287,8 +277,7 @@ ngx_oci_signed_judge(ngx_oci_signed_t *s)
     s->rc = NGX_ERROR;
     s->reason = NULL;
 
-    if (ngx_thread_task_post(ngx_oci_signed_threads, &s->task) == NGX_OK) {
-        ngx_add_timer(&s->hold, NGX_OCI_SIGNED_HOLD);
+    if (ngx_oci_work_post(ngx_oci_signed_threads, &s->work) == NGX_OK) {
         return;
     }
 
@@ -301,7 +290,7 @@ ngx_oci_signed_judge(ngx_oci_signed_t *s)
 /* touches what is s's own, which waits for it */
 
 static void
-ngx_oci_signed_thread(void *data, ngx_log_t *log)
+ngx_oci_signed_thread(void *data)
 {
     ngx_oci_signed_t *s = data;
 
@@ -376,15 +365,11 @@ ngx_oci_signed_ask(ngx_oci_signed_t *s, ngx_oci_evidence_t *evidence)
 
 
 static void
-ngx_oci_signed_completed(ngx_event_t *ev)
+ngx_oci_signed_completed(void *data)
 {
-    ngx_oci_signed_t *s = ev->data;
+    ngx_oci_signed_t *s = data;
 
     ngx_uint_t  reading;
-
-    if (s->hold.timer_set) {
-        ngx_del_timer(&s->hold);
-    }
 
     reading = s->reading;
 
@@ -395,7 +380,7 @@ ngx_oci_signed_completed(ngx_event_t *ev)
     }
 
     if (s->rc == NGX_ERROR) {
-        ngx_log_error(NGX_LOG_ERR, ev->log, 0,
+        ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
                       "the signatures of \"%V\" can't be checked: no memory?",
                       &s->subject);
         ngx_oci_signed_end(s, NGX_ERROR, "no memory");
@@ -417,16 +402,6 @@ ngx_oci_signed_completed(ngx_event_t *ev)
 
     s->why = s->reason;
     ngx_oci_signed_judged(s);
-}
-
-
-static void
-ngx_oci_signed_hold(ngx_event_t *ev)
-{
-    ngx_log_error(NGX_LOG_WARN, ev->log, 0,
-                  "the check of a signature takes longer than a minute");
-
-    ngx_add_timer(ev, NGX_OCI_SIGNED_HOLD);
 }
 
 

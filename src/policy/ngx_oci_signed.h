@@ -14,8 +14,7 @@
 
 #include "ngx_oci_policy.h"
 #include "ngx_oci_evidence.h"
-
-#include <ngx_thread_pool.h>
+#include "ngx_oci_work.h"
 
 
 #define NGX_OCI_SIGNED_TIME     30      /* s for all that is fetched */
@@ -98,9 +97,7 @@ struct ngx_oci_signed_s {
 
     /* the check */
     ngx_event_t                 event;      /* begins, where nothing is kept */
-    ngx_thread_task_t           task;
-    ngx_event_t                 hold;       /* an exiting worker waits */
-    ngx_connection_t            dummy;
+    ngx_oci_work_t              work;
     ngx_int_t                   rc;
     const char                 *reason;
     ngx_uint_t                  key;
