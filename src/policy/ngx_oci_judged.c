@@ -398,17 +398,21 @@ ngx_oci_judged_names(ngx_oci_policy_conf_t *pcf,
 }
 
 
-/* those that may be served have the places first: one of them is enough */
+/*
+ * Those that may be served have the places first: one of them is enough.  But
+ * by the rules of now: what others found is of little use any more.
+ */
 
 static void
 ngx_oci_judged_name(ngx_oci_judged_blob_t *blob,
     ngx_oci_judged_namer_t *namer, ngx_uint_t weight)
 {
-    ngx_uint_t  i, place;
+    ngx_uint_t  i, place, stale;
 
     blob->weight |= (uint32_t) weight;
 
     place = blob->n;
+    stale = blob->n;
 
     for (i = 0; i < blob->n; i++) {
 
@@ -425,6 +429,9 @@ ngx_oci_judged_name(ngx_oci_judged_blob_t *blob,
             || blob->namers[i].good == NGX_OCI_NAMED_SIGNATURE)
         {
             place = i;
+
+        } else if (blob->namers[i].rules != namer->rules) {
+            stale = i;
         }
     }
 
@@ -433,6 +440,10 @@ ngx_oci_judged_name(ngx_oci_judged_blob_t *blob,
 
     } else if (namer->good && place < NGX_OCI_JUDGED_NAMERS) {
         blob->namers[place] = *namer;
+
+    } else if (namer->good && stale < NGX_OCI_JUDGED_NAMERS) {
+        blob->namers[stale] = *namer;
+        blob->many = 1;
 
     } else if (namer->good == NGX_OCI_NAMED_EXEMPT) {
         blob->namers[0] = *namer;
