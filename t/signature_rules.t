@@ -1,6 +1,6 @@
 #!/usr/bin/perl
 
-# Required signatures, and rules that change.
+# Required signatures, and rules that change or that refuse anyway.
 
 use warnings;
 use strict;
@@ -18,9 +18,9 @@ my $t = OCI->new(workers => 2);
 my $d = $t->{dir};
 my %key = map { $_ => Cosign->new($t, $_) } qw/ one two /;
 
-# a registry
+# a registry; where signatures should be it may fail
 
-my (%object, %type);
+my (%object, %type, %fails);
 my $serial = 0;
 
 sub object {
@@ -34,10 +34,11 @@ sub object {
 }
 
 sub artifact {
+    my ($type) = @_;
     my $config = '{"n":' . $serial++ . '}';
     return Cosign::json({ schemaVersion => 2,
         mediaType => $OCI::TYPE{manifest}, config => { size => length $config,
-        mediaType => 'application/vnd.oci.image.config.v1+json',
+        mediaType => $type // 'application/vnd.oci.image.config.v1+json',
         digest => object($config, 'application/octet-stream') },
         layers => [] });
 }
@@ -63,9 +64,18 @@ $child = put($child);
 my $probe = put(artifact());
 sign('two', $probe);
 
+my $refused = put(artifact('text/x'));
+my $asked = put(artifact());
+for ($refused, $asked) {
+    (my $tag = "$_.sig") =~ s/:/-/;
+    $fails{$tag} = 1;
+}
+
 my $port = $t->upstream(sub {
     my ($c, $q) = @_;
     my ($ref) = $q->{uri} =~ m!/(?:manifests|blobs)/([\w:.-]+)$!;
+    return $t->reply($c, $q, 403, {}, '{"errors":[]}')
+        if $ref && $fails{$ref};
     return $t->reply($c, $q, 404, {}, '{"errors":[]}')
         if !$ref || !exists $object{$ref};
     return $t->reply($c, $q, 200, { 'Content-Type' => $type{$ref} },
@@ -80,6 +90,7 @@ sub rules {
         grants => { read => { role => 'guest', subjects => ['reader'],
             repositories => ['**'] } },
         projects => { llm => { rules => {
+            media_types => { refuse => ['text/x'] },
             signature => { keys => [map { $key{$_}{pem} } @keys] } } } },
     });
 }
@@ -114,5 +125,10 @@ OCI::until_true(sub { pull($probe) == 200 });
 is(pull($probe), 200, 'other rules');
 is(pull($index[4]), 200, 'a fifth index, by those');
 is(pull($child), 200, 'and its child');
+
+# nobody has to know whether it is signed
+
+is(pull($asked), 503, 'the registry does not tell whether it is signed');
+is(pull($refused), 412, 'nor of what is refused anyway');
 
 $t->done();

@@ -462,7 +462,11 @@ ngx_oci_artifact_signed(ngx_oci_artifact_t *a)
     ngx_int_t   rc;
     ngx_uint_t  place;
 
-    if (!ngx_oci_artifact_unsigned(a)) {
+    /* nobody has to look for a signature of what is refused anyway */
+
+    if ((a->verdict.broken & ~(ngx_uint_t) a->rules->dry_run)
+        || !ngx_oci_artifact_unsigned(a))
+    {
         return NGX_OK;
     }
 
