@@ -53,6 +53,8 @@ static ngx_int_t ngx_oci_judged_init_zone(ngx_shm_zone_t *zone, void *data);
 static void ngx_oci_judged_key(ngx_oci_judged_sh_t *sh,
     ngx_oci_judged_place_t *place, ngx_oci_digest_t *digest, u_char *rules,
     u_char *key);
+static ngx_slab_pool_t *ngx_oci_judged_lock(ngx_oci_policy_conf_t *pcf,
+    ngx_oci_judged_place_t *place, u_char *rules, u_char *key);
 static uint32_t ngx_oci_judged_set(u_char *key, uint32_t n);
 static ngx_oci_judged_record_t *ngx_oci_judged_record(
     ngx_oci_judged_sh_t *sh, u_char *key);
@@ -197,6 +199,24 @@ ngx_oci_judged_key(ngx_oci_judged_sh_t *sh, ngx_oci_judged_place_t *place,
 }
 
 
+/* the place's key, and the mutex, which the caller unlocks */
+
+static ngx_slab_pool_t *
+ngx_oci_judged_lock(ngx_oci_policy_conf_t *pcf, ngx_oci_judged_place_t *place,
+    u_char *rules, u_char *key)
+{
+    ngx_slab_pool_t  *shpool;
+
+    ngx_oci_judged_key(pcf->judged, place, place->digest, rules, key);
+
+    shpool = (ngx_slab_pool_t *) pcf->judged_zone->shm.addr;
+
+    ngx_shmtx_lock(&shpool->mutex);
+
+    return shpool;
+}
+
+
 static uint32_t
 ngx_oci_judged_set(u_char *key, uint32_t n)
 {
@@ -287,18 +307,12 @@ ngx_oci_judged_find(ngx_oci_policy_conf_t *pcf,
 {
     u_char                    key[NGX_OCI_JUDGED_KEY];
     ngx_slab_pool_t          *shpool;
-    ngx_oci_judged_sh_t      *sh;
     ngx_oci_judged_record_t  *record;
 
-    sh = pcf->judged;
-    shpool = (ngx_slab_pool_t *) pcf->judged_zone->shm.addr;
-
     ngx_memzero(verdict, sizeof(ngx_oci_judged_verdict_t));
-    ngx_oci_judged_key(sh, place, place->digest, place->rules, key);
 
-    ngx_shmtx_lock(&shpool->mutex);
-
-    record = ngx_oci_judged_record(sh, key);
+    shpool = ngx_oci_judged_lock(pcf, place, place->rules, key);
+    record = ngx_oci_judged_record(pcf->judged, key);
 
     if (record->used
         && ngx_memcmp(record->key, key, NGX_OCI_JUDGED_KEY) == 0)
@@ -325,17 +339,10 @@ ngx_oci_judged_put(ngx_oci_policy_conf_t *pcf,
 {
     u_char                    key[NGX_OCI_JUDGED_KEY];
     ngx_slab_pool_t          *shpool;
-    ngx_oci_judged_sh_t      *sh;
     ngx_oci_judged_record_t  *record;
 
-    sh = pcf->judged;
-    shpool = (ngx_slab_pool_t *) pcf->judged_zone->shm.addr;
-
-    ngx_oci_judged_key(sh, place, place->digest, place->rules, key);
-
-    ngx_shmtx_lock(&shpool->mutex);
-
-    record = ngx_oci_judged_record(sh, key);
+    shpool = ngx_oci_judged_lock(pcf, place, place->rules, key);
+    record = ngx_oci_judged_record(pcf->judged, key);
 
     record->used = 0;
     ngx_memory_barrier();
@@ -461,17 +468,10 @@ ngx_oci_judged_blob(ngx_oci_policy_conf_t *pcf,
 {
     u_char                         key[NGX_OCI_JUDGED_KEY];
     ngx_slab_pool_t               *shpool;
-    ngx_oci_judged_sh_t           *sh;
     ngx_oci_judged_blob_record_t  *record;
 
-    sh = pcf->judged;
-    shpool = (ngx_slab_pool_t *) pcf->judged_zone->shm.addr;
-
-    ngx_oci_judged_key(sh, place, place->digest, NULL, key);
-
-    ngx_shmtx_lock(&shpool->mutex);
-
-    record = ngx_oci_judged_blob_record(sh, key, 0);
+    shpool = ngx_oci_judged_lock(pcf, place, NULL, key);
+    record = ngx_oci_judged_blob_record(pcf->judged, key, 0);
 
     if (record) {
         *blob = record->blob;
@@ -492,17 +492,10 @@ ngx_oci_judged_looked(ngx_oci_policy_conf_t *pcf,
 {
     u_char                         key[NGX_OCI_JUDGED_KEY];
     ngx_slab_pool_t               *shpool;
-    ngx_oci_judged_sh_t           *sh;
     ngx_oci_judged_blob_record_t  *record;
 
-    sh = pcf->judged;
-    shpool = (ngx_slab_pool_t *) pcf->judged_zone->shm.addr;
-
-    ngx_oci_judged_key(sh, place, place->digest, NULL, key);
-
-    ngx_shmtx_lock(&shpool->mutex);
-
-    record = ngx_oci_judged_blob_record(sh, key, 1);
+    shpool = ngx_oci_judged_lock(pcf, place, NULL, key);
+    record = ngx_oci_judged_blob_record(pcf->judged, key, 1);
     record->blob.formats = (uint32_t) formats;
     record->blob.looked = 1;
 
