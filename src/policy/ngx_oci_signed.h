@@ -85,7 +85,6 @@ struct ngx_oci_signed_s {
     time_t                      started;
     ngx_oci_evidence_refs_t     refs;
     ngx_oci_evidence_refs_t     bundle;     /* one */
-    ngx_oci_exchange_t         *ex;
     u_char                     *body;       /* malloc()ed */
     size_t                      size;
     size_t                      room;

@@ -69,13 +69,7 @@ ngx_oci_signed_fetch(ngx_oci_signed_t *s, const char *what, ngx_str_t *name,
     ex->received = ngx_oci_signed_received;
     ex->done = ngx_oci_signed_done;
 
-    if (ngx_oci_core.exchange_start(ex) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    s->ex = ex;
-
-    return NGX_OK;
+    return ngx_oci_core.exchange_start(ex);
 }
 
 
@@ -165,8 +159,6 @@ ngx_oci_signed_done(ngx_oci_exchange_t *ex, ngx_int_t rc)
     ngx_oci_signed_t *s = ex->data;
 
     ngx_uint_t  status;
-
-    s->ex = NULL;
 
     /* what is too large is none, which is no failure */
 

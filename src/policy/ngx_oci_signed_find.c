@@ -20,7 +20,12 @@
     "?artifactType=application%2Fvnd.dev.sigstore.bundle.v0.3%2Bjson"
 
 
-static void ngx_oci_signed_tag(ngx_oci_signed_t *s, ngx_uint_t status);
+typedef ngx_int_t (*ngx_oci_signed_parse_pt)(ngx_str_t *text,
+    ngx_oci_evidence_refs_t *refs, const char **why);
+
+
+static void ngx_oci_signed_listed(ngx_oci_signed_t *s, ngx_uint_t status,
+    ngx_oci_signed_parse_pt parse);
 static void ngx_oci_signed_payload(ngx_oci_signed_t *s, ngx_uint_t status);
 static void ngx_oci_signed_referrers(ngx_oci_signed_t *s, ngx_uint_t status);
 static void ngx_oci_signed_referrer(ngx_oci_signed_t *s, ngx_uint_t status);
@@ -66,7 +71,7 @@ ngx_oci_signed_fetched(ngx_oci_signed_t *s, ngx_uint_t status)
     switch (s->step) {
 
     case NGX_OCI_SIGNED_TAG:
-        ngx_oci_signed_tag(s, status);
+        ngx_oci_signed_listed(s, status, ngx_oci_evidence_signatures);
         break;
 
     case NGX_OCI_SIGNED_PAYLOAD:
@@ -102,8 +107,11 @@ ngx_oci_signed_judged(ngx_oci_signed_t *s)
 }
 
 
+/* what a list names, one after the other */
+
 static void
-ngx_oci_signed_tag(ngx_oci_signed_t *s, ngx_uint_t status)
+ngx_oci_signed_listed(ngx_oci_signed_t *s, ngx_uint_t status,
+    ngx_oci_signed_parse_pt parse)
 {
     ngx_int_t    rc;
     ngx_str_t    text;
@@ -117,7 +125,7 @@ ngx_oci_signed_tag(ngx_oci_signed_t *s, ngx_uint_t status)
         text.data = s->body;
         text.len = s->size;
 
-        rc = ngx_oci_evidence_signatures(&text, &s->refs, &why);
+        rc = parse(&text, &s->refs, &why);
 
         if (rc == NGX_ERROR) {
             ngx_oci_signed_memory(s);
@@ -167,45 +175,19 @@ ngx_oci_signed_payload(ngx_oci_signed_t *s, ngx_uint_t status)
 static void
 ngx_oci_signed_referrers(ngx_oci_signed_t *s, ngx_uint_t status)
 {
-    ngx_int_t    rc;
-    ngx_str_t    text;
-    const char  *why;
-
-    s->i = 0;
-    s->refs.n = 0;
-
-    if (status == NGX_HTTP_OK) {
-
-        text.data = s->body;
-        text.len = s->size;
-
-        rc = ngx_oci_evidence_referrers(&text, &s->refs, &why);
-
-        if (rc == NGX_ERROR) {
-            ngx_oci_signed_memory(s);
-            return;
-        }
-
-        if (rc == NGX_DECLINED) {
-            ngx_oci_signed_missed(s, 0);
-        }
-
-    } else if (s->step == NGX_OCI_SIGNED_REFERRERS
-               && (status == NGX_HTTP_NOT_FOUND
-                   || status == NGX_HTTP_BAD_REQUEST
-                   || status == NGX_HTTP_NOT_ALLOWED
-                   || status == NGX_HTTP_NOT_IMPLEMENTED))
+    if (s->step == NGX_OCI_SIGNED_REFERRERS
+        && (status == NGX_HTTP_NOT_FOUND
+            || status == NGX_HTTP_BAD_REQUEST
+            || status == NGX_HTTP_NOT_ALLOWED
+            || status == NGX_HTTP_NOT_IMPLEMENTED))
     {
         /* the registry doesn't have this API */
 
         ngx_oci_signed_list(s, NGX_OCI_SIGNED_FALLBACK);
         return;
-
-    } else {
-        ngx_oci_signed_missed(s, status);
     }
 
-    ngx_oci_signed_next(s);
+    ngx_oci_signed_listed(s, status, ngx_oci_evidence_referrers);
 }
 
 
