@@ -411,6 +411,18 @@ for (qw!redis:// redis://: redis://h:x redis://h:99999 redis://h/x
 is(policy('--source', 'redis://h', '--prefix', '{x}', 'show')->{rc}, 2,
     'a prefix with braces');
 
+# Redis repeats in its errors what it was sent
+
+{
+    my (undef, $s) = Command::redis($t, name => 'renamed', conf => <<EOC);
+rename-command HSET ""
+EOC
+    $r = policy('--source', "unix:$s", 'import', "$d/doc.json");
+    is($r->{rc}, 4, 'a command that is not there');
+    like($r->{err}, qr/refuses HSET \(ERR\)/, 'why');
+    unlike($r->{err}, qr/pbkdf2|scrypt/, 'no hash is shown');
+}
+
 cli('SET', '{oci}:doc', 'x');
 $r = policy(@unix, 'show');
 is($r->{rc}, 4, 'a key of another type');

@@ -542,8 +542,8 @@ op_redis_exec(op_redis_t *r)
 
     for (i = 0; i < reply->elements; i++) {
         if (reply->element[i]->type == REDIS_REPLY_ERROR) {
-            op_error("\"%s\" answers \"%.256s\" to a part of the change",
-                     r->at.name, reply->element[i]->str);
+            op_error("\"%s\" refuses a part of the change (%s)", r->at.name,
+                     ngx_oci_redis_error(reply->element[i]));
             rc = OP_FAILED;
         }
     }

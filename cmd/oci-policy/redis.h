@@ -11,6 +11,7 @@
 
 
 #include "op.h"
+#include "ngx_oci_redis_reply.h"
 
 #include <hiredis/hiredis.h>
 #include <openssl/ssl.h>

@@ -261,13 +261,10 @@ op_conn_tls(op_conn_t *c, op_redis_at_t *at)
 }
 
 
-/* an error may hold what was sent: no more than its first word is said */
-
 static int
 op_conn_login(op_conn_t *c, op_redis_at_t *at)
 {
     int          n, rc;
-    size_t       len;
     redisReply  *reply;
     const char  *argv[3];
 
@@ -291,9 +288,8 @@ op_conn_login(op_conn_t *c, op_redis_at_t *at)
         rc = OP_OK;
 
         if (reply->type == REDIS_REPLY_ERROR) {
-            len = strcspn(reply->str, " ");
-            op_error("\"%s\" does not take user and password (%.*s)",
-                     at->name, (int) (len < 32 ? len : 32), reply->str);
+            op_error("\"%s\" does not take user and password (%s)",
+                     at->name, ngx_oci_redis_error(reply));
             rc = OP_FAILED;
         }
 
@@ -499,8 +495,8 @@ op_conn_call(op_conn_t *c, int type, int argc, const char **argv,
     }
 
     if (reply->type == REDIS_REPLY_ERROR) {
-        op_error("\"%s\" answers \"%.256s\" to %s", c->name, reply->str,
-                 argv[0]);
+        op_error("\"%s\" refuses %s (%s)", c->name, argv[0],
+                 ngx_oci_redis_error(reply));
         freeReplyObject(reply);
         return NULL;
     }
