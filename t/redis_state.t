@@ -50,10 +50,23 @@ sub status {
         { Policy::basic('alice', 'alice') })->{status};
 }
 
+# what was written aside by who was killed, and by who is at it, and others'
+
+my ($dead, $alive) = map { "team.$_.tmp" } 2 ** 31 - 1, $$;
+my @others = map { "team$_" } '.2147483647', '.2147483647.tmp.1', '.x.tmp',
+    '.0.tmp', '2.2147483647.tmp', '.99999999999999999999.tmp';
+mkdir "$d/state";
+chmod 0777, "$d/state";
+$t->write_file("state/$_", 'x', 0600) for $dead, $alive, @others;
+
 conf('1m');
 $t->start();
 ok(until_true(sub { status() == 200 }), 'a document');
 ok(until_true(sub { -s "$d/state/team" }), 'which is kept');
+ok(!-e "$d/state/$dead", 'what a killed worker left is gone');
+is(scalar(grep { -e "$d/state/$_" } $alive, @others), 1 + @others,
+    'nothing else is');
+unlink map { "$d/state/$_" } $alive, @others;
 
 # a directory that is gone for a while
 

@@ -17,6 +17,7 @@
 #include "ngx_oci_policy_redis.h"
 
 #include <openssl/sha.h>
+#include <dirent.h>
 #include <inttypes.h>
 
 
@@ -39,6 +40,7 @@
 
 static void ngx_oci_keep_post(ngx_oci_keep_t *keep);
 static void ngx_oci_keep_thread(void *data, ngx_log_t *log);
+static void ngx_oci_keep_sweep(const char *file);
 static ngx_int_t ngx_oci_keep_write(ngx_oci_keep_t *keep);
 static ngx_int_t ngx_oci_keep_time(ngx_oci_keep_t *keep);
 static ngx_int_t ngx_oci_keep_all(int fd, const char *p, size_t len);
@@ -174,9 +176,69 @@ ngx_oci_keep_thread(void *data, ngx_log_t *log)
 {
     ngx_oci_keep_t *keep = data;
 
+    if (!keep->swept) {
+        keep->swept = 1;
+        ngx_oci_keep_sweep((const char *) keep->pcf->redis->state_file.data);
+    }
+
     keep->err = 0;
     keep->rc = keep->text ? ngx_oci_keep_write(keep)
                           : ngx_oci_keep_time(keep);
+}
+
+
+/*
+ * What workers that were killed had written aside, "FILE.PID.tmp".  One of
+ * another worker that runs stays.
+ */
+
+static void
+ngx_oci_keep_sweep(const char *file)
+{
+    DIR            *d;
+    char            dir[NGX_MAX_PATH], *end;
+    long            pid;
+    size_t          len;
+    const char     *name, *p;
+    struct dirent  *de;
+
+    name = strrchr(file, '/');
+
+    if (name == NULL
+        || snprintf(dir, sizeof(dir), "%.*s", (int) (++name - file), file)
+           >= (int) sizeof(dir))
+    {
+        return;
+    }
+
+    d = opendir(dir);
+
+    if (d == NULL) {
+        return;
+    }
+
+    len = strlen(name);
+
+    while ((de = readdir(d)) != NULL) {
+
+        p = de->d_name;
+
+        if (strncmp(p, name, len) != 0 || p[len] != '.'
+            || p[len + 1] < '1' || p[len + 1] > '9')
+        {
+            continue;
+        }
+
+        pid = strtol(p + len + 1, &end, 10);
+
+        if (strcmp(end, ".tmp") == 0 && pid <= INT32_MAX
+            && kill((pid_t) pid, 0) == -1 && errno == ESRCH)
+        {
+            (void) unlinkat(dirfd(d), p, 0);
+        }
+    }
+
+    (void) closedir(d);
 }
 
 
@@ -208,7 +270,7 @@ ngx_oci_keep_write(ngx_oci_keep_t *keep)
 
     keep->what = "open()";
 
-    if (snprintf(tmp, sizeof(tmp), "%s.%ld", file, (long) ngx_pid)
+    if (snprintf(tmp, sizeof(tmp), "%s.%ld.tmp", file, (long) ngx_pid)
         >= (int) sizeof(tmp))
     {
         keep->err = ENAMETOOLONG;

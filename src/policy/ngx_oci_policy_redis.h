@@ -75,6 +75,7 @@ typedef struct {
 
     ngx_uint_t                  lost;       /* it has to be written anew */
     ngx_uint_t                  failing;    /* that was said */
+    ngx_uint_t                  swept;      /* what was left was looked for */
 } ngx_oci_keep_t;
 
 
