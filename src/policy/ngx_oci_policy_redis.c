@@ -564,7 +564,10 @@ ngx_oci_follow_epoch(ngx_oci_redis_t *rd, redisReply *reply)
     }
 
     if (n == fw->epoch) {
-        if (fw->current) {
+
+        /* "compiled" is the thread's while it is busy; the next poll tells */
+
+        if (fw->current && !fw->busy) {
             ngx_oci_follow_confirm(fw, fw->polled_at);
         }
 
