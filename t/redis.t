@@ -11,6 +11,7 @@ use File::Basename qw/ dirname /;
 use Time::HiRes qw/ sleep time /;
 
 use lib dirname(__FILE__) . '/lib';
+use Audit;
 use OCI;
 use Policy;
 use Redis;
@@ -39,6 +40,7 @@ $redis->import_doc($doc);
 my $other = Redis->new($t, name => 'other', prefix => 'team/a');
 $other->command('SELECT', 3);
 $other->import_doc($doc);
+$other->command('SET', '{team/a}:epoch', 1000);
 
 my $port = $t->upstream(sub {
     my ($c, $q) = @_;
@@ -69,6 +71,7 @@ log_format oci '\$uri \$status \$oci_subject \$oci_decision '
     '\$oci_decision_source \$oci_policy_rule';
 server {
     listen 127.0.0.1:$second;
+    oci_audit_log $d/audit.log;
     location /v2/ { oci_pass demo; oci_access other; }
 }
 EOC
@@ -179,6 +182,8 @@ is(join(' ', grep { !/^(get|info|ping)$/
 
 $r = $t->http($second, 'GET', "/v2/llm/a$m", as('alice'));
 is($r->{status}, 200, 'another prefix and database');
+my ($i) = Audit::grep_records("$d/audit.log", event => 'intent');
+is($i->{policy_epoch}, 1000, 'a record has the epoch of Redis');
 $other->change('subject/alice' => undef);
 ok(until_true(sub { $t->http($second, 'GET', "/v2/llm/a$m",
     as('alice'))->{status} == 401 }), 'with changes of its own');
@@ -232,7 +237,7 @@ ok(until_true(70, sub { -s $state }), 'one that went is written again');
 # no secret anywhere
 
 my $text = join '', map { $t->read_file($_) } qw/ error.log nginx.log
-    access.log oci.log upstream0.requests state\/team /;
+    access.log audit.log oci.log upstream0.requests state\/team /;
 unlike($text, qr/canary/, 'no secret in a log, or kept');
 
 $t->allow(qr/worker process \d+ exited on signal 9/);

@@ -68,7 +68,7 @@ ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
         return NGX_ERROR;
     }
 
-    ctx->generation = pcf->sh->generation;
+    ctx->epoch = pcf->sh->epoch ? pcf->sh->epoch : pcf->sh->generation;
 
     if (caller->subject.len) {
         subject = ngx_oci_rbac_subject(doc, &caller->subject);

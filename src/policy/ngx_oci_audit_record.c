@@ -446,7 +446,7 @@ ngx_oci_audit_decision(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     ngx_oci_audit_string(out, "policy", &ctx->policy->policy.name, 128);
     ngx_oci_audit_variable(r, out, "policy_source", "oci_decision_source",
                            32);
-    ngx_oci_audit_number(out, "policy_epoch", ctx->generation);
+    ngx_oci_audit_number(out, "policy_epoch", ctx->epoch);
     ngx_oci_audit_string(out, "rule_id", &ctx->rule, 512);
 
     ngx_oci_audit_text(out, "auth_method", ctx->how);

@@ -200,7 +200,8 @@ typedef struct {
     const char                 *reason;     /* of a denial, or NULL */
     const char                 *how;        /* what showed who it is: "basic",
                                                "bearer", "certificate", NULL */
-    uint64_t                    generation; /* of the document that decided */
+    uint64_t                    epoch;      /* of the document that decided:
+                                               Redis', or the generation */
     const char                 *message;    /* what a client is told, or NULL:
                                                the code's own text */
     ngx_uint_t                  judged;     /* by its project's rules */
