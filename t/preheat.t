@@ -314,7 +314,7 @@ for my $c (
     ['registry=demo', qr/needs either "secret=" or "open"/],
     ["registry=demo open secret=$d/secret", qr/needs either/],
     ['open', qr/needs "registry="/],
-    ['registry=none open', qr/unknown oci_registry "none"/],
+    ['registry=none open', qr/unknown oci_registry "none" \(it has to stand /],
     ['registry=demo open jobs=0', qr/invalid parameter "jobs=0"/],
     ['registry=demo open x', qr/invalid parameter "x"/],
     ["registry=demo secret=$d/none", qr/"\S+none" failed/],

@@ -176,7 +176,9 @@ ngx_oci_hook_argument(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
 
         if (conf->registry == NULL) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "unknown oci_registry \"%V\"", &s);
+                               "unknown oci_registry \"%V\" (it has to stand "
+                               "before oci_%s)", &s,
+                               conf->webhook ? "webhook" : "preheat");
             return NGX_CONF_ERROR;
         }
 
