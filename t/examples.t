@@ -1,6 +1,7 @@
 #!/usr/bin/perl
 
-# nginx accepts what conf.example/ has, and the configuration of the README.
+# nginx accepts what conf.example/ has, and what the README shows: the
+# configuration, parts of one, and a policy document.
 
 use warnings;
 use strict;
@@ -31,10 +32,9 @@ for my $file (glob "$top/conf.example/*.conf") {
 }
 
 open my $f, '<', "$top/README.md" or die $!;
-{
-    local $/;
-    ($conf{'README.md'}) = <$f> =~ /```nginx\n(.*?)```/s;
-}
+my $readme = do { local $/; <$f> };
+my ($first, @blocks) = $readme =~ /^```nginx\n(.*?)```/gms;
+$conf{'README.md'} = $first;
 
 is(scalar(keys %conf), 7, 'examples');
 
@@ -57,6 +57,47 @@ for my $name (sort keys %conf) {
         . "error_log $t->{dir}/x.log;\n$c");
     is($rc, 0, $name) or diag($out);
 }
+
+# what else the README shows, each by itself, with what it takes for granted
+
+my $given = <<"EOC";
+oci_cache_path $t->{dir}/given keys_zone=models:1m;
+oci_registry harbor { url http://127.0.0.1:1; %s }
+EOC
+
+$t->write_file("$_.secret", "Bearer x\n", 0600) for qw/ preheat webhook /;
+system("umask 077; openssl genpkey -algorithm ED25519"
+    . " -out $t->{dir}/token.pem") == 0 or die 'openssl';
+
+cmp_ok(scalar(@blocks), '>=', 8, 'parts of a configuration');
+
+for my $c (@blocks) {
+    my ($name) = $c =~ /^(.*)/;
+
+    $c =~ s!/etc/nginx/(policy\.json|token\.pem|\w+\.secret)!$t->{dir}/$1!g;
+    $c =~ s!/etc/nginx/redis\.password!$t->{dir}/robot!g;
+    $c =~ s!/var/(lib/nginx-oci|log/nginx)!$t->{dir}!g;
+    $c =~ s!listen \S+ ssl;!'listen 127.0.0.1:' . OCI::port() . ';'!e;
+    $c = 'server { listen 127.0.0.1:' . OCI::port() . "; $c }"
+        if $c !~ /^(server|oci_policy|log_format) /m;
+
+    my $http = sprintf($given,
+        $c =~ /oci_access/ ? 'credentials anonymous;' : '') . $c;
+    my ($rc, $out) = $t->check($t->modules() . "\npid $t->{dir}/x.pid;\n"
+        . "error_log $t->{dir}/x.log;\nevents { }\nhttp {\n$http\n}\n");
+    is($rc, 0, "part: $name") or diag($out);
+}
+
+# and the policy document that it shows
+
+my ($doc) = $readme =~ /^### Policy document\n.*?^```json\n(.*?)```/ms;
+my $pad = 'A' x 43;
+$doc =~ s/\$\.\.\.\$\.\.\./\$c2FsdHNhbHQ\$$pad/g;
+$doc =~ s/(sha256:\w+)\.\.\./substr($1 . '0' x 64, 0, 71)/ge;
+$t->write_file('shown.json', $doc, 0600);
+my $printed = `$top/build/bin/oci-policy --source file:$t->{dir}/new.json \\
+    import $t->{dir}/shown.json --dry-run 2>&1`;
+is($?, 0, 'the document') or diag($printed);
 
 $t->cleanup();
 done_testing();
