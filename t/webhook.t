@@ -75,6 +75,7 @@ location /v2/ { oci_pass demo; oci_cache models; oci_access open; }
 location = /hook { oci_webhook registry=demo secret=$d/secret; }
 location = /mirrored { mirror /hook; mirror_request_body off; root $d; }
 location = /included.html { ssi on; root $d; }
+location = /status { oci_status; }
 location = /cold { oci_webhook registry=demo secret=$d/secret warm=off; }
 EOL
 $t->start();
@@ -210,9 +211,9 @@ my @workers = sort { $a <=> $b } $t->workers();
 is(hook(event('x'), uri => '/mirrored'), 404, 'a copy of a request');
 $t->write_file('included.html',
     'begin <!--# include virtual="/hook" --> <!--# include virtual="/v2/" -->'
-    . ' end');
+    . ' <!--# include virtual="/status" --> end');
 my $r = $t->get('/included.html', { Authorization => 'Bearer new' });
-like($r->{body}, qr/^begin .*no such method.* end$/s,
+like($r->{body}, qr/^begin .*no such method.*"upstream_bytes".* end$/s,
     'what is included is not the end');
 is_deeply([ sort { $a <=> $b } $t->workers() ], \@workers,
     'and harms nobody');

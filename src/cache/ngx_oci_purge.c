@@ -47,8 +47,6 @@ typedef struct {
 
 static char *ngx_oci_purge_value(ngx_conf_t *cf, ngx_oci_purge_conf_t *pcf,
     ngx_str_t *value);
-static ngx_oci_registry_t *ngx_oci_purge_find(ngx_oci_main_conf_t *omcf,
-    ngx_str_t *name);
 static ngx_int_t ngx_oci_purge_handler(ngx_http_request_t *r);
 static ngx_oci_registry_t *ngx_oci_purge_registry(ngx_http_request_t *r,
     ngx_oci_purge_conf_t *pcf);
@@ -141,7 +139,7 @@ ngx_oci_purge_value(ngx_conf_t *cf, ngx_oci_purge_conf_t *pcf,
     if (ngx_http_script_variables_count(value) == 0) {
 
         omcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_oci_module);
-        pcf->registry = ngx_oci_purge_find(omcf, value);
+        pcf->registry = ngx_oci_core.registry(omcf, value);
 
         if (pcf->registry == NULL) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -160,28 +158,6 @@ ngx_oci_purge_value(ngx_conf_t *cf, ngx_oci_purge_conf_t *pcf,
 
     return (ngx_http_compile_complex_value(&ccv) == NGX_OK) ? NGX_CONF_OK
                                                             : NGX_CONF_ERROR;
-}
-
-
-/* (the core's table has those of the cycle that runs) */
-
-static ngx_oci_registry_t *
-ngx_oci_purge_find(ngx_oci_main_conf_t *omcf, ngx_str_t *name)
-{
-    ngx_uint_t            i;
-    ngx_oci_registry_t  **registry;
-
-    registry = omcf->registries.elts;
-
-    for (i = 0; i < omcf->registries.nelts; i++) {
-        if (registry[i]->name.len == name->len
-            && ngx_memcmp(registry[i]->name.data, name->data, name->len) == 0)
-        {
-            return registry[i];
-        }
-    }
-
-    return NULL;
 }
 
 
@@ -272,7 +248,7 @@ ngx_oci_purge_registry(ngx_http_request_t *r, ngx_oci_purge_conf_t *pcf)
 
     omcf = ngx_http_get_module_main_conf(r, ngx_http_oci_module);
 
-    return ngx_oci_purge_find(omcf, &name);
+    return ngx_oci_core.registry(omcf, &name);
 }
 
 
@@ -672,10 +648,8 @@ static ngx_int_t
 ngx_oci_purge_send(ngx_oci_purge_t *pg)
 {
     size_t               len;
-    ngx_int_t            rc;
     ngx_buf_t           *b;
     ngx_uint_t           pending;
-    ngx_chain_t          out;
     ngx_http_request_t  *r;
 
     r = pg->r;
@@ -706,8 +680,6 @@ ngx_oci_purge_send(ngx_oci_purge_t *pg)
     }
 
     b->last = ngx_cpymem(b->last, "}" CRLF, sizeof("}" CRLF) - 1);
-    b->last_buf = 1;
-    b->last_in_chain = 1;
 
     ngx_log_error(NGX_LOG_NOTICE, r->connection->log, 0,
                   "oci cache zone \"%V\": purged %s \"%V\" of \"%V\" in "
@@ -715,21 +687,6 @@ ngx_oci_purge_send(ngx_oci_purge_t *pg)
                   ngx_oci_purge_names[pg->what], &pg->reference, &pg->name,
                   &pg->registry->name);
 
-    r->headers_out.status = pending ? NGX_HTTP_ACCEPTED : NGX_HTTP_OK;
-    r->headers_out.content_length_n = b->last - b->pos;
-    r->headers_out.last_modified_time = -1;
-    ngx_str_set(&r->headers_out.content_type, "application/json");
-    r->headers_out.content_type_len = r->headers_out.content_type.len;
-    r->headers_out.content_type_lowcase = NULL;
-
-    rc = ngx_http_send_header(r);
-
-    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
-        return rc;
-    }
-
-    out.buf = b;
-    out.next = NULL;
-
-    return ngx_http_output_filter(r, &out);
+    return ngx_oci_core.send(r, pending ? NGX_HTTP_ACCEPTED : NGX_HTTP_OK,
+                             "application/json", b);
 }

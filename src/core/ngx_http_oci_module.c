@@ -14,7 +14,6 @@ static ngx_int_t ngx_http_oci_map_from(ngx_http_request_t *r,
     ngx_oci_ctx_t *ctx, ngx_str_t *from, ngx_str_t *name);
 static ngx_oci_path_map_t *ngx_http_oci_map_find(
     ngx_oci_registry_t *registry, ngx_str_t *name);
-static ngx_oci_registry_t *ngx_http_oci_registry(ngx_str_t *name);
 static ngx_int_t ngx_http_oci_map_name(ngx_oci_registry_t *registry,
     ngx_pool_t *pool, ngx_str_t *name, ngx_str_t *mapped);
 
@@ -122,12 +121,13 @@ ngx_oci_core_t  ngx_oci_core = {
     ngx_oci_error,
     ngx_oci_error_retry,
     ngx_oci_answer,
+    ngx_oci_send,
     ngx_oci_request_ctx,
     ngx_oci_access_policy,
     ngx_oci_access_dry_run,
     ngx_oci_realm,
     ngx_oci_thread_pool,
-    ngx_http_oci_registry,
+    ngx_oci_registry_find,
     ngx_oci_health_wait,
     ngx_oci_health_place,
     ngx_oci_health_place_free,
@@ -557,18 +557,6 @@ ngx_oci_path_replace(u_char *p, ngx_str_t *name, ngx_str_t *from,
     }
 
     return ngx_cpymem(p, rest, len);
-}
-
-
-static ngx_oci_registry_t *
-ngx_http_oci_registry(ngx_str_t *name)
-{
-    ngx_oci_main_conf_t  *omcf;
-
-    omcf = ngx_http_cycle_get_module_main_conf(ngx_cycle,
-                                               ngx_http_oci_module);
-
-    return omcf ? ngx_oci_registry_find(omcf, name) : NULL;
 }
 
 

@@ -22,7 +22,7 @@
 
 
 #define NGX_OCI_VERSION             "0.1.0"
-#define NGX_OCI_ABI                 11
+#define NGX_OCI_ABI                 12
 #define NGX_OCI_BUILD               "nginx-oci/" NGX_OCI_VERSION " for "      \
                                     NGINX_VER
 
@@ -599,6 +599,12 @@ typedef struct {
     ngx_int_t                     (*answer)(ngx_http_request_t *r,
                                       ngx_uint_t status, ngx_str_t *json);
 
+    /* answers with what is in b, of that content type (a literal), where the
+       request's body is read or discarded; returns the same */
+    ngx_int_t                     (*send)(ngx_http_request_t *r,
+                                      ngx_uint_t status, const char *type,
+                                      ngx_buf_t *b);
+
     /*
      * The context of a request, made on first use.  *status is 0, or that of
      * the error to report with *code: then there is no route.  NULL: no
@@ -630,7 +636,10 @@ typedef struct {
     ngx_int_t                     (*thread_pool)(ngx_cycle_t *cycle,
                                       ngx_str_t *name, ngx_int_t n);
 
-    ngx_oci_registry_t           *(*registry)(ngx_str_t *name);
+    /* the one of that name in a configuration, also in one that is being
+       read; NULL: there is none */
+    ngx_oci_registry_t           *(*registry)(ngx_oci_main_conf_t *omcf,
+                                      ngx_str_t *name);
 
     /*
      * Does a fill from this registry's repository, with the caller's

@@ -194,6 +194,9 @@ ngx_int_t ngx_oci_error_retry(ngx_http_request_t *r, ngx_uint_t status,
 /* answers with a body, which is not copied */
 ngx_int_t ngx_oci_answer(ngx_http_request_t *r, ngx_uint_t status,
     ngx_str_t *json);
+/* see ngx_oci_core.send() */
+ngx_int_t ngx_oci_send(ngx_http_request_t *r, ngx_uint_t status,
+    const char *type, ngx_buf_t *b);
 
 /*
  * ngx_oci_access.c: oci_access.  merge() and check(), of a registry that a

@@ -17,6 +17,8 @@ static ngx_int_t ngx_oci_error_text(ngx_http_request_t *r, ngx_uint_t code,
     const char *message, ngx_str_t *json);
 static ngx_buf_t *ngx_oci_answer_body(ngx_http_request_t *r,
     ngx_str_t *json);
+static void ngx_oci_content(ngx_http_request_t *r, const char *type,
+    ngx_buf_t *b);
 
 
 /* in the order of ngx_oci_error_e */
@@ -110,9 +112,8 @@ ngx_oci_error_text(ngx_http_request_t *r, ngx_uint_t code,
 ngx_int_t
 ngx_oci_answer(ngx_http_request_t *r, ngx_uint_t status, ngx_str_t *json)
 {
-    ngx_buf_t    *b;
-    ngx_int_t     rc;
-    ngx_chain_t   out;
+    ngx_int_t   rc;
+    ngx_buf_t  *b;
 
     rc = ngx_http_discard_request_body(r);
     if (rc != NGX_OK) {
@@ -123,6 +124,19 @@ ngx_oci_answer(ngx_http_request_t *r, ngx_uint_t status, ngx_str_t *json)
     if (b == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
+
+    return ngx_oci_send(r, status, "application/json", b);
+}
+
+
+ngx_int_t
+ngx_oci_send(ngx_http_request_t *r, ngx_uint_t status, const char *type,
+    ngx_buf_t *b)
+{
+    ngx_int_t    rc;
+    ngx_chain_t  out;
+
+    ngx_oci_content(r, type, b);
 
     r->headers_out.status = status;
     r->headers_out.last_modified_time = -1;
@@ -172,15 +186,24 @@ ngx_oci_answer_body(ngx_http_request_t *r, ngx_str_t *json)
     b->pos = json->data;
     b->last = json->data + json->len;
     b->memory = 1;
+
+    ngx_oci_content(r, "application/json", b);
+
+    return b;
+}
+
+
+static void
+ngx_oci_content(ngx_http_request_t *r, const char *type, ngx_buf_t *b)
+{
     b->last_buf = (r == r->main);   /* what includes it goes on */
     b->last_in_chain = 1;
 
-    r->headers_out.content_length_n = json->len;
-    ngx_str_set(&r->headers_out.content_type, "application/json");
+    r->headers_out.content_length_n = b->last - b->pos;
+    r->headers_out.content_type.data = (u_char *) type;
+    r->headers_out.content_type.len = ngx_strlen(type);
     r->headers_out.content_type_len = r->headers_out.content_type.len;
     r->headers_out.content_type_lowcase = NULL;
-
-    return b;
 }
 
 

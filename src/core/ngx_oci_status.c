@@ -22,7 +22,6 @@ typedef struct {
 
 
 static ngx_int_t ngx_oci_status_handler(ngx_http_request_t *r);
-static ngx_int_t ngx_oci_status_send(ngx_http_request_t *r, ngx_buf_t *b);
 static size_t ngx_oci_status_size(ngx_oci_main_conf_t *omcf);
 static uint64_t ngx_oci_status_fills(ngx_oci_main_conf_t *omcf);
 static u_char *ngx_oci_status_json(u_char *p, ngx_oci_main_conf_t *omcf,
@@ -142,42 +141,13 @@ ngx_oci_status_handler(ngx_http_request_t *r)
 
     if (olcf->prometheus) {
         b->last = ngx_oci_status_prometheus(b->last, omcf, st);
-        ngx_str_set(&r->headers_out.content_type,
-                    "text/plain; version=0.0.4");
 
-    } else {
-        b->last = ngx_oci_status_json(b->last, omcf, st);
-        ngx_str_set(&r->headers_out.content_type, "application/json");
+        return ngx_oci_send(r, NGX_HTTP_OK, "text/plain; version=0.0.4", b);
     }
 
-    return ngx_oci_status_send(r, b);
-}
+    b->last = ngx_oci_status_json(b->last, omcf, st);
 
-
-static ngx_int_t
-ngx_oci_status_send(ngx_http_request_t *r, ngx_buf_t *b)
-{
-    ngx_int_t    rc;
-    ngx_chain_t  out;
-
-    b->last_buf = 1;
-    b->last_in_chain = 1;
-
-    r->headers_out.status = NGX_HTTP_OK;
-    r->headers_out.content_length_n = b->last - b->pos;
-    r->headers_out.content_type_len = r->headers_out.content_type.len;
-    r->headers_out.last_modified_time = -1;
-
-    rc = ngx_http_send_header(r);
-
-    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
-        return rc;
-    }
-
-    out.buf = b;
-    out.next = NULL;
-
-    return ngx_http_output_filter(r, &out);
+    return ngx_oci_send(r, NGX_HTTP_OK, "application/json", b);
 }
 
 

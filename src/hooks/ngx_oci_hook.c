@@ -18,8 +18,6 @@
 
 static char *ngx_oci_hook_argument(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
     ngx_str_t *value, ngx_uint_t *open);
-static ngx_oci_registry_t *ngx_oci_hook_registry(ngx_conf_t *cf,
-    ngx_str_t *name);
 static char *ngx_oci_hook_secrets(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
     ngx_str_t *name);
 static char *ngx_oci_hook_lines(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
@@ -129,9 +127,10 @@ static char *
 ngx_oci_hook_argument(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
     ngx_str_t *value, ngx_uint_t *open)
 {
-    ngx_int_t   n;
-    ngx_str_t   s;
-    ngx_uint_t  i;
+    ngx_int_t             n;
+    ngx_str_t             s;
+    ngx_uint_t            i;
+    ngx_oci_main_conf_t  *omcf;
 
     static struct {
         ngx_str_t   name;
@@ -172,7 +171,8 @@ ngx_oci_hook_argument(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
     switch (i) {
 
     case 0:
-        conf->registry = ngx_oci_hook_registry(cf, &s);
+        omcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_oci_module);
+        conf->registry = ngx_oci_core.registry(omcf, &s);
 
         if (conf->registry == NULL) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -208,28 +208,6 @@ invalid:
                        value);
 
     return NGX_CONF_ERROR;
-}
-
-
-static ngx_oci_registry_t *
-ngx_oci_hook_registry(ngx_conf_t *cf, ngx_str_t *name)
-{
-    ngx_uint_t             i;
-    ngx_oci_main_conf_t   *omcf;
-    ngx_oci_registry_t   **registry;
-
-    omcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_oci_module);
-    registry = omcf->registries.elts;
-
-    for (i = 0; i < omcf->registries.nelts; i++) {
-        if (registry[i]->name.len == name->len
-            && ngx_memcmp(registry[i]->name.data, name->data, name->len) == 0)
-        {
-            return registry[i];
-        }
-    }
-
-    return NULL;
 }
 
 
@@ -532,10 +510,8 @@ ngx_int_t
 ngx_oci_hook_send(ngx_http_request_t *r, ngx_uint_t status,
     const char *json)
 {
-    size_t        len;
-    ngx_int_t     rc;
-    ngx_buf_t    *b;
-    ngx_chain_t   out;
+    size_t      len;
+    ngx_buf_t  *b;
 
     len = ngx_strlen(json);
 
@@ -546,23 +522,6 @@ ngx_oci_hook_send(ngx_http_request_t *r, ngx_uint_t status,
 
     b->last = ngx_cpymem(b->last, json, len);
     *b->last++ = LF;
-    b->last_buf = (r == r->main);
-    b->last_in_chain = 1;
 
-    r->headers_out.status = status;
-    r->headers_out.content_length_n = len + 1;
-    ngx_str_set(&r->headers_out.content_type, "application/json");
-    r->headers_out.content_type_len = r->headers_out.content_type.len;
-    r->headers_out.content_type_lowcase = NULL;
-
-    rc = ngx_http_send_header(r);
-
-    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
-        return rc;
-    }
-
-    out.buf = b;
-    out.next = NULL;
-
-    return ngx_http_output_filter(r, &out);
+    return ngx_oci_core.send(r, status, "application/json", b);
 }

@@ -337,8 +337,6 @@ ngx_oci_issue_send(ngx_http_request_t *r, ngx_oci_issue_t *is,
     u_char            scope[NGX_OCI_SCOPE_TEXT];
     ngx_tm_t          tm;
     ngx_buf_t        *b;
-    ngx_int_t         rc;
-    ngx_chain_t       out;
     ngx_table_elt_t  *h;
 
     n = is->form ? ngx_oci_scopes_text(&is->scopes, scope) : 0;
@@ -370,27 +368,10 @@ ngx_oci_issue_send(ngx_http_request_t *r, ngx_oci_issue_t *is,
     }
 
     *b->last++ = '}';
-    b->last_buf = 1;
-    b->last_in_chain = 1;
 
     is->ctx->decision = "allow";
 
-    r->headers_out.status = NGX_HTTP_OK;
-    r->headers_out.content_length_n = b->last - b->pos;
-    ngx_str_set(&r->headers_out.content_type, "application/json");
-    r->headers_out.content_type_len = r->headers_out.content_type.len;
-    r->headers_out.content_type_lowcase = NULL;
-
-    rc = ngx_http_send_header(r);
-
-    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
-        return rc;
-    }
-
-    out.buf = b;
-    out.next = NULL;
-
-    return ngx_http_output_filter(r, &out);
+    return ngx_oci_core.send(r, NGX_HTTP_OK, "application/json", b);
 }
 
 
