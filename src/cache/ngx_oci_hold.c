@@ -28,8 +28,6 @@ static ngx_int_t ngx_oci_hold_header_filter(ngx_http_request_t *r);
 static ngx_uint_t ngx_oci_hold_whole(ngx_http_request_t *r);
 static ngx_int_t ngx_oci_hold_digest(ngx_http_request_t *r,
     ngx_oci_ctx_t *ctx, ngx_oci_digest_t *digest);
-static ngx_str_t *ngx_oci_hold_header(ngx_http_request_t *r,
-    const char *name);
 static ngx_int_t ngx_oci_hold_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
 static ngx_int_t ngx_oci_hold_update(ngx_http_request_t *r,
@@ -152,17 +150,17 @@ ngx_oci_hold_header_filter(ngx_http_request_t *r)
 static ngx_uint_t
 ngx_oci_hold_whole(ngx_http_request_t *r)
 {
-    off_t       start, end, total;
-    ngx_str_t  *value;
+    off_t             start, end, total;
+    ngx_table_elt_t  *h;
 
     if (r->headers_out.status == NGX_HTTP_OK) {
         return 1;
     }
 
-    value = ngx_oci_hold_header(r, "Content-Range");
+    h = ngx_oci_header_find(&r->headers_out.headers, NULL, "Content-Range");
 
-    return value
-           && ngx_oci_content_range_parse(value, &start, &end, &total)
+    return h
+           && ngx_oci_content_range_parse(&h->value, &start, &end, &total)
               == NGX_OK
            && start == 0 && end == total;
 }
@@ -174,7 +172,7 @@ static ngx_int_t
 ngx_oci_hold_digest(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
     ngx_oci_digest_t *digest)
 {
-    ngx_str_t  *value;
+    ngx_table_elt_t  *h;
 
     switch (ctx->route.route) {
 
@@ -185,46 +183,14 @@ ngx_oci_hold_digest(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
         return (digest->alg == NGX_OCI_DIGEST_NONE) ? NGX_DECLINED : NGX_OK;
 
     case NGX_OCI_ROUTE_TAG:
-        value = ngx_oci_hold_header(r, "Docker-Content-Digest");
+        h = ngx_oci_header_find(&r->headers_out.headers, NULL,
+                                "Docker-Content-Digest");
 
-        return value ? ngx_oci_digest_parse(digest, value->data, value->len)
-                     : NGX_DECLINED;
+        return h ? ngx_oci_digest_parse(digest, h->value.data, h->value.len)
+                 : NGX_DECLINED;
 
     default:
         return NGX_DECLINED;
-    }
-}
-
-
-static ngx_str_t *
-ngx_oci_hold_header(ngx_http_request_t *r, const char *name)
-{
-    size_t            len;
-    ngx_uint_t        i;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *h;
-
-    len = ngx_strlen(name);
-    part = &r->headers_out.headers.part;
-    h = part->elts;
-
-    for (i = 0; /* void */; i++) {
-
-        if (i >= part->nelts) {
-            if (part->next == NULL) {
-                return NULL;
-            }
-
-            part = part->next;
-            h = part->elts;
-            i = 0;
-        }
-
-        if (h[i].hash && h[i].key.len == len
-            && ngx_strncasecmp(h[i].key.data, (u_char *) name, len) == 0)
-        {
-            return &h[i].value;
-        }
     }
 }
 

@@ -68,6 +68,53 @@ ngx_oci_header_ows(u_char *p, u_char *last)
 }
 
 
+ngx_table_elt_t *
+ngx_oci_header_find(ngx_list_t *headers, ngx_oci_header_at_t *at,
+    const char *name)
+{
+    size_t                len;
+    ngx_table_elt_t      *h;
+    ngx_oci_header_at_t   first;
+
+    if (at == NULL) {
+        at = &first;
+        at->part = NULL;
+    }
+
+    if (at->part == NULL) {
+        at->part = &headers->part;
+        at->i = 0;
+    }
+
+    len = ngx_strlen(name);
+
+    for ( ;; ) {
+
+        if (at->i >= at->part->nelts) {
+
+            if (at->part->next == NULL) {
+                return NULL;
+            }
+
+            at->part = at->part->next;
+            at->i = 0;
+            continue;
+        }
+
+        h = at->part->elts;
+        h += at->i++;
+
+        /* of a hash that is 0: taken back */
+
+        if (h->hash && h->key.len == len
+            && strncasecmp((char *) h->key.data, name, len) == 0)
+        {
+            return h;
+        }
+    }
+}
+
+
 ngx_int_t
 ngx_oci_range_parse(ngx_str_t *value, off_t size, ngx_oci_range_t *ranges,
     ngx_uint_t max)

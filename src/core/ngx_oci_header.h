@@ -2,7 +2,8 @@
 /*
  * Copyright (C) The nginx-oci authors
  *
- * Parsers of HTTP header values.  Pure: needs ngx_string and libc only.
+ * HTTP headers, and parsers of their values.  Pure: needs ngx_string and libc
+ * only.
  */
 
 
@@ -12,6 +13,21 @@
 
 #include <ngx_config.h>
 #include <ngx_core.h>
+
+
+/* where a look at a list of headers goes on */
+
+typedef struct {
+    ngx_list_part_t  *part;
+    ngx_uint_t        i;
+} ngx_oci_header_at_t;
+
+/*
+ * The first header of that name of a request or an answer; with at, which is
+ * zeroed before, the next one at each call.  NULL: there is none, or no more.
+ */
+ngx_table_elt_t *ngx_oci_header_find(ngx_list_t *headers,
+    ngx_oci_header_at_t *at, const char *name);
 
 
 typedef struct {

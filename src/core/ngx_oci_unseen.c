@@ -54,34 +54,13 @@ ngx_oci_unseen(ngx_http_request_t *r, ngx_oci_ctx_t *ctx)
 static ngx_int_t
 ngx_oci_unseen_digest(ngx_http_request_t *r, ngx_oci_digest_t *digest)
 {
-    ngx_uint_t        i;
-    ngx_list_part_t  *part;
     ngx_table_elt_t  *h;
 
-    part = &r->headers_out.headers.part;
-    h = part->elts;
+    h = ngx_oci_header_find(&r->headers_out.headers, NULL,
+                            "Docker-Content-Digest");
 
-    for (i = 0; /* void */ ; i++) {
-
-        if (i >= part->nelts) {
-            if (part->next == NULL) {
-                return NGX_DECLINED;
-            }
-
-            part = part->next;
-            h = part->elts;
-            i = 0;
-        }
-
-        if (h[i].hash && h[i].key.len == 21
-            && ngx_strncasecmp(h[i].key.data,
-                               (u_char *) "Docker-Content-Digest", 21)
-               == 0)
-        {
-            return ngx_oci_digest_parse(digest, h[i].value.data,
-                                        h[i].value.len);
-        }
-    }
+    return h ? ngx_oci_digest_parse(digest, h->value.data, h->value.len)
+             : NGX_DECLINED;
 }
 
 

@@ -222,36 +222,13 @@ ngx_oci_accounting_key(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
     uint64_t *key)
 {
     u_char            md[SHA256_DIGEST_LENGTH];
-    ngx_uint_t        i;
     SHA256_CTX        sha;
-    ngx_list_part_t  *part;
     ngx_table_elt_t  *h;
 
-    part = &r->headers_out.headers.part;
-    h = part->elts;
-
-    for (i = 0; /* void */ ; i++) {
-
-        if (i >= part->nelts) {
-            part = part->next;
-
-            if (part == NULL) {
-                return NGX_DECLINED;
-            }
-
-            h = part->elts;
-            i = 0;
-        }
-
-        if (h[i].hash
-            && h[i].key.len == sizeof("Docker-Content-Digest") - 1
-            && ngx_strncasecmp(h[i].key.data,
-                               (u_char *) "Docker-Content-Digest",
-                               h[i].key.len)
-               == 0)
-        {
-            break;
-        }
+    h = ngx_oci_header_find(&r->headers_out.headers, NULL,
+                            "Docker-Content-Digest");
+    if (h == NULL) {
+        return NGX_DECLINED;
     }
 
     SHA256_Init(&sha);
@@ -259,7 +236,7 @@ ngx_oci_accounting_key(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
     SHA256_Update(&sha, "@", 1);
     SHA256_Update(&sha, ctx->repository.data, ctx->repository.len);
     SHA256_Update(&sha, "@", 1);
-    SHA256_Update(&sha, h[i].value.data, h[i].value.len);
+    SHA256_Update(&sha, h->value.data, h->value.len);
     SHA256_Final(md, &sha);
 
     ngx_memcpy(key, md, sizeof(uint64_t));

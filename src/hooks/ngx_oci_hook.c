@@ -397,40 +397,24 @@ ngx_oci_hook_known(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf)
 static ngx_str_t *
 ngx_oci_hook_header(ngx_http_request_t *r, ngx_str_t *name)
 {
-    ngx_str_t        *value;
-    ngx_uint_t        i;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *h;
+    ngx_list_t           *headers;
+    ngx_table_elt_t      *h;
+    ngx_oci_header_at_t   at;
 
-    value = NULL;
-    part = &r->headers_in.headers.part;
-    h = part->elts;
+    headers = &r->headers_in.headers;
+    ngx_memzero(&at, sizeof(ngx_oci_header_at_t));
 
-    for (i = 0; /* void */ ; i++) {
+    /* (a parameter, which ends in a NUL) */
 
-        if (i >= part->nelts) {
-            part = part->next;
+    h = ngx_oci_header_find(headers, &at, (char *) name->data);
 
-            if (part == NULL) {
-                return value;
-            }
-
-            h = part->elts;
-            i = 0;
-        }
-
-        if (h[i].key.len != name->len
-            || ngx_strncasecmp(h[i].key.data, name->data, name->len) != 0)
-        {
-            continue;
-        }
-
-        if (value) {
-            return NULL;
-        }
-
-        value = &h[i].value;
+    if (h == NULL
+        || ngx_oci_header_find(headers, &at, (char *) name->data) != NULL)
+    {
+        return NULL;
     }
+
+    return &h->value;
 }
 
 

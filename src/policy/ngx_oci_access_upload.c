@@ -75,9 +75,8 @@ ngx_oci_policy_upload(ngx_http_request_t *r, ngx_oci_ctx_t *octx,
 static ngx_uint_t
 ngx_oci_policy_form(ngx_http_request_t *r)
 {
-    ngx_uint_t        i;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *h;
+    ngx_table_elt_t      *h;
+    ngx_oci_header_at_t   at;
 
     if (r->method != NGX_HTTP_POST || r->headers_in.content_length_n == 0
         || (r->headers_in.content_length_n < 0 && !r->headers_in.chunked
@@ -86,32 +85,20 @@ ngx_oci_policy_form(ngx_http_request_t *r)
         return 0;
     }
 
-    part = &r->headers_in.headers.part;
-    h = part->elts;
+    ngx_memzero(&at, sizeof(ngx_oci_header_at_t));
 
-    for (i = 0; /* void */ ; i++) {
+    for ( ;; ) {
+        h = ngx_oci_header_find(&r->headers_in.headers, &at, "Content-Type");
 
-        if (i >= part->nelts) {
-            part = part->next;
-
-            if (part == NULL) {
-                return 0;
-            }
-
-            h = part->elts;
-            i = 0;
+        if (h == NULL) {
+            return 0;
         }
 
         /* "application/x-www-form-urlencoded", "multipart/form-data" */
 
-        if (h[i].key.len == sizeof("Content-Type") - 1
-            && ngx_strncasecmp(h[i].key.data, (u_char *) "Content-Type",
-                               sizeof("Content-Type") - 1)
-               == 0
-            && ngx_strlcasestrn(h[i].value.data,
-                                h[i].value.data + h[i].value.len,
-                                (u_char *) "form-", sizeof("form-") - 2)
-               != NULL)
+        if (ngx_strlcasestrn(h->value.data, h->value.data + h->value.len,
+                             (u_char *) "form-", sizeof("form-") - 2)
+            != NULL)
         {
             return 1;
         }

@@ -767,6 +767,52 @@ t_logs(void)
 #define t_each(t, table)                                                      \
     for (t = table; t < table + sizeof(table) / sizeof(table[0]); t++)
 
+/* in two parts of a list, as nginx has them */
+
+static void
+t_find(void)
+{
+    ngx_list_t            list;
+    ngx_table_elt_t       a[3], b[2];
+    ngx_list_part_t       none, next;
+    ngx_oci_header_at_t   at;
+
+    memset(&list, 0, sizeof(ngx_list_t));
+    memset(&none, 0, sizeof(ngx_list_part_t));
+    memset(&next, 0, sizeof(ngx_list_part_t));
+    memset(a, 0, sizeof(a));
+    memset(b, 0, sizeof(b));
+
+    tap_ok(ngx_oci_header_find(&list, NULL, "a") == NULL, "of no header");
+
+    ngx_str_set(&a[0].key, "Accept");
+    ngx_str_set(&a[1].key, "Accept-Encoding");
+    ngx_str_set(&a[2].key, "x");
+    ngx_str_set(&b[0].key, "aCCEPT");
+    ngx_str_set(&b[1].key, "X");
+
+    a[0].hash = a[1].hash = b[0].hash = b[1].hash = 1;
+
+    list.part.elts = a;
+    list.part.nelts = 3;
+    list.part.next = &none;
+    none.next = &next;
+    next.elts = b;
+    next.nelts = 2;
+
+    memset(&at, 0, sizeof(ngx_oci_header_at_t));
+
+    tap_ok(ngx_oci_header_find(&list, &at, "accept") == &a[0], "the first");
+    tap_ok(ngx_oci_header_find(&list, &at, "accept") == &b[0], "the next");
+    tap_ok(ngx_oci_header_find(&list, &at, "accept") == NULL, "no more");
+    tap_ok(ngx_oci_header_find(&list, &at, "accept") == NULL, "nor again");
+
+    tap_ok(ngx_oci_header_find(&list, NULL, "X") == &b[1],
+           "one that was taken back is none");
+    tap_ok(ngx_oci_header_find(&list, NULL, "Accept-") == NULL,
+           "a part of a name is none");
+}
+
 
 int
 main(void)
@@ -804,6 +850,7 @@ main(void)
 
     t_nul();
     t_logs();
+    t_find();
 
     return tap_done();
 }
