@@ -19,11 +19,6 @@
 #define NGX_OCI_ACCOUNT_MAX     16      /* GETs at once, of a worker */
 #define NGX_OCI_ACCOUNT_AGAIN   60      /* s, after one that failed */
 #define NGX_OCI_ACCOUNT_BUFFER  16384
-#define NGX_OCI_ACCOUNT_ACCEPT                                                \
-    "application/vnd.oci.image.index.v1+json, "                               \
-    "application/vnd.oci.image.manifest.v1+json, "                            \
-    "application/vnd.docker.distribution.manifest.list.v2+json, "             \
-    "application/vnd.docker.distribution.manifest.v2+json, */*"
 
 
 /* when an artifact's next pull counts; read and written under the mutex */
@@ -53,7 +48,6 @@ static ngx_oci_account_t *ngx_oci_accounting_find(uint64_t key);
 static ngx_int_t ngx_oci_accounting_get(ngx_oci_ctx_t *ctx, uint64_t key);
 static ngx_int_t ngx_oci_accounting_copy(ngx_pool_t *pool, ngx_str_t *dst,
     ngx_str_t *src);
-static void ngx_oci_accounting_wipe(void *data);
 static ngx_int_t ngx_oci_accounting_header(ngx_oci_exchange_t *ex);
 static ngx_int_t ngx_oci_accounting_buffer(ngx_oci_exchange_t *ex,
     u_char **p, size_t *size);
@@ -319,7 +313,6 @@ ngx_oci_accounting_get(ngx_oci_ctx_t *ctx, uint64_t key)
 {
     ngx_uint_t              down;
     ngx_oci_exchange_t     *ex;
-    ngx_pool_cleanup_t     *cln;
     ngx_oci_account_get_t  *get;
 
     if (ngx_exiting || ngx_oci_accounting_n == NGX_OCI_ACCOUNT_MAX
@@ -335,12 +328,11 @@ ngx_oci_accounting_get(ngx_oci_ctx_t *ctx, uint64_t key)
     }
 
     get = ngx_palloc(ex->pool, sizeof(ngx_oci_account_get_t));
-    cln = ngx_pool_cleanup_add(ex->pool, 0);
     ex->uri.data = ngx_pnalloc(ex->pool, sizeof("/v2//manifests/")
                                          + ctx->repository.len
                                          + ctx->route.reference.len);
 
-    if (get == NULL || cln == NULL || ex->uri.data == NULL
+    if (get == NULL || ex->uri.data == NULL
         || ngx_oci_accounting_copy(ex->pool, &ex->repository,
                                    &ctx->repository)
            != NGX_OK
@@ -352,16 +344,13 @@ ngx_oci_accounting_get(ngx_oci_ctx_t *ctx, uint64_t key)
         return NGX_ERROR;
     }
 
-    cln->handler = ngx_oci_accounting_wipe;
-    cln->data = &ex->authorization;
-
     ex->uri.len = ngx_sprintf(ex->uri.data, "/v2/%V/manifests/%V",
                               &ctx->repository, &ctx->route.reference)
                   - ex->uri.data;
 
     get->key = key;
 
-    ngx_str_set(&ex->accept, NGX_OCI_ACCOUNT_ACCEPT);
+    ngx_str_set(&ex->accept, NGX_OCI_HOOK_ACCEPT);
     ex->method = NGX_HTTP_GET;
     ex->credentials = ctx->registry->credentials;
     ex->stored = ctx->registry->stored;
@@ -393,17 +382,6 @@ ngx_oci_accounting_copy(ngx_pool_t *pool, ngx_str_t *dst, ngx_str_t *src)
     dst->len = src->len;
 
     return dst->data ? NGX_OK : NGX_ERROR;
-}
-
-
-static void
-ngx_oci_accounting_wipe(void *data)
-{
-    ngx_str_t *authorization = data;
-
-    if (authorization->len) {
-        ngx_explicit_memzero(authorization->data, authorization->len);
-    }
 }
 
 

@@ -14,8 +14,6 @@
 
 #include "ngx_oci_hooks.h"
 
-#include <jansson.h>
-
 
 #define NGX_OCI_DRAGONFLY_TIME  sizeof("1970-01-01T00:00:00Z")
 
@@ -34,18 +32,7 @@ static json_t *ngx_oci_dragonfly_job(ngx_oci_hook_conf_t *conf,
 static json_t *ngx_oci_dragonfly_result(ngx_oci_hook_conf_t *conf,
     ngx_oci_job_info_t *info);
 static json_t *ngx_oci_dragonfly_preheat(ngx_oci_job_info_t *info);
-static ngx_int_t ngx_oci_dragonfly_answer(ngx_http_request_t *r,
-    json_t *value);
 static char *ngx_oci_dragonfly_time(time_t sec, char *buf);
-
-
-#define ngx_oci_path_is(path, text)                                           \
-    ((path)->len == sizeof(text) - 1                                          \
-     && ngx_memcmp((path)->data, text, sizeof(text) - 1) == 0)
-
-#define ngx_oci_path_begins(path, text)                                       \
-    ((path)->len > sizeof(text) - 1                                           \
-     && ngx_memcmp((path)->data, text, sizeof(text) - 1) == 0)
 
 
 ngx_int_t
@@ -128,7 +115,8 @@ ngx_oci_dragonfly_create(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     *ngx_sprintf((u_char *) number, "%uL", id) = '\0';
 
     if (old) {
-        return ngx_oci_dragonfly_answer(r, json_pack("{s:s}", "ID", number));
+        return ngx_oci_hook_json(r, NGX_HTTP_OK,
+                                 json_pack("{s:s}", "ID", number));
     }
 
     job.data = (u_char *) number;
@@ -273,9 +261,9 @@ ngx_oci_dragonfly_poll(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    return ngx_oci_dragonfly_answer(r, old
-                                       ? ngx_oci_dragonfly_preheat(&info)
-                                       : ngx_oci_dragonfly_job(conf, &info));
+    return ngx_oci_hook_json(r, NGX_HTTP_OK,
+                             old ? ngx_oci_dragonfly_preheat(&info)
+                                 : ngx_oci_dragonfly_job(conf, &info));
 }
 
 
@@ -376,29 +364,6 @@ ngx_oci_dragonfly_preheat(ngx_oci_job_info_t *info)
                      "finishTime", ended,
                      "errorMsg", (char *) info->error.data,
                      "Status", status);
-}
-
-
-/* takes the value; NULL: there was no memory for it */
-
-static ngx_int_t
-ngx_oci_dragonfly_answer(ngx_http_request_t *r, json_t *value)
-{
-    char       *text;
-    ngx_int_t   rc;
-
-    text = value ? json_dumps(value, JSON_COMPACT) : NULL;
-    json_decref(value);
-
-    if (text == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    rc = ngx_oci_hook_send(r, NGX_HTTP_OK, text);
-
-    free(text);
-
-    return rc;
 }
 
 

@@ -491,6 +491,27 @@ ngx_oci_hook_message(ngx_http_request_t *r, ngx_uint_t status,
 
 
 ngx_int_t
+ngx_oci_hook_json(ngx_http_request_t *r, ngx_uint_t status, json_t *value)
+{
+    char       *text;
+    ngx_int_t   rc;
+
+    text = value ? json_dumps(value, JSON_COMPACT) : NULL;
+    json_decref(value);
+
+    if (text == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    rc = ngx_oci_hook_send(r, status, text);
+
+    free(text);
+
+    return rc;
+}
+
+
+ngx_int_t
 ngx_oci_hook_send(ngx_http_request_t *r, ngx_uint_t status,
     const char *json)
 {

@@ -13,12 +13,34 @@
 #include "ngx_oci.h"
 #include <ngx_thread_pool.h>
 
+#include <jansson.h>
+
 
 #define NGX_OCI_PREHEAT_BODY    65536   /* bytes */
 #define NGX_OCI_WEBHOOK_BODY    262144
 
 #define NGX_OCI_JOB_ERROR       200     /* bytes of an error's text */
 #define NGX_OCI_JOB_TOKEN_MAX   8192    /* of a credential that came along */
+
+/* what a manifest may be, for those who take any */
+
+#define NGX_OCI_HOOK_ACCEPT                                                   \
+    "application/vnd.oci.image.index.v1+json, "                               \
+    "application/vnd.oci.image.manifest.v1+json, "                            \
+    "application/vnd.docker.distribution.manifest.list.v2+json, "             \
+    "application/vnd.docker.distribution.manifest.v2+json, "                  \
+    "application/vnd.oci.artifact.manifest.v1+json, */*"
+
+
+/* of a path, an ngx_str_t *, and a literal */
+
+#define ngx_oci_path_is(path, text)                                           \
+    ((path)->len == sizeof(text) - 1                                          \
+     && ngx_memcmp((path)->data, text, sizeof(text) - 1) == 0)
+
+#define ngx_oci_path_begins(path, text)                                       \
+    ((path)->len > sizeof(text) - 1                                           \
+     && ngx_memcmp((path)->data, text, sizeof(text) - 1) == 0)
 
 
 typedef struct ngx_oci_hook_conf_s  ngx_oci_hook_conf_t;
@@ -193,6 +215,9 @@ ngx_int_t ngx_oci_hook_send(ngx_http_request_t *r, ngx_uint_t status,
     const char *json);
 ngx_int_t ngx_oci_hook_message(ngx_http_request_t *r, ngx_uint_t status,
     const char *message);
+/* with a value, which it takes; NULL: there was no memory for it */
+ngx_int_t ngx_oci_hook_json(ngx_http_request_t *r, ngx_uint_t status,
+    json_t *value);
 
 /* ngx_oci_preheat.c */
 ngx_int_t ngx_oci_preheat(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,

@@ -13,8 +13,6 @@
 
 #include "ngx_oci_hooks.h"
 
-#include <jansson.h>
-
 
 #define NGX_OCI_JOB_LIST  1024
 
@@ -31,8 +29,6 @@ static ngx_int_t ngx_oci_job_api_show(ngx_http_request_t *r,
     ngx_oci_hook_conf_t *conf, uint64_t id, ngx_uint_t status);
 static json_t *ngx_oci_job_api_json(ngx_oci_hook_conf_t *conf,
     ngx_oci_job_info_t *info);
-static ngx_int_t ngx_oci_job_api_answer(ngx_http_request_t *r,
-    ngx_uint_t status, json_t *value);
 
 
 ngx_int_t
@@ -41,7 +37,7 @@ ngx_oci_job_api(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
 {
     ngx_str_t  number;
 
-    if (path->len == 4 && ngx_memcmp(path->data, "jobs", 4) == 0) {
+    if (ngx_oci_path_is(path, "jobs")) {
 
         if (r->method & NGX_HTTP_POST) {
             return ngx_oci_job_api_create(r, conf, text);
@@ -55,12 +51,12 @@ ngx_oci_job_api(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
                                     "no such method");
     }
 
-    if (path->len <= 5 || ngx_memcmp(path->data, "jobs/", 5) != 0) {
+    if (!ngx_oci_path_begins(path, "jobs/")) {
         return NGX_DECLINED;
     }
 
-    number.data = path->data + 5;
-    number.len = path->len - 5;
+    number.data = path->data + sizeof("jobs/") - 1;
+    number.len = path->len - (sizeof("jobs/") - 1);
 
     return ngx_oci_job_api_one(r, conf, &number);
 }
@@ -213,7 +209,7 @@ ngx_oci_job_api_list(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf)
         }
     }
 
-    return ngx_oci_job_api_answer(r, NGX_HTTP_OK,
+    return ngx_oci_hook_json(r, NGX_HTTP_OK,
                                   json_pack("{s:o}", "jobs", jobs));
 }
 
@@ -259,7 +255,7 @@ ngx_oci_job_api_show(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    return ngx_oci_job_api_answer(r, status,
+    return ngx_oci_hook_json(r, status,
                                   ngx_oci_job_api_json(conf, &info));
 }
 
@@ -285,28 +281,4 @@ ngx_oci_job_api_json(ngx_oci_hook_conf_t *conf, ngx_oci_job_info_t *info)
                      "bytes", (json_int_t) info->bytes,
                      "bytes_done", (json_int_t) info->bytes_done,
                      "error", (char *) info->error.data);
-}
-
-
-/* takes the value; NULL: there was no memory for it */
-
-static ngx_int_t
-ngx_oci_job_api_answer(ngx_http_request_t *r, ngx_uint_t status,
-    json_t *value)
-{
-    char       *text;
-    ngx_int_t   rc;
-
-    text = value ? json_dumps(value, JSON_COMPACT) : NULL;
-    json_decref(value);
-
-    if (text == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    rc = ngx_oci_hook_send(r, status, text);
-
-    free(text);
-
-    return rc;
 }

@@ -16,12 +16,6 @@
 #define NGX_OCI_JOB_PULLS    4          /* at once, of a job */
 #define NGX_OCI_JOB_PIECES   8192
 #define NGX_OCI_JOB_TRIES    5          /* of a piece */
-#define NGX_OCI_JOB_ACCEPT                                                    \
-    "application/vnd.oci.image.index.v1+json, "                               \
-    "application/vnd.oci.image.manifest.v1+json, "                            \
-    "application/vnd.docker.distribution.manifest.list.v2+json, "             \
-    "application/vnd.docker.distribution.manifest.v2+json, "                  \
-    "application/vnd.oci.artifact.manifest.v1+json, */*"
 
 
 typedef struct ngx_oci_job_run_s  ngx_oci_job_run_t;
@@ -431,7 +425,7 @@ ngx_oci_job_pull(ngx_oci_job_run_t *run, ngx_uint_t i)
     pull->authorization = run->task.authorization;
 
     if (piece->kind == NGX_OCI_PIECE_MANIFEST) {
-        ngx_str_set(&pull->accept, NGX_OCI_JOB_ACCEPT);
+        ngx_str_set(&pull->accept, NGX_OCI_HOOK_ACCEPT);
         pull->max = NGX_OCI_MANIFEST_MAX;
 
     } else {

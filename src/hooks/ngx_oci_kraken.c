@@ -10,8 +10,6 @@
 
 #include "ngx_oci_hooks.h"
 
-#include <jansson.h>
-
 
 #define NGX_OCI_KRAKEN_EVENTS  64
 
@@ -22,11 +20,6 @@ static ngx_int_t ngx_oci_kraken_event(ngx_http_request_t *r,
 static ngx_int_t ngx_oci_kraken_names(ngx_oci_hook_conf_t *conf,
     json_t *target, ngx_pool_t *pool, ngx_str_t *repository,
     ngx_str_t *reference);
-
-
-#define ngx_oci_path_is(path, text)                                           \
-    ((path)->len == sizeof(text) - 1                                          \
-     && ngx_memcmp((path)->data, text, sizeof(text) - 1) == 0)
 
 
 ngx_int_t
