@@ -62,6 +62,7 @@ sub remove {
 }
 
 $t->write_file('secret', "Bearer new\nBearer old\n", 0600);
+$t->write_file('named', "key\n", 0600);
 
 $t->conf(http => <<EOC, location => <<EOL);
 oci_registry demo {
@@ -76,6 +77,7 @@ location = /hook { oci_webhook registry=demo secret=$d/secret; }
 location = /mirrored { mirror /hook; mirror_request_body off; root $d; }
 location = /included.html { ssi on; root $d; }
 location = /status { oci_status; }
+location = /named { oci_webhook registry=demo secret=$d/named header=X-Key; }
 location = /cold { oci_webhook registry=demo secret=$d/secret warm=off; }
 EOL
 $t->start();
@@ -231,6 +233,18 @@ for my $secret ('', 'Bearer', 'Bearer ne', 'Bearer new2', 'bearer new',
 {
     is(hook(artifact('DELETE_ARTIFACT', 'llm/a', 'v1', $one_digest),
         secret => $secret), 401, "not \"$secret\"");
+}
+
+# in a header of another name, once
+
+for (['X-Key: key', 422], ['x-kEY: key', 422], ['X-Key: ke', 401],
+    ["X-Key: key\r\nX-Key: key", 401], ['X-Keys: key', 401],
+    ['Authorization: key', 401])
+{
+    my ($lines, $status) = @$_;
+    my $answer = $t->raw("POST /named HTTP/1.1\r\nHost: h\r\n"
+        . "Connection: close\r\nContent-Length: 2\r\n$lines\r\n\r\n{}");
+    like($answer, qr/^HTTP\/1\.1 $status /, $lines =~ s/\r\n/, /r);
 }
 
 is(hook('', method => 'GET'), 405, 'no such method');
