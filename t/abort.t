@@ -35,17 +35,8 @@ my $port = $t->upstream(sub {
         }
         return 0;
     }
-    if ($mode eq 'slow' && ($q->{to} // $size) - ($q->{from} // 0) > 1) {
-        my ($from, $to) = ($q->{from}, $q->{to});
-        print $c "HTTP/1.1 206 X\r\nContent-Length: " . ($to - $from)
-            . "\r\nContent-Range: bytes $from-" . ($to - 1) . "/$size\r\n\r\n";
-        for (my $i = $from; $i < $to; $i += 262144) {
-            print $c substr($blob, $i, $to - $i > 262144 ? 262144 : $to - $i)
-                or return 0;
-            sleep 0.05;
-        }
-        return 1;
-    }
+    return $t->reply_slowly($c, $q, $blob, 0.05, piece => 262144)
+        if $mode eq 'slow';
     return $t->reply_blob($c, $q, $blob);
 });
 

@@ -25,22 +25,8 @@ my $digest = $t->digest($blob);
 
 my $port = $t->upstream(sub {
     my ($c, $q) = @_;
-    my ($from, $to) = ($q->{from} // 0, $q->{to} // $size);
-    return $t->reply_blob($c, $q, $blob) if $to - $from <= 1;
-    print $c "HTTP/1.1 206 X\r\nContent-Length: " . ($to - $from)
-        . "\r\nContent-Range: bytes $from-" . ($to - 1) . "/$size\r\n\r\n";
-    for (my $i = $from; $i < $to; $i += 131072) {
-        my $n = $to - $i > 131072 ? 131072 : $to - $i;
-        print $c substr($blob, $i, $n) or return 0;
-        open my $f, '>>', "$d/sent" or die;
-        syswrite $f, '.' x ($n / 1024);
-        close $f;
-        sleep 0.0065;
-    }
-    return 1;
+    return $t->reply_slowly($c, $q, $blob, 0.0065);
 });
-
-sub sent { return (-s "$d/sent" || 0) * 1024 }
 
 $t->conf(http => "oci_registry demo { url http://127.0.0.1:$port; }",
     cache_args => 'slice=1m', location => <<EOL);
@@ -132,7 +118,7 @@ for my $i (0, 1) {
 
     # two exchanges were in flight, a slice each, and what lies in sockets
 
-    cmp_ok(sent(), '<=', $size + 2 * $slice + 8 * $slice,
+    cmp_ok($t->sent(), '<=', $size + 2 * $slice + 8 * $slice,
         "$i: little was sent twice");
 
     ok(until_true(5, sub { $t->workers() == 2 }), "$i: it was replaced");
@@ -208,10 +194,10 @@ fresh();
 $t->signal('TERM');
 $got = drain($s, $got);
 $t->stop();
-my $before = sent();
+my $before = $t->sent();
 $t->start();
 is((split / /, resume($got))[0], sha256_hex($blob), 'after a restart');
-cmp_ok(sent() - $before, '<=', $size - 10 * $slice,
+cmp_ok($t->sent() - $before, '<=', $size - 10 * $slice,
     'recorded slices are not fetched again');
 $t->stop();
 $t->start();

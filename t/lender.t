@@ -31,20 +31,10 @@ my $port = $t->upstream(sub {
         if $kind eq 'manifests';
 
     my $blob = $blob{$ref};
-    my ($from, $to) = ($q->{from}, $q->{to} // length $blob);
 
-    return $t->reply_blob($c, $q, $blob) if $to - $from < 2;
-    return $t->reply($c, $q, 401, {}, '') if $who eq 'probes';
-
-    printf $c "HTTP/1.1 206 X\r\nContent-Length: %d\r\n"
-        . "Content-Range: bytes %d-%d/%d\r\n\r\n", $to - $from, $from,
-        $to - 1, length $blob;
-    for (my $i = $from; $i < $to; $i += 131072) {
-        print $c substr($blob, $i, $to - $i > 131072 ? 131072 : $to - $i)
-            or return 0;
-        sleep 0.01;
-    }
-    return 1;
+    return $t->reply($c, $q, 401, {}, '') if $who eq 'probes'
+        && ($q->{to} // length $blob) - ($q->{from} // 0) >= 2;
+    return $t->reply_slowly($c, $q, $blob, 0.01);
 });
 
 my $fill = 'oci_pass demo; oci_cache models; oci_fill_connections 2;'

@@ -66,22 +66,8 @@ my $port = $t->upstream(sub {
     return $t->reply_blob($c, $q, $config) if $ref eq $t->digest($config);
     return $t->reply_blob($c, $q, 'x' x 1000) if $ref eq $wrong;
     return $t->reply($c, $q, 404, {}, '{}') if $ref ne $digest;
-    my ($from, $to) = ($q->{from} // 0, $q->{to} // $size);
-    return $t->reply_blob($c, $q, $blob) if $to - $from <= 1;
-    print $c "HTTP/1.1 206 X\r\nContent-Length: " . ($to - $from)
-        . "\r\nContent-Range: bytes $from-" . ($to - 1) . "/$size\r\n\r\n";
-    for (my $i = $from; $i < $to; $i += 131072) {
-        my $n = $to - $i > 131072 ? 131072 : $to - $i;
-        print $c substr($blob, $i, $n) or return 0;
-        open my $f, '>>', "$d/sent" or die;
-        syswrite $f, '.' x ($n / 1024);
-        close $f;
-        sleep 0.013;
-    }
-    return 1;
+    return $t->reply_slowly($c, $q, $blob, 0.013);
 });
-
-sub sent { return (-s "$d/sent" || 0) * 1024 }
 
 $t->conf(http => "oci_registry demo { url http://127.0.0.1:$port; }",
     cache_args => 'slice=1m', location => <<EOL);
@@ -131,7 +117,7 @@ fresh();
 # whoever asks once more finds it at work
 
 my $id = create('v1');
-until_true(sub { sent() > 3 * $slice });
+until_true(sub { $t->sent() > 3 * $slice });
 is(create('v1'), $id, 'the same job');
 isnt(create('v1', undef, 'b'), $id, 'another repository is another job');
 
@@ -141,22 +127,24 @@ my $victim = $t->worker_to($port);
 kill 'KILL', $victim;
 $t->allow(qr/process $victim exited on signal 9/);
 is((ends($id))[0], 'SUCCESS', 'killed: another worker goes on');
-cmp_ok(sent(), '<', $size + 9 * $slice, 'killed: little was fetched twice');
+cmp_ok($t->sent(), '<', $size + 9 * $slice,
+    'killed: little was fetched twice');
 
-my $mark = sent();
+my $mark = $t->sent();
 my $r = $t->get("/v2/m/a/blobs/$digest", { Authorization => 'Bearer good' });
 is($t->digest($r->{body}), $digest, 'killed: the bytes');
-is(sent(), $mark, 'killed: nothing was fetched');
+is($t->sent(), $mark, 'killed: nothing was fetched');
 
 # the configuration is loaded again
 
 fresh();
 $id = create('v1');
-until_true(sub { sent() > 3 * $slice });
+until_true(sub { $t->sent() > 3 * $slice });
 my @before = $t->workers();
 $t->signal('HUP');
 is((ends($id))[0], 'SUCCESS', 'reload: the new workers go on');
-cmp_ok(sent(), '<', $size + 9 * $slice, 'reload: little was fetched twice');
+cmp_ok($t->sent(), '<', $size + 9 * $slice,
+    'reload: little was fetched twice');
 until_true(sub { my %now = map { $_ => 1 } $t->workers();
     !grep { $now{$_} } @before });
 ok(1, 'reload: the old workers are gone');
@@ -197,12 +185,12 @@ state('');
 
 fresh();
 $id = create('v1');
-until_true(sub { sent() > 2 * $slice });
+until_true(sub { $t->sent() > 2 * $slice });
 my ($status, $job) = call('DELETE', "/jobs/$id");
 is($job->{state}, 'failure', 'cancelled');
 is((ends($id))[0], 'FAILURE', 'cancelled: for Harbor, too');
-until_true(sub { my $s = sent(); sleep 1.5; $s == sent() });
-cmp_ok(sent(), '<', $size, 'cancelled: no more is fetched');
+until_true(sub { my $s = $t->sent(); sleep 1.5; $s == $t->sent() });
+cmp_ok($t->sent(), '<', $size, 'cancelled: no more is fetched');
 
 # the log has no token
 

@@ -827,6 +827,39 @@ sub reply_blob {
 }
 
 
+# The same, in pieces with a pause after each, in s.  Options: piece (bytes);
+# go: asked before each one, false: the connection ends there.  A blob's first
+# byte, which proves something, comes at once, and does not count in sent().
+
+sub reply_slowly {
+    my ($self, $c, $q, $blob, $pause, %o) = @_;
+    my $size = length $blob;
+    my ($from, $to) = ($q->{from} // 0, $q->{to} // $size);
+    my $piece = $o{piece} // 131072;
+
+    return $self->reply_blob($c, $q, $blob) if $to - $from <= 1;
+
+    print $c "HTTP/1.1 206 X\r\nContent-Length: " . ($to - $from)
+        . "\r\nContent-Range: bytes $from-" . ($to - 1) . "/$size\r\n\r\n";
+
+    for (my $i = $from; $i < $to; $i += $piece) {
+        my $n = $to - $i > $piece ? $piece : $to - $i;
+        return 0 if $o{go} && !$o{go}->();
+        print $c substr($blob, $i, $n) or return 0;
+        open my $f, '>>', "$self->{dir}/sent" or die;
+        syswrite $f, '.' x ($n / 1024);
+        close $f;
+        sleep $pause;
+    }
+    return 1;
+}
+
+
+# bytes that were sent so, to within 1k a piece
+
+sub sent { return (-s "$_[0]{dir}/sent" || 0) * 1024 }
+
+
 # A scripted DNS server on UDP.  Each query is answered by what dns_says()
 # was told last: "<address> <ttl>" for every A query, or every AAAA one,
 # "servfail", "nxdomain" or "silent".  Returns its port.
