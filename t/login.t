@@ -54,54 +54,7 @@ $t->write_file('robot', "edge:edge-secret\n", 0600);
 
 my %port = map { $_ => OCI::port() } qw/ basic tokens closed passed checked /;
 
-$t->conf(http => <<EOC, location => '');
-oci_registry demo { url http://127.0.0.1:$up; credentials anonymous; }
-oci_registry harbor { url http://127.0.0.1:$harbor; }
-oci_registry stored {
-    url http://127.0.0.1:$harbor; credentials file $d/robot;
-}
-oci_policy basic {
-    source file:$d/policy.json; zone basic:1m; identity basic anonymous;
-}
-oci_policy tokens {
-    source file:$d/policy.json; zone tokens:1m; identity basic anonymous;
-    signing_key $d/edge.pem;
-}
-oci_policy closed {
-    source file:$d/policy.json; zone closed:1m; identity basic;
-    signing_key $d/edge.pem;
-}
-oci_policy checked {
-    source file:$d/policy.json; zone checked:1m; identity bearer anonymous;
-    issuer harbor-token-issuer; audience harbor-registry;
-    key $d/harbor.pub; grants token;
-}
-oci_cache models;
-server {
-    listen 127.0.0.1:$port{basic};
-    location /v2/ { oci_pass demo; oci_access basic; }
-}
-server {
-    listen 127.0.0.1:$port{tokens};
-    location /v2/ { oci_pass demo; oci_access tokens; }
-    location = /token { oci_token policy=tokens; }
-}
-server {
-    listen 127.0.0.1:$port{closed};
-    location /v2/ { oci_pass demo; oci_access closed; }
-    location = /token { oci_token policy=closed; }
-}
-server {
-    listen 127.0.0.1:$port{passed};
-    location /v2/ { oci_pass harbor; }
-    location = /service/token { oci_token harbor; }
-}
-server {
-    listen 127.0.0.1:$port{checked};
-    location /v2/ { oci_pass stored; oci_access checked; }
-    location = /service/token { oci_token stored; }
-}
-EOC
+$t->conf(http => Login::servers($t, $up, $harbor, %port), location => '');
 $t->start();
 
 my %scheme = (basic => 'Basic', map { $_ => 'Bearer' } qw/ tokens closed passed

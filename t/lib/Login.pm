@@ -200,6 +200,57 @@ sub pull {
 }
 
 
+# An edge that clients log in to: a server for each way that %port has a port
+# of.  basic, tokens (the edge's own), closed (the same, not for nobody): by
+# the policy of policy.json and the key edge.pem, in front of $up.  passed: as
+# the registry like Harbor at $harbor has it; checked: with its tokens checked
+# here, and the credentials of the file robot.
+
+sub servers {
+    my ($t, $up, $harbor, %port) = @_;
+    my $d = $t->{dir};
+
+    my $file = "source file:$d/policy.json; zone";
+    my %policy = (
+        basic => "$file basic:1m; identity basic anonymous;",
+        tokens => "$file tokens:1m; identity basic anonymous;"
+            . " signing_key $d/edge.pem;",
+        closed => "$file closed:1m; identity basic;"
+            . " signing_key $d/edge.pem;",
+        checked => "$file checked:1m; identity bearer anonymous;"
+            . ' issuer harbor-token-issuer; audience harbor-registry;'
+            . " key $d/harbor.pub; grants token;",
+    );
+    my %token = (tokens => '= /token { oci_token policy=tokens; }',
+        closed => '= /token { oci_token policy=closed; }',
+        passed => '= /service/token { oci_token harbor; }',
+        checked => '= /service/token { oci_token stored; }');
+    my %registry = (passed => 'harbor', checked => 'stored');
+
+    my $conf = <<EOC;
+oci_registry demo { url http://127.0.0.1:$up; credentials anonymous; }
+oci_registry harbor { url http://127.0.0.1:$harbor; }
+oci_registry stored {
+    url http://127.0.0.1:$harbor; credentials file $d/robot;
+}
+oci_cache models;
+EOC
+
+    for my $way (sort keys %port) {
+        my $pass = 'oci_pass ' . ($registry{$way} // 'demo') . ';';
+        if ($policy{$way}) {
+            $conf .= "oci_policy $way { $policy{$way} }\n";
+            $pass .= " oci_access $way;";
+        }
+        $conf .= "server {\n    listen 127.0.0.1:$port{$way};\n"
+            . "    location /v2/ { $pass }\n"
+            . ($token{$way} ? "    location $token{$way}\n" : '') . "}\n";
+    }
+
+    return $conf;
+}
+
+
 # A registry like Harbor: its token service and its challenges.  users: name =>
 # secret; projects: name => [who may pull; "*": everybody]; repos: name => {
 # tag => manifest }; blobs: digest => bytes.  Tokens are by the RSA key of the
