@@ -291,9 +291,10 @@ static void
 ngx_oci_look_directory(ngx_oci_look_t *look, const u_char *p, size_t n)
 {
     size_t      i, len, skip;
-    ngx_uint_t  bits, entries;
+    ngx_uint_t  bits, cut, entries;
 
     bits = 0;
+    cut = 0;
     entries = 0;
 
     for (i = 0; i + NGX_OCI_LOOK_ENTRY <= n; i += skip) {
@@ -306,12 +307,15 @@ ngx_oci_look_directory(ngx_oci_look_t *look, const u_char *p, size_t n)
         skip = NGX_OCI_LOOK_ENTRY + len + ngx_oci_look_le2(p + i + 30)
                + ngx_oci_look_le2(p + i + 32);
 
+        entries++;
+
         if (len > n - i - NGX_OCI_LOOK_ENTRY) {
+            bits |= NGX_OCI_FORMAT_ZIP;
+            cut = 1;
             break;
         }
 
         bits |= ngx_oci_look_entry(p + i + NGX_OCI_LOOK_ENTRY, len);
-        entries++;
     }
 
     if (entries == 0) {
@@ -325,7 +329,7 @@ ngx_oci_look_directory(ngx_oci_look_t *look, const u_char *p, size_t n)
 
     /* it goes on: there may be anything among the others */
 
-    if (n == NGX_OCI_LOOK_DIRECTORY && i + NGX_OCI_LOOK_ENTRY > n) {
+    if (cut || (n == NGX_OCI_LOOK_DIRECTORY && i + NGX_OCI_LOOK_ENTRY > n)) {
         look->own |= NGX_OCI_FORMAT_UNKNOWN;
     }
 

@@ -396,6 +396,59 @@ t_zips(void)
 }
 
 
+/* a directory that is longer than what is looked at, cut within any entry */
+
+static void
+t_cut(void)
+{
+    size_t         i, len;
+    ngx_uint_t     bits, looks, bad;
+
+    static char    text[0x10000];
+    const char    *names[64];
+
+    memset(text, 'a', sizeof(text) - 1);
+
+    /* (a line that does not end may be a pickle's) */
+
+    names[0] = "a\n.txt";
+
+    for (i = 1; i < 55; i++) {
+        names[i] = text;
+    }
+
+    names[i++] = "m/data.pkl";
+    names[i] = NULL;
+
+    for (bad = 0, len = 1200; len < 1500; len++) {
+
+        text[len] = '\0';
+        t_zip(names, 0, 0);
+        bits = t_look(&looks);
+        bad += (bits != (T_ZIP|T_UNK));
+        t_len = 0;
+        text[len] = 'a';
+    }
+
+    t_ok(bad == 0, "a long directory, cut: %lu are known", (unsigned long) bad);
+
+    /* in the name of its first entry; and a harmless one elsewhere */
+
+    names[0] = text;
+    names[1] = "m/data.pkl";
+    names[2] = NULL;
+
+    t_add("PK\1\2", 4);
+    t_fill(24, 0);
+    t_le(6, 2);
+    t_fill(16, 0);
+    t_add("a\n.txt", 6);
+    t_zip(names, 0, 0);
+    memset(t_file + t_len - 6, 0, 4);
+    t_is(T_ZIP|T_UNK, "a directory cut in its first name, and another one");
+}
+
+
 static void
 t_tars(void)
 {
@@ -509,6 +562,7 @@ main(void)
     t_is(T_PKL, "nothing but opcodes");
 
     t_zips();
+    t_cut();
     t_tars();
 
     /* what is allowed */
