@@ -73,6 +73,7 @@ ngx_int_t
 ngx_oci_policy_past(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx)
 {
     ctx->decision = "deny";
+    ctx->reason = "its document is past \"stale\"";
 
     ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
                   "oci_policy \"%V\" denied it: its document is past "

@@ -75,6 +75,7 @@ ngx_oci_policy_handler(ngx_http_request_t *r)
                       "checked at once", &policy->name);
 
         ctx->decision = "deny";
+        ctx->reason = "too many logins at once";
         ngx_http_finalize_request(r,
                          ngx_oci_core.error_retry(r,
                                        NGX_HTTP_SERVICE_UNAVAILABLE,

@@ -18,6 +18,10 @@ static ngx_str_t  ngx_oci_artifact_rules[] = {
 };
 
 
+static void ngx_oci_artifact_denied(ngx_http_request_t *r,
+    ngx_oci_policy_ctx_t *ctx, const char *why);
+
+
 /* rule: 0: none of the project's; what decided stands in the context */
 
 ngx_int_t
@@ -30,7 +34,7 @@ ngx_oci_artifact_refuse(ngx_oci_artifact_t *a, ngx_uint_t rule,
     ngx_http_request_t  *r;
 
     r = a->judge->request;
-    a->ctx->decision = "deny";
+    ngx_oci_artifact_denied(r, a->ctx, why);
 
     repository = &a->judge->ctx->route.repository;
 
@@ -120,7 +124,7 @@ ngx_oci_artifact_unseen(ngx_http_request_t *r, ngx_oci_ctx_t *octx,
     }
 
     if (why) {
-        ctx->decision = "deny";
+        ngx_oci_artifact_denied(r, ctx, why);
 
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
                       "oci_policy \"%V\" refused \"%V\" of \"%V\" past a "
@@ -130,4 +134,26 @@ ngx_oci_artifact_unseen(ngx_http_request_t *r, ngx_oci_ctx_t *octx,
     }
 
     return why;
+}
+
+
+/* for the log: what the caller has may be gone before the record is made */
+
+static void
+ngx_oci_artifact_denied(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
+    const char *why)
+{
+    size_t   len;
+    u_char  *p;
+
+    ctx->decision = "deny";
+    ctx->reason = "an artifact is refused";
+
+    len = ngx_strlen(why) + 1;
+    p = ngx_pnalloc(r->pool, len);
+
+    if (p) {
+        ngx_memcpy(p, why, len);
+        ctx->reason = (char *) p;
+    }
 }

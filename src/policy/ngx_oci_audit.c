@@ -14,6 +14,8 @@
 
 
 static ngx_int_t ngx_oci_audit_header_filter(ngx_http_request_t *r);
+static void ngx_oci_audit_turned(ngx_http_request_t *r,
+    ngx_oci_audit_ctx_t *ctx);
 static ngx_int_t ngx_oci_audit_refuse(ngx_http_request_t *r);
 static ngx_int_t ngx_oci_audit_preaccess(ngx_http_request_t *r);
 static ngx_int_t ngx_oci_audit_log_handler(ngx_http_request_t *r);
@@ -123,6 +125,10 @@ ngx_oci_audit_header_filter(ngx_http_request_t *r)
 
     ctx = ngx_oci_audit_ctx(r);
 
+    if (ctx && ctx->event) {
+        ngx_oci_audit_turned(r, ctx);
+    }
+
     if (ctx && (ctx->event || ctx->blocked)) {
         return ngx_oci_audit_next_header(r);
     }
@@ -140,6 +146,32 @@ ngx_oci_audit_header_filter(ngx_http_request_t *r)
     }
 
     return ngx_oci_audit_next_header(r);
+}
+
+
+/*
+ * An answer was about to begin, and has its record, when a filter after this
+ * one had the policy refuse it: that is another one.
+ */
+
+static void
+ngx_oci_audit_turned(ngx_http_request_t *r, ngx_oci_audit_ctx_t *ctx)
+{
+    ngx_oci_audit_event_t  *e;
+
+    e = ctx->event;
+
+    if (e->denied || !ngx_oci_audit_denied(r)) {
+        return;
+    }
+
+    e->revoked = 1;
+    e->aborted++;
+    e->status = ngx_oci_audit_status(r);
+    e->latency = ngx_oci_audit_latency(r);
+
+    ctx->event = NULL;
+    ngx_oci_audit_leave(e);
 }
 
 
@@ -208,6 +240,12 @@ ngx_oci_audit_log_handler(ngx_http_request_t *r)
     ngx_oci_audit_event_t     *e;
     ngx_oci_audit_loc_conf_t  *alcf;
 
+    /* a part has no record of its own, and is not the request's end */
+
+    if (r != r->main) {
+        return NGX_OK;
+    }
+
     ctx = ngx_oci_audit_ctx(r);
 
     if (ctx == NULL) {
@@ -223,6 +261,7 @@ ngx_oci_audit_log_handler(ngx_http_request_t *r)
         ctx = ngx_oci_audit_ctx_add(r);
 
         if (ctx == NULL) {
+            ngx_oci_audit_miss(alcf->log);
             return NGX_ERROR;
         }
 
@@ -253,7 +292,12 @@ ngx_oci_audit_request(ngx_http_request_t *r, ngx_oci_audit_log_t *log,
 
     ctx->event = ngx_oci_audit_enter(log, &rec);
 
-    return (ctx->event && ctx->event->seq) ? NGX_OK : NGX_ERROR;
+    if (ctx->event == NULL) {
+        ngx_oci_audit_miss(log);
+        return NGX_ERROR;
+    }
+
+    return ctx->event->seq ? NGX_OK : NGX_ERROR;
 }
 
 

@@ -128,7 +128,8 @@ typedef struct {
 typedef struct {
     ngx_rbtree_node_t       node;
     u_char                  key[16];
-    ngx_queue_t             queue;      /* while nothing is under way */
+    ngx_queue_t             queue;      /* single, or while nothing is under
+                                           way */
     ngx_oci_audit_log_t    *log;
     uint64_t                seq;        /* of the record, 0: it is lost */
     time_t                  sec;        /* when the first one came */
@@ -195,6 +196,7 @@ void ngx_oci_audit_exit_process(ngx_oci_audit_main_conf_t *amcf);
 void ngx_oci_audit_record(ngx_http_request_t *r, ngx_oci_audit_log_t *log,
     ngx_oci_audit_record_t *rec);
 void ngx_oci_audit_record_more(ngx_oci_audit_record_t *rec);
+ngx_uint_t ngx_oci_audit_denied(ngx_http_request_t *r);
 const char *ngx_oci_audit_cache(ngx_http_request_t *r);
 const char *ngx_oci_audit_verify(ngx_http_request_t *r);
 ngx_uint_t ngx_oci_audit_status(ngx_http_request_t *r);
@@ -213,11 +215,13 @@ void ngx_oci_audit_leave_all(void);
 
 /*
  * ngx_oci_audit_log.c.  write(): a line of the members, NGX_OK; NGX_ERROR: it
- * is lost.  recover(): tries it again where that failed, NGX_OK or NGX_ERROR.
+ * is lost.  miss(): one is, as there is no memory.  recover(): tries it again
+ * where that failed, NGX_OK or NGX_ERROR.
  */
 void ngx_oci_audit_log_init(ngx_oci_audit_log_t *log, ngx_cycle_t *cycle);
 ngx_int_t ngx_oci_audit_write(ngx_oci_audit_log_t *log, const char *event,
     ngx_str_t *members, ngx_uint_t n);
+void ngx_oci_audit_miss(ngx_oci_audit_log_t *log);
 ngx_int_t ngx_oci_audit_recover(ngx_oci_audit_log_t *log);
 void ngx_oci_audit_log_exit(ngx_oci_audit_log_t *log);
 void ngx_oci_audit_flush(ngx_open_file_t *file, ngx_log_t *log);

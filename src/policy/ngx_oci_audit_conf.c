@@ -256,12 +256,20 @@ ngx_oci_audit_log(ngx_conf_t *cf, ngx_oci_audit_args_t *args)
 static ngx_int_t
 ngx_oci_audit_open(ngx_conf_t *cf, ngx_oci_audit_log_t *log)
 {
+    u_char  *p;
+
     if (ngx_strncmp(log->name.data, "syslog:", 7) == 0) {
 
         log->syslog = ngx_pcalloc(cf->pool, sizeof(ngx_syslog_peer_t));
-        if (log->syslog == NULL) {
+        p = ngx_pstrdup(cf->pool, &log->name);
+
+        if (log->syslog == NULL || p == NULL) {
             return NGX_ERROR;
         }
+
+        /* nginx writes zeros into what it reads there */
+
+        log->name.data = p;
 
         return (ngx_syslog_process_conf(cf, log->syslog) == NGX_CONF_OK)
                ? NGX_OK : NGX_ERROR;

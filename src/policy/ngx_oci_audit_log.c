@@ -105,6 +105,16 @@ lost:
 }
 
 
+void
+ngx_oci_audit_miss(ngx_oci_audit_log_t *log)
+{
+    log->lost++;
+    ngx_oci_stat_add(NGX_OCI_STAT_AUDIT_LOST, 1);
+
+    ngx_oci_audit_failed(log, NGX_ENOMEM);
+}
+
+
 /* whatever has to stand before the next line does so */
 
 static ngx_int_t

@@ -45,7 +45,7 @@ static void ngx_oci_audit_variable(ngx_http_request_t *r,
     ngx_oci_audit_out_t *out, const char *member, const char *name,
     size_t max);
 static void ngx_oci_audit_key_of(ngx_oci_audit_log_t *log,
-    ngx_uint_t status, ngx_oci_audit_record_t *rec);
+    ngx_oci_policy_ctx_t *ctx, ngx_oci_audit_record_t *rec);
 
 
 void
@@ -58,14 +58,24 @@ ngx_oci_audit_record(ngx_http_request_t *r, ngx_oci_audit_log_t *log,
 
     rec->request = r;
 
-    rec->denied = ctx && ctx->decision
-                  && ngx_strcmp(ctx->decision, "deny") == 0;
+    rec->denied = ngx_oci_audit_denied(r);
 
     rec->who.pos = rec->buf[0];
     rec->who.last = rec->buf[0] + sizeof(rec->buf[0]);
 
     ngx_oci_audit_who(r, ctx, rec);
-    ngx_oci_audit_key_of(log, ngx_oci_audit_status(r), rec);
+    ngx_oci_audit_key_of(log, ctx, rec);
+}
+
+
+ngx_uint_t
+ngx_oci_audit_denied(ngx_http_request_t *r)
+{
+    ngx_oci_policy_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_oci_policy_module);
+
+    return ctx && ctx->decision && ngx_strcmp(ctx->decision, "deny") == 0;
 }
 
 
@@ -437,12 +447,22 @@ static void
 ngx_oci_audit_decision(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     ngx_oci_audit_out_t *out)
 {
+    ngx_str_t  reason;
+
     if (ctx == NULL || ctx->decision == NULL) {
         return;
     }
 
     ngx_oci_audit_text(out, "decision", ctx->decision);
-    ngx_oci_audit_text(out, "reason", ctx->reason);
+
+    /* of a document, or of an artifact: anything may stand there */
+
+    if (ctx->reason) {
+        reason.data = (u_char *) ctx->reason;
+        reason.len = ngx_strlen(ctx->reason);
+        ngx_oci_audit_string(out, "reason", &reason, 384);
+    }
+
     ngx_oci_audit_string(out, "policy", &ctx->policy->policy.name, 128);
     ngx_oci_audit_variable(r, out, "policy_source", "oci_decision_source",
                            32);
@@ -571,17 +591,18 @@ ngx_oci_audit_variable(ngx_http_request_t *r, ngx_oci_audit_out_t *out,
 
 /*
  * Requests of one key are recorded once.  Those that are allowed to have
- * something, and those that are not, are two; nobody can choose names that
- * have one key, as that depends on a secret.
+ * something, and those that are not, are two, and a name means somebody else
+ * in another policy; nobody can choose names that have one key, as that
+ * depends on a secret.
  */
 
 static void
-ngx_oci_audit_key_of(ngx_oci_audit_log_t *log, ngx_uint_t status,
+ngx_oci_audit_key_of(ngx_oci_audit_log_t *log, ngx_oci_policy_ctx_t *ctx,
     ngx_oci_audit_record_t *rec)
 {
     u_char      hash[SHA256_DIGEST_LENGTH];
     SHA256_CTX  sha;
-    ngx_uint_t  kind;
+    ngx_uint_t  kind, status;
 
     if (!ngx_oci_audit_has_secret) {
         if (RAND_bytes(ngx_oci_audit_secret, sizeof(ngx_oci_audit_secret))
@@ -594,6 +615,7 @@ ngx_oci_audit_key_of(ngx_oci_audit_log_t *log, ngx_uint_t status,
         ngx_oci_audit_has_secret = 1;
     }
 
+    status = ngx_oci_audit_status(rec->request);
     kind = (status < 400) ? 0 : status;
 
     if (rec->denied) {
@@ -605,6 +627,12 @@ ngx_oci_audit_key_of(ngx_oci_audit_log_t *log, ngx_uint_t status,
     SHA256_Update(&sha, ngx_oci_audit_secret, sizeof(ngx_oci_audit_secret));
     SHA256_Update(&sha, &log, sizeof(log));
     SHA256_Update(&sha, &kind, sizeof(kind));
+
+    if (ctx && ctx->decision) {
+        SHA256_Update(&sha, ctx->decision, ngx_strlen(ctx->decision) + 1);
+        SHA256_Update(&sha, &ctx->policy, sizeof(ctx->policy));
+    }
+
     SHA256_Update(&sha, rec->buf[0], rec->who.pos - rec->buf[0]);
     SHA256_Final(hash, &sha);
 

@@ -23,6 +23,7 @@
 static ngx_rbtree_t       ngx_oci_audit_tree;
 static ngx_rbtree_node_t  ngx_oci_audit_sentinel;
 static ngx_queue_t        ngx_oci_audit_quiet;      /* oldest first */
+static ngx_queue_t        ngx_oci_audit_singles;    /* not in the tree */
 static ngx_uint_t         ngx_oci_audit_n;
 static ngx_event_t        ngx_oci_audit_timer;
 
@@ -46,6 +47,7 @@ ngx_oci_audit_table_init(ngx_cycle_t *cycle)
     ngx_rbtree_init(&ngx_oci_audit_tree, &ngx_oci_audit_sentinel,
                     ngx_oci_audit_insert);
     ngx_queue_init(&ngx_oci_audit_quiet);
+    ngx_queue_init(&ngx_oci_audit_singles);
 
     ngx_oci_audit_n = 0;
 
@@ -161,7 +163,10 @@ ngx_oci_audit_new(ngx_oci_audit_log_t *log, ngx_oci_audit_record_t *rec)
     e->len = len;
     ngx_memcpy(e->data, rec->buf[0], len);
 
-    if (!e->single) {
+    if (e->single) {
+        ngx_queue_insert_tail(&ngx_oci_audit_singles, &e->queue);
+
+    } else {
         ngx_memcpy(e->key, rec->key, sizeof(e->key));
         e->node.key = ngx_oci_audit_node_key(e->key);
         ngx_rbtree_insert(&ngx_oci_audit_tree, &e->node);
@@ -223,11 +228,11 @@ ngx_oci_audit_over(ngx_oci_audit_event_t *e)
     ngx_str_t            members[2], s;
     ngx_oci_audit_out_t  out;
 
-    if (!e->single) {
-        if (e->active == 0) {
-            ngx_queue_remove(&e->queue);
-        }
+    if (e->single || e->active == 0) {
+        ngx_queue_remove(&e->queue);
+    }
 
+    if (!e->single) {
         ngx_rbtree_delete(&ngx_oci_audit_tree, &e->node);
         ngx_oci_audit_n--;
     }
@@ -281,7 +286,13 @@ ngx_oci_audit_outcome(ngx_oci_audit_event_t *e)
 void
 ngx_oci_audit_leave_all(void)
 {
+    ngx_queue_t        *q;
     ngx_rbtree_node_t  *node;
+
+    while (!ngx_queue_empty(&ngx_oci_audit_singles)) {
+        q = ngx_queue_head(&ngx_oci_audit_singles);
+        ngx_oci_audit_over(ngx_queue_data(q, ngx_oci_audit_event_t, queue));
+    }
 
     while (ngx_oci_audit_tree.root != &ngx_oci_audit_sentinel) {
         node = ngx_rbtree_min(ngx_oci_audit_tree.root,

@@ -171,6 +171,7 @@ ngx_oci_issue_decide(ngx_http_request_t *r, ngx_oci_issue_t *is)
 
     if (rc == NGX_BUSY) {
         is->ctx->decision = "deny";
+        is->ctx->reason = "too many logins at once";
 
         ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
                       "oci_policy \"%V\": too many secrets are to be "
