@@ -101,6 +101,8 @@ typedef struct {
     u_char                     *source;     /* a Redis; NULL: a file */
     uint64_t                    epoch;      /* there */
     int64_t                     current;    /* as in the zone */
+    struct json_t              *json;       /* the owner's, too, to be
+                                               released by parsed() */
     char                        error[NGX_OCI_POLICY_ERROR + 128];
 } ngx_oci_policy_text_t;
 
@@ -266,9 +268,13 @@ ngx_int_t ngx_oci_policy_init_zone(ngx_shm_zone_t *zone, void *data);
 ngx_int_t ngx_oci_policy_stat(const char *file, ngx_oci_policy_stat_t *st);
 ngx_int_t ngx_oci_policy_read(const char *file, u_char *digest,
     ngx_oci_policy_text_t *text);
-/* NGX_OK or NGX_ERROR, as read(), of a text whose digest is known */
+/*
+ * NGX_OK or NGX_ERROR, as read(), of a text whose digest is known.  parsed(),
+ * which follows both, may take long, and be called twice.
+ */
 ngx_int_t ngx_oci_policy_parse(const char *p, size_t len,
     ngx_oci_policy_text_t *text);
+void ngx_oci_policy_parsed(ngx_oci_policy_text_t *text);
 ngx_int_t ngx_oci_policy_publish(ngx_oci_policy_conf_t *pcf,
     ngx_oci_policy_text_t *text);
 /* the active document; the caller holds the mutex.  NULL: none */

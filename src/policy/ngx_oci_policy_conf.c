@@ -361,6 +361,7 @@ static char *
 ngx_oci_policy_done(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf)
 {
     u_char              *p;
+    ngx_int_t            rc;
     const char          *lacks;
     ngx_pool_cleanup_t  *cln;
 
@@ -417,9 +418,11 @@ ngx_oci_policy_done(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf)
         return NGX_CONF_OK;
     }
 
-    if (ngx_oci_policy_read((char *) pcf->file.data, NULL, &pcf->first)
-        == NGX_OK)
-    {
+    rc = ngx_oci_policy_read((char *) pcf->file.data, NULL, &pcf->first);
+
+    ngx_oci_policy_parsed(&pcf->first);
+
+    if (rc == NGX_OK) {
         return NGX_CONF_OK;
     }
 

@@ -27,6 +27,21 @@ ngx_oci_rbac_t *
 ngx_oci_policy_compile(const char *text, size_t len,
     ngx_oci_policy_error_t *error)
 {
+    json_t          *json;
+    ngx_oci_rbac_t  *rbac;
+
+    rbac = ngx_oci_policy_compile_json(text, len, &json, error);
+
+    json_decref(json);
+
+    return rbac;
+}
+
+
+ngx_oci_rbac_t *
+ngx_oci_policy_compile_json(const char *text, size_t len, json_t **json,
+    ngx_oci_policy_error_t *error)
+{
     char           *near;
     ngx_int_t       rc;
     json_error_t    err;
@@ -37,6 +52,7 @@ ngx_oci_policy_compile(const char *text, size_t len,
 
     doc.error = error;
     doc.root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &err);
+    *json = doc.root;
 
     if (doc.root == NULL) {
 
@@ -70,7 +86,6 @@ ngx_oci_policy_compile(const char *text, size_t len,
 
     json_decref(doc.params);
     json_decref(doc.groups);
-    json_decref(doc.root);
     free(doc.rules);
 
     if (rc != NGX_OK) {

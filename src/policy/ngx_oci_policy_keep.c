@@ -493,6 +493,8 @@ ngx_oci_policy_keep_read(ngx_oci_policy_conf_t *pcf, ngx_log_t *log)
                 (void) snprintf(text.error, sizeof(text.error),
                                 "the zone is too small for it");
             }
+
+            ngx_oci_policy_parsed(&text);
         }
 
         ngx_explicit_memzero(p, NGX_OCI_KEEP_HEADER + len);

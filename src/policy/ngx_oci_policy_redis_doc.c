@@ -107,6 +107,8 @@ ngx_oci_follow_thread(void *data, ngx_log_t *log)
     fw->outcome = fw->text ? ngx_oci_follow_judge(fw)
                            : NGX_OCI_FOLLOW_BROKEN;
 
+    ngx_oci_policy_parsed(&fw->compiled);
+
 #ifdef __GLIBC__
 
     /* what a large document's JSON took would stay with the worker */

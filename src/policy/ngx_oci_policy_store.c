@@ -7,6 +7,7 @@
 
 
 #include "ngx_oci_policy.h"
+#include "ngx_oci_policy_doc.h"
 
 #include <openssl/rand.h>
 
@@ -218,7 +219,7 @@ ngx_oci_policy_parse(const char *p, size_t len, ngx_oci_policy_text_t *text)
 {
     ngx_oci_policy_error_t  error;
 
-    text->doc = ngx_oci_policy_compile(p, len, &error);
+    text->doc = ngx_oci_policy_compile_json(p, len, &text->json, &error);
 
     if (text->doc) {
         return NGX_OK;
@@ -236,6 +237,14 @@ ngx_oci_policy_parse(const char *p, size_t len, ngx_oci_policy_text_t *text)
     }
 
     return NGX_ERROR;
+}
+
+
+void
+ngx_oci_policy_parsed(ngx_oci_policy_text_t *text)
+{
+    json_decref(text->json);
+    text->json = NULL;
 }
 
 

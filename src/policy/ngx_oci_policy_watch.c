@@ -179,10 +179,13 @@ ngx_oci_watch_thread(void *data, ngx_log_t *log)
     w->again = (w->last.ctime.tv_sec > now - NGX_OCI_WATCH_RACY);
 
     if (w->rc != NGX_OK) {
+        ngx_oci_policy_parsed(&w->text);
         return;
     }
 
     w->published = ngx_oci_policy_publish(w->pcf, &w->text);
+
+    ngx_oci_policy_parsed(&w->text);
 
     if (w->published == NGX_OK) {
         ngx_memcpy(w->seen, w->text.digest, NGX_OCI_POLICY_DIGEST);
