@@ -6,7 +6,6 @@ use warnings;
 use strict;
 
 use Test::More;
-use Digest::SHA qw/ sha256_hex /;
 use File::Basename qw/ dirname /;
 use JSON::PP qw/ decode_json /;
 
@@ -30,22 +29,6 @@ my ($m, $digest) = $t->push_artifact('llm/model', 'v1', @layers);
 my $image = "127.0.0.1:$t->{edge}/llm/model:v1";
 my %want = map { $_->{digest} => $_->{size} } @{decode_json($m)->{layers}};
 
-sub installed {
-    my ($name) = @_;
-    return scalar grep { -x "$_/$name" } split /:/, $ENV{PATH};
-}
-
-sub files_of {
-    my ($dir) = @_;
-    my %have;
-    for my $f (grep { -f } glob "$dir/* $dir/*/* $dir/*/*/*") {
-        open my $h, '<:raw', $f or next;
-        local $/;
-        $have{'sha256:' . sha256_hex(<$h> // '')} = -s $f;
-    }
-    return \%have;
-}
-
 my %run = (
     skopeo => sub {
         my ($dir) = @_;
@@ -65,13 +48,13 @@ my %run = (
 for my $client (qw/ skopeo oras crane modctl /) {
     SKIP: {
         skip "$client is not installed", 1
-            unless installed($client) && $run{$client};
+            unless OCI::installed($client) && $run{$client};
 
         for my $state (qw/ first again /) {
             my $dir = "$d/$client.$state";
             my $out = `cd $d && HOME=$d @{[$run{$client}->($dir)]} 2>&1`;
             is($?, 0, "$client $state") or diag($out);
-            my $have = files_of($dir);
+            my $have = OCI::files_of($dir);
             is(join(',', grep { !$have->{$_} } sort keys %want, $digest), '',
                 "$client $state: all digests");
         }
@@ -88,7 +71,7 @@ ok($up >= $size && $up < $size + 20000, 'fetched once') or diag("$up, $size");
 # a push by a real client
 
 SKIP: {
-    skip 'skopeo is not installed', 2 unless installed('skopeo');
+    skip 'skopeo is not installed', 2 unless OCI::installed('skopeo');
     my $out = `skopeo copy --insecure-policy --dest-tls-verify=false dir:$d/skopeo.first docker://127.0.0.1:$t->{edge}/llm/copy:v2 2>&1`;
     is($?, 0, 'skopeo pushes through the edge') or diag($out);
     my $r = $t->http($port, 'GET', '/v2/llm/copy/manifests/v2',

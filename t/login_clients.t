@@ -8,7 +8,6 @@ use warnings;
 use strict;
 
 use Test::More;
-use Digest::SHA qw/ sha256_hex /;
 use File::Basename qw/ dirname /;
 use File::Path qw/ rmtree /;
 use JSON::PP;
@@ -101,22 +100,12 @@ sub run {
     return ($? >> 8, $out);
 }
 
-sub installed {
-    my ($name) = @_;
-    return scalar grep { -x "$_/$name" } split /:/, $ENV{PATH};
-}
-
 # is it all below a directory?
 
 sub complete {
     my ($dir) = @_;
-    my %have;
-    for my $f (grep { -f } glob "$dir/* $dir/*/* $dir/*/*/*") {
-        open my $h, '<:raw', $f or next;
-        local $/;
-        $have{'sha256:' . sha256_hex(<$h> // '')} = 1;
-    }
-    return !grep { !$have{$_} } keys %blobs;
+    my $have = OCI::files_of($dir);
+    return !grep { !$have->{$_} } keys %blobs;
 }
 
 sub storage {
@@ -261,7 +250,7 @@ $t->write_file('nobody.json', '{"auths":{}}', 0600);
 
 for my $name (sort keys %client) {
     SKIP: {
-        skip "$name is not installed", 1 unless installed($name);
+        skip "$name is not installed", 1 unless OCI::installed($name);
 
         my $c = $client{$name};
 
@@ -327,7 +316,7 @@ my %push = (
 
 for my $name (sort keys %push) {
     SKIP: {
-        skip "$name is not installed", 1 unless installed($name);
+        skip "$name is not installed", 1 unless OCI::installed($name);
 
         for my $way (qw/ basic tokens /) {
             my $host = "127.0.0.1:$port{$way}";

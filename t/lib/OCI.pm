@@ -97,6 +97,28 @@ sub skip_all_unless {
 }
 
 
+# may a test start this client?
+
+sub installed {
+    my ($name) = @_;
+    return scalar grep { -x "$_/$name" } split /:/, $ENV{PATH};
+}
+
+
+# what a client stored below a directory: digest => bytes
+
+sub files_of {
+    my ($dir) = @_;
+    my %have;
+    for my $f (grep { -f } glob "$dir/* $dir/*/* $dir/*/*/*") {
+        open my $h, '<:raw', $f or next;
+        local $/;
+        $have{'sha256:' . sha256_hex(<$h> // '')} = -s $f;
+    }
+    return \%have;
+}
+
+
 sub port {
     for (1 .. 200) {
         my $p = 20000 + int(rand(8000));
