@@ -23,8 +23,8 @@ use Fault;
 plan(skip_all => 'memory does not fail under a sanitizer') if $OCI::ASAN;
 
 my $ALL = ($ENV{FAULTS} // '') =~ /all|signature/;
-my $MAX = $ALL ? 400 : 100;
-my $STEP = $ALL ? 1 : 6;
+my $MAX = $ALL ? 800 : 240;
+my $STEP = $ALL ? 1 : 14;
 
 my $t = OCI->new(workers => 1);
 my $d = $t->{dir};
