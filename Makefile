@@ -265,6 +265,7 @@ $(BUILD)/asan/stamp: config $(SOURCES)
 	    --with-threads --with-http_ssl_module --with-http_v2_module \
 	    --with-http_slice_module --with-http_stub_status_module \
 	    --with-http_auth_request_module --with-http_realip_module \
+	    --with-http_addition_module \
 	    --with-cc-opt='$(SANITIZE)' --with-ld-opt='-fsanitize=address,undefined' \
 	    --add-dynamic-module=$(CURDIR) > ../configure.log
 	$(MAKE) -C $(BUILD)/asan/nginx > $(BUILD)/asan/make.log 2>&1

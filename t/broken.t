@@ -21,7 +21,7 @@ use Fault;
 my $t = OCI->new(workers => 2);
 my $fault = Fault->new($t);
 my $size = 3 * 65536 + 11;
-my $deaths = 30;
+my $deaths = 80;
 my @blobs = map { $t->random_blob($size) } 1 .. 3 + $deaths;
 my %by = map { $t->digest($_) => $_ } @blobs;
 
