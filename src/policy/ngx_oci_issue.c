@@ -81,7 +81,9 @@ ngx_oci_issue_query(ngx_http_request_t *r, ngx_oci_issue_t *is)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    ngx_memcpy(text.data, r->args.data, text.len);
+    if (text.len) {
+        ngx_memcpy(text.data, r->args.data, text.len);
+    }
 
     error = ngx_oci_scopes_parse(&is->scopes, &text);
 
