@@ -9,6 +9,10 @@
 #include "ngx_oci_policy.h"
 
 
+static ngx_int_t ngx_oci_policy_by(ngx_http_request_t *r,
+    ngx_oci_policy_ctx_t *ctx, ngx_str_t *before, u_char *rule, size_t len);
+static void ngx_oci_policy_nobody(ngx_oci_policy_conf_t *pcf,
+    ngx_oci_caller_t *caller, ngx_oci_verdict_t *verdict);
 static void ngx_oci_policy_who(ngx_oci_policy_conf_t *pcf,
     ngx_oci_caller_t *caller, ngx_oci_rbac_subject_t *subject,
     ngx_uint_t action, ngx_oci_verdict_t *verdict);
@@ -101,21 +105,8 @@ ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
 
     ngx_shmtx_unlock(&pcf->shpool->mutex);
 
-    /* of a running transfer it is the same, mostly */
-
-    if (by_len && by_len == before.len
-        && ngx_memcmp(rule, before.data, by_len) == 0)
-    {
-        ctx->rule = before;
-
-    } else if (by_len) {
-        ctx->rule.data = ngx_pnalloc(r->pool, by_len);
-        if (ctx->rule.data == NULL) {
-            return NGX_ERROR;
-        }
-
-        ngx_memcpy(ctx->rule.data, rule, by_len);
-        ctx->rule.len = by_len;
+    if (by_len && ngx_oci_policy_by(r, ctx, &before, rule, by_len) != NGX_OK) {
+        return NGX_ERROR;
     }
 
     if (subject || caller->how == NGX_OCI_CALLER_BEARER) {
@@ -125,13 +116,52 @@ ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
                    : "certificate";
     }
 
-    /* who has shown nothing yet may do so, whatever it is about; but nobody is
-       given what is in quarantine */
+    if (verdict->status && caller->subject.len == 0) {
+        ngx_oci_policy_nobody(pcf, caller, verdict);
+    }
 
-    if (verdict->status && caller->subject.len == 0
-        && (pcf->basic || pcf->bearer)
-        && verdict->code != NGX_OCI_ERR_POLICY)
-    {
+    return NGX_OK;
+}
+
+
+/* the rule's name; of a running transfer it is the same as before, mostly */
+
+static ngx_int_t
+ngx_oci_policy_by(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
+    ngx_str_t *before, u_char *rule, size_t len)
+{
+    if (len == before->len && ngx_memcmp(rule, before->data, len) == 0) {
+        ctx->rule = *before;
+        return NGX_OK;
+    }
+
+    ctx->rule.data = ngx_pnalloc(r->pool, len);
+    if (ctx->rule.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(ctx->rule.data, rule, len);
+    ctx->rule.len = len;
+
+    return NGX_OK;
+}
+
+
+/* a denial of who is not known by name */
+
+static void
+ngx_oci_policy_nobody(ngx_oci_policy_conf_t *pcf, ngx_oci_caller_t *caller,
+    ngx_oci_verdict_t *verdict)
+{
+    /* nobody is given what is in quarantine */
+
+    if (verdict->code == NGX_OCI_ERR_POLICY) {
+        return;
+    }
+
+    /* who has shown nothing yet may do so, whatever it is about */
+
+    if (pcf->basic || pcf->bearer) {
         verdict->status = NGX_HTTP_UNAUTHORIZED;
         verdict->code = NGX_OCI_ERR_UNAUTHORIZED;
 
@@ -145,15 +175,11 @@ ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
 
     /* and so may who has a token of nobody's */
 
-    if (verdict->status && caller->how == NGX_OCI_CALLER_BEARER
-        && caller->subject.len == 0
-        && verdict->status != NGX_HTTP_UNAUTHORIZED
-        && verdict->code != NGX_OCI_ERR_POLICY)
+    if (caller->how == NGX_OCI_CALLER_BEARER
+        && verdict->status != NGX_HTTP_UNAUTHORIZED)
     {
         ngx_oci_bearer_insufficient(verdict);
     }
-
-    return NGX_OK;
 }
 
 

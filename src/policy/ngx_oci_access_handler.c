@@ -10,6 +10,13 @@
 #include "ngx_oci_policy.h"
 
 
+static ngx_int_t ngx_oci_policy_unknown(ngx_http_request_t *r,
+    ngx_oci_policy_ctx_t *ctx, ngx_oci_ctx_t *octx, ngx_int_t rc);
+static ngx_int_t ngx_oci_policy_decided(ngx_http_request_t *r,
+    ngx_oci_policy_ctx_t *ctx, ngx_oci_ctx_t *octx, ngx_oci_caller_t *caller,
+    ngx_oci_verdict_t *verdict, ngx_int_t rc);
+
+
 ngx_int_t
 ngx_oci_policy_handler(ngx_http_request_t *r)
 {
@@ -60,6 +67,22 @@ ngx_oci_policy_handler(ngx_http_request_t *r)
 
     rc = ngx_oci_policy_identify(r, ctx, &caller);
 
+    if (rc != NGX_OK) {
+        return ngx_oci_policy_unknown(r, ctx, octx, rc);
+    }
+
+    rc = ngx_oci_policy_decide(r, ctx, octx, &caller, &verdict);
+
+    return ngx_oci_policy_decided(r, ctx, octx, &caller, &verdict, rc);
+}
+
+
+/* rc of ngx_oci_policy_identify(), but NGX_OK: what the phase returns */
+
+static ngx_int_t
+ngx_oci_policy_unknown(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
+    ngx_oci_ctx_t *octx, ngx_int_t rc)
+{
     if (rc == NGX_AGAIN) {
         return NGX_AGAIN;
     }
@@ -72,7 +95,7 @@ ngx_oci_policy_handler(ngx_http_request_t *r)
     if (rc == NGX_BUSY) {
         ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
                       "oci_policy \"%V\": too many secrets are to be "
-                      "checked at once", &policy->name);
+                      "checked at once", &ctx->policy->policy.name);
 
         ctx->decision = "deny";
         ctx->reason = "too many logins at once";
@@ -88,21 +111,25 @@ ngx_oci_policy_handler(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (rc == NGX_DECLINED) {
-        return ngx_oci_policy_refuse(r, ctx, NGX_HTTP_UNAUTHORIZED,
-                                     NGX_OCI_ERR_UNAUTHORIZED,
-                                     ctx->why ? ctx->why
-                                              : "wrong credentials");
-    }
+    return ngx_oci_policy_refuse(r, ctx, NGX_HTTP_UNAUTHORIZED,
+                                 NGX_OCI_ERR_UNAUTHORIZED,
+                                 ctx->why ? ctx->why : "wrong credentials");
+}
 
-    rc = ngx_oci_policy_decide(r, ctx, octx, &caller, &verdict);
 
+/* rc of ngx_oci_policy_decide(): likewise */
+
+static ngx_int_t
+ngx_oci_policy_decided(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
+    ngx_oci_ctx_t *octx, ngx_oci_caller_t *caller, ngx_oci_verdict_t *verdict,
+    ngx_int_t rc)
+{
     /* a transfer that is decided again keeps what its token says */
 
-    if (rc != NGX_OK || verdict.status || ctx->dry_run
+    if (rc != NGX_OK || verdict->status || ctx->dry_run
         || octx->route.route == NGX_OCI_ROUTE_PING)
     {
-        ngx_oci_jwt_free(&caller.jwt);
+        ngx_oci_jwt_free(&caller->jwt);
     }
 
     if (rc != NGX_OK) {
@@ -111,11 +138,11 @@ ngx_oci_policy_handler(ngx_http_request_t *r)
                : NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (verdict.status) {
-        ctx->error = verdict.error;
+    if (verdict->status) {
+        ctx->error = verdict->error;
 
-        return ngx_oci_policy_refuse(r, ctx, verdict.status, verdict.code,
-                                     verdict.reason);
+        return ngx_oci_policy_refuse(r, ctx, verdict->status, verdict->code,
+                                     verdict->reason);
     }
 
     if (ctx->dry_run) {
@@ -129,11 +156,11 @@ ngx_oci_policy_handler(ngx_http_request_t *r)
         return NGX_DONE;
     }
 
-    if (ngx_oci_recheck_add(r, ctx, &caller) != NGX_OK) {
+    if (ngx_oci_recheck_add(r, ctx, caller) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    octx->allowed = policy;
+    octx->allowed = &ctx->policy->policy;
 
     return NGX_OK;
 }
