@@ -9,6 +9,8 @@
 #include "ngx_oci_policy.h"
 
 
+static void ngx_oci_policy_token(ngx_oci_policy_conf_t *pcf,
+    ngx_oci_caller_t *caller, ngx_str_t *repository, ngx_uint_t action);
 static ngx_int_t ngx_oci_policy_by(ngx_http_request_t *r,
     ngx_oci_policy_ctx_t *ctx, ngx_str_t *before, u_char *rule, size_t len);
 static void ngx_oci_policy_nobody(ngx_oci_policy_conf_t *pcf,
@@ -21,7 +23,7 @@ static void ngx_oci_policy_may(ngx_oci_policy_conf_t *pcf,
     ngx_oci_rbac_subject_t *subject, ngx_str_t *repository,
     ngx_uint_t action, ngx_oci_rbac_rule_t **rule,
     ngx_oci_verdict_t *verdict);
-static void ngx_oci_policy_right(ngx_oci_rbac_t *doc,
+static void ngx_oci_policy_right(ngx_oci_rbac_t *doc, ngx_oci_known_t *known,
     ngx_oci_rbac_subject_t *subject, ngx_str_t *repository,
     ngx_uint_t action, ngx_oci_rbac_rule_t **rule,
     ngx_oci_verdict_t *verdict);
@@ -53,14 +55,7 @@ ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     action = ngx_oci_rbac_action(octx->route.route, &r->method_name,
                                  ngx_oci_policy_catalog(r));
 
-    /* a token may have many entries: not under the mutex */
-
-    caller->lacking = ngx_oci_bearer_lacks(pcf, caller,
-                                           &octx->route.repository, action);
-    caller->pull_only = (action == NGX_OCI_PULL && !caller->jwt.own)
-                        && ngx_oci_bearer_lacks(pcf, caller,
-                                                &octx->route.repository,
-                                                NGX_OCI_PUSH);
+    ngx_oci_policy_token(pcf, caller, &octx->route.repository, action);
 
     ngx_shmtx_lock(&pcf->shpool->mutex);
 
@@ -74,7 +69,15 @@ ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
 
     ctx->epoch = pcf->sh->epoch ? pcf->sh->epoch : pcf->sh->generation;
 
-    if (caller->subject.len) {
+    if (caller->known) {
+
+        if (ngx_oci_known_subject(caller->known, pcf, &subject) != NGX_OK) {
+            ngx_shmtx_unlock(&pcf->shpool->mutex);
+            ctx->rule = before;
+            return NGX_AGAIN;
+        }
+
+    } else if (caller->subject.len) {
         subject = ngx_oci_rbac_subject(doc, &caller->subject);
     }
 
@@ -121,6 +124,19 @@ ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     }
 
     return NGX_OK;
+}
+
+
+/* a token may have many entries: not under the mutex */
+
+static void
+ngx_oci_policy_token(ngx_oci_policy_conf_t *pcf, ngx_oci_caller_t *caller,
+    ngx_str_t *repository, ngx_uint_t action)
+{
+    caller->lacking = ngx_oci_bearer_lacks(pcf, caller, repository, action);
+    caller->pull_only = (action == NGX_OCI_PULL && !caller->jwt.own)
+                        && ngx_oci_bearer_lacks(pcf, caller, repository,
+                                                NGX_OCI_PUSH);
 }
 
 
@@ -237,7 +253,8 @@ ngx_oci_policy_may(ngx_oci_policy_conf_t *pcf, ngx_oci_rbac_t *doc,
     }
 
     if (action == 0 || ngx_oci_bearer_store(pcf, caller)) {
-        ngx_oci_policy_right(doc, subject, repository, action, rule, verdict);
+        ngx_oci_policy_right(doc, caller->known, subject, repository, action,
+                             rule, verdict);
     }
 
     if (verdict->status == 0 && caller->lacking) {
@@ -249,9 +266,9 @@ ngx_oci_policy_may(ngx_oci_policy_conf_t *pcf, ngx_oci_rbac_t *doc,
 /* a right on one repository, or on what concerns all */
 
 static void
-ngx_oci_policy_right(ngx_oci_rbac_t *doc, ngx_oci_rbac_subject_t *subject,
-    ngx_str_t *repository, ngx_uint_t action, ngx_oci_rbac_rule_t **rule,
-    ngx_oci_verdict_t *verdict)
+ngx_oci_policy_right(ngx_oci_rbac_t *doc, ngx_oci_known_t *known,
+    ngx_oci_rbac_subject_t *subject, ngx_str_t *repository, ngx_uint_t action,
+    ngx_oci_rbac_rule_t **rule, ngx_oci_verdict_t *verdict)
 {
     ngx_uint_t  rights;
     ngx_str_t   all;
@@ -274,10 +291,22 @@ ngx_oci_policy_right(ngx_oci_rbac_t *doc, ngx_oci_rbac_subject_t *subject,
         repository = &all;
     }
 
+    *rule = known ? ngx_oci_known_rule(known, doc, repository, action) : NULL;
+
+    if (*rule) {
+        verdict->status = 0;
+        return;
+    }
+
     rights = ngx_oci_rbac_rights(doc, subject, repository, action, rule);
 
     if (*rule) {
         verdict->status = 0;
+
+        if (known) {
+            ngx_oci_known_allowed(known, doc, repository, action, *rule);
+        }
+
         return;
     }
 

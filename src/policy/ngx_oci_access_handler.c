@@ -73,6 +73,21 @@ ngx_oci_policy_handler(ngx_http_request_t *r)
 
     rc = ngx_oci_policy_decide(r, ctx, octx, &caller, &verdict);
 
+    if (rc == NGX_AGAIN) {
+
+        /* it was known by a document that is no longer in force: once only */
+
+        rc = ngx_oci_policy_identify(r, ctx, &caller);
+
+        if (rc != NGX_OK) {
+            return ngx_oci_policy_unknown(r, ctx, octx, rc);
+        }
+
+        caller.known = NULL;
+
+        rc = ngx_oci_policy_decide(r, ctx, octx, &caller, &verdict);
+    }
+
     return ngx_oci_policy_decided(r, ctx, octx, &caller, &verdict, rc);
 }
 

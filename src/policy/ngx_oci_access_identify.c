@@ -13,7 +13,8 @@ ngx_int_t
 ngx_oci_policy_identify(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     ngx_oci_caller_t *caller)
 {
-    ngx_int_t  rc;
+    u_char     mac[NGX_OCI_POLICY_MAC];
+    ngx_int_t  rc, known;
     ngx_str_t  user, secret;
 
     ngx_memzero(caller, sizeof(ngx_oci_caller_t));
@@ -27,6 +28,20 @@ ngx_oci_policy_identify(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
 
     if (!ctx->policy->basic && !ctx->policy->bearer) {
         return ngx_oci_certificate(r, ctx->policy, caller);
+    }
+
+    known = NGX_DECLINED;
+
+    if (ctx->policy->basic) {
+        known = ngx_oci_known_mac(r, ctx->policy, mac);
+    }
+
+    if (known == NGX_OK) {
+        rc = ngx_oci_known_find(r, mac, caller);
+
+        if (rc != NGX_DECLINED) {
+            return rc;
+        }
     }
 
     rc = ngx_oci_identity_basic(r, &user, &secret);
@@ -53,6 +68,10 @@ ngx_oci_policy_identify(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     if (rc == NGX_OK) {
         caller->how = NGX_OCI_CALLER_BASIC;
         caller->subject = user;
+
+        if (known == NGX_OK) {
+            ngx_oci_known_keep(ctx, mac, caller);
+        }
     }
 
     return rc;
@@ -85,8 +104,11 @@ ngx_oci_policy_secret(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     subject = ngx_oci_rbac_subject(doc, user);
 
     text.data = buf;
+    ctx->generation = pcf->sh->generation;
+    ctx->place = 0;
 
     if (subject && subject->secret) {
+        ctx->place = (uint32_t) ((u_char *) subject - (u_char *) doc);
         text.len = subject->secret_len;
         ngx_memcpy(buf, ngx_oci_rbac_at(doc, subject->secret), text.len);
 

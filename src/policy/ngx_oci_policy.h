@@ -179,6 +179,7 @@ typedef struct {
 
 
 typedef struct ngx_oci_check_s  ngx_oci_check_t;
+typedef struct ngx_oci_known_s  ngx_oci_known_t;
 
 typedef enum {
     NGX_OCI_CHECKED_NOT = 0,
@@ -211,6 +212,10 @@ typedef struct {
     ngx_queue_t                 queue;      /* of the check, with waiting */
     ngx_uint_t                  checked;    /* ..._checked_e, of this: */
     u_char                      mac[NGX_OCI_POLICY_MAC];
+    uint64_t                    generation; /* of the document with that
+                                               secret, */
+    uint32_t                    place;      /* of whose it is, there; 0: it
+                                               has no such subject */
     unsigned                    waiting:1;
     unsigned                    dry_run:1;
 
@@ -244,6 +249,9 @@ typedef struct {
                                                is about: it can't push there */
     ngx_uint_t                  lacking;    /* the token, of what it is about;
                                                of a decision */
+    ngx_oci_known_t            *known;      /* ngx_oci_known.c's, or NULL; it
+                                               may be another one's as soon as
+                                               others have their turn */
 } ngx_oci_caller_t;
 
 
@@ -388,8 +396,31 @@ ngx_int_t ngx_oci_certificate(ngx_http_request_t *r,
 #endif
 
 /*
+ * ngx_oci_known.c.  mac(): of the request's Authorization; NGX_DECLINED: none
+ * is to be kept.  find(): NGX_OK, caller is who it is of; NGX_DECLINED: not
+ * known; NGX_ERROR.  keep(): whom ngx_oci_policy_secret() has let in.
+ *
+ * The others are of a decision, by the document in force; the caller holds the
+ * mutex.  subject(): NGX_DECLINED: another document knew them.  rule(): by
+ * which they may do this, or NULL: it has to be found.
+ */
+ngx_int_t ngx_oci_known_mac(ngx_http_request_t *r,
+    ngx_oci_policy_conf_t *pcf, u_char *mac);
+ngx_int_t ngx_oci_known_find(ngx_http_request_t *r, u_char *mac,
+    ngx_oci_caller_t *caller);
+void ngx_oci_known_keep(ngx_oci_policy_ctx_t *ctx, u_char *mac,
+    ngx_oci_caller_t *caller);
+ngx_int_t ngx_oci_known_subject(ngx_oci_known_t *known,
+    ngx_oci_policy_conf_t *pcf, ngx_oci_rbac_subject_t **subject);
+ngx_oci_rbac_rule_t *ngx_oci_known_rule(ngx_oci_known_t *known,
+    ngx_oci_rbac_t *doc, ngx_str_t *repository, ngx_uint_t action);
+void ngx_oci_known_allowed(ngx_oci_known_t *known, ngx_oci_rbac_t *doc,
+    ngx_str_t *repository, ngx_uint_t action, ngx_oci_rbac_rule_t *rule);
+
+/*
  * ngx_oci_access_decide.c.  Under the mutex; nothing in there takes long.
- * NGX_ERROR: no memory, or no document.
+ * NGX_ERROR: no memory, or no document; NGX_AGAIN: who the caller is has to be
+ * found out anew, by the document that is in force now.
  */
 ngx_int_t ngx_oci_policy_decide(ngx_http_request_t *r,
     ngx_oci_policy_ctx_t *ctx, ngx_oci_ctx_t *octx,

@@ -409,8 +409,13 @@ ngx_oci_policy_publish(ngx_oci_policy_conf_t *pcf,
     }
 
     ngx_memcpy(sh->digest, text->digest, NGX_OCI_POLICY_DIGEST);
-    sh->active = !sh->active;
+
+    /* a worker that dies here leaves no other document of that generation */
+
     sh->generation++;
+    ngx_memory_barrier();
+
+    sh->active = !sh->active;
 
     ngx_shmtx_unlock(mutex);
 

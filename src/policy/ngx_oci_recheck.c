@@ -120,6 +120,7 @@ ngx_oci_recheck_add(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     tr->request = r;
     tr->ctx = ctx;
     tr->caller = *caller;
+    tr->caller.known = NULL;
     tr->round = re->round;
 
     cln->handler = ngx_oci_recheck_leave;
