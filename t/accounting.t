@@ -12,48 +12,49 @@ use JSON::PP;
 use Time::HiRes qw/ sleep time /;
 
 use lib dirname(__FILE__) . '/lib';
+use HarborCore;
 use OCI;
 
 my $t = OCI->new(workers => 3);
 my $d = $t->{dir};
 my $type = 'application/vnd.oci.image.manifest.v1+json';
 
+my $core = HarborCore->new($t);
 my %manifest = map { $_ => encode_json({ schemaVersion => 2,
     mediaType => $type, layers => [], annotations => { n => $_ } }) }
     qw/ v1 v2 v3 /;
-my %by_digest = map { $t->digest($_) => $_ } values %manifest;
 
-my $port = $t->upstream(sub {
-    my ($c, $q) = @_;
-    return $t->reply($c, $q, 200, {}, '{}') if $q->{uri} eq '/v2/';
-    my ($ref) = $q->{uri} =~ m!/manifests/(\S+)!;
-    my $m = $manifest{$ref // ''} // $by_digest{$ref // ''}
-        // return $t->reply($c, $q, 404, {}, '{}');
-    my $state = $t->read_file('state') // '';
-    if ($q->{method} eq 'GET' && $state =~ /hang/) {
-        sleep 5;
-        return 0;
+for my $repo (qw! m/a m/b m/c m/n gone/a !) {
+    for my $tag (sort keys %manifest) {
+        $core->put($repo, $_, $manifest{$tag})
+            for $tag, $t->digest($manifest{$tag});
     }
-    return $t->reply($c, $q, 500, {}, '{}')
-        if $q->{method} eq 'GET' && $state =~ /fail/;
-    return $t->reply($c, $q, 200, { 'Content-Type' => $type,
-        'Docker-Content-Digest' => $t->digest($m) }, $m);
-});
+}
 
-$t->conf(http => "oci_registry demo { url http://127.0.0.1:$port; }",
-    location => <<EOL);
+my $port = $core->start(quiet => 0);
+my $gone = $core->start();
+
+$t->conf(http => <<EOC, location => <<EOL);
+oci_registry demo { url http://127.0.0.1:$port; }
+oci_registry gone { url http://127.0.0.1:$gone; }
+EOC
 location /v2/ { oci_pass demo; oci_cache models; oci_pull_accounting 1h; }
+location /v2/gone/ {
+    oci_pass gone; oci_cache models; oci_pull_accounting 1s;
+    oci_cache_valid tag 1h; oci_cache_valid manifest 1h;
+}
 location = /none { oci_pull_accounting off; return 204; }
 EOL
 $t->start();
 
-my $accept = { Accept => $type, Authorization => 'Basic Y2xpZW50OnNlY3JldA==' };
+my $accept = { Accept => $type,
+    Authorization => 'Basic Y2xpZW50OnNlY3JldA==' };
 
 sub pull { return $t->get("/v2/m/$_[0]/manifests/$_[1]", $accept)->{status} }
 
 sub gets {
     my ($name) = @_;
-    return grep { $_->{method} eq 'GET' && $_->{uri} =~ m!^/v2/m/$name/! }
+    return grep { HarborCore::counts($_) && $_->{uri} =~ m!^/v2/m/$name/! }
         $t->requests();
 }
 
@@ -93,6 +94,22 @@ is(scalar(gets('a')), 1, 'the same artifact');
 pull('b', 'v1');
 is(scalar(gets('b')), 1, 'another repository: a miss');
 
+# many clients at once, of three artifacts, by tags and digests
+
+pull('n', $_) for qw/ v1 v2 v3 /;
+$t->stop();
+$t->start();
+$t->forget_requests();
+
+my @out = $t->parallel(8, sub {
+    return join '', map { pull('n', $_) . ' ' } map { $_,
+        $t->digest($manifest{$_}) } (qw/ v1 v2 v3 /) x 4;
+});
+is(join('', @out), '200 ' x 192, '192 pulls by 8 clients');
+until_true(sub { gets('n') >= 3 });
+sleep 0.5;
+is(scalar(gets('n')), 3, 'one GET of each artifact');
+
 # HEAD is no pull
 
 $t->forget_requests();
@@ -106,9 +123,9 @@ pull('c', $_) for qw/ v2 v3 /;
 $t->stop();
 $t->start();
 
-for my $c (['fail', 'v2'], ['hang', 'v3']) {
+for my $c (['fail', 'v2'], ['hold', 'v3']) {
     my ($state, $tag) = @$c;
-    $t->write_file('state', $state);
+    $core->state($state);
     $t->forget_requests();
     my $begin = time();
     is(pull('c', $tag), 200, "$state: served") for 1 .. 5;
@@ -121,7 +138,37 @@ like($t->read_file('error.log'),
     qr/\[info\].*a pull from "m\/c" was not made known to registry "demo"/,
     'and said');
 
-$t->write_file('state', '');
+$core->state('');
+
+# it can't be reached, and then it is a hole: pulls are served, while nothing
+# is answered at all
+
+is($t->get("/v2/gone/a/manifests/$_", $accept)->{status}, 200,
+    "$_: a miss") for qw/ v1 v2 v3 /;
+sleep 1.2;
+$t->stop_one('upstream1');
+
+sub not_known {
+    return scalar(() = $t->read_file('error.log')
+        =~ /from "gone\/a" was not made known/g);
+}
+
+is($t->get('/v2/gone/a/manifests/v1', $accept)->{body}, $manifest{v1},
+    'refused: served') for 1 .. 10;
+until_true(\&not_known);
+is(not_known(), 1, 'refused: tried once');
+
+my $hole = IO::Socket::INET->new(LocalAddr => '127.0.0.1',
+    LocalPort => $gone, Listen => 8, ReuseAddr => 1, Timeout => 30) or die $!;
+
+is($t->get('/v2/gone/a/manifests/v2', $accept)->{body}, $manifest{v2},
+    'a hole: served') for 1 .. 10;
+my $tried = $hole->accept();
+ok($tried, 'a hole: it was asked');
+is(not_known(), 1, 'a hole: it has not answered');
+is($t->get('/v2/gone/a/manifests/v2', $accept)->{body}, $manifest{v2},
+    'a hole: served on');
+close $_ for $tried, $hole;
 
 # an interval that is over
 

@@ -11,6 +11,7 @@ use File::Basename qw/ dirname /;
 use JSON::PP;
 
 use lib dirname(__FILE__) . '/lib';
+use Harbor;
 use OCI;
 
 my $t = OCI->new(workers => 2);
@@ -33,47 +34,15 @@ location /p2p/ { oci_preheat registry=demo secret=$d/secret; }
 EOL
 $t->start();
 
-my @auth = (Authorization => 'Bearer harbor-secret');
+my %instance = (endpoint => '/p2p', auth_mode => 'OAUTH',
+    auth_info => { token => 'harbor-secret' });
+my $harbor = Harbor->new($t, %instance);
+my $before = Harbor->new($t, %instance, vendor => 'old');
+my $kraken = Harbor->new($t, %instance, vendor => 'kraken');
 
-sub call {
-    my ($method, $path, $body, %o) = @_;
-    my %h = $o{anonymous} ? () : @auth;
-    $h{'Content-Type'} = 'application/json' if defined $body;
-    my $r = $t->http($t->{edge}, $method, "/p2p$path", \%h,
-        ref $body ? encode_json($body) : $body);
-    return ($r->{status}, eval { JSON::PP->new->allow_nonref
-        ->decode($r->{body}) }, $r);
-}
-
-
-# as Harbor 2.12 and later sends it
-
-sub job {
-    my (%o) = @_;
-    return {
-        type => 'preheat',
-        args => {
-            type => 'image',
-            url => $o{url} // 'https://harbor.example.com'
-                . '/v2/llm/model/manifests/v1',
-            tag => '', filtered_query_params => '',
-            headers => { Authorization => $o{token} // 'Bearer registry' },
-            scope => '', concurrent_count => 0, timeout => 0,
-        },
-        scheduler_cluster_ids => undef,
-    };
-}
-
-
-sub ends {
-    my ($id) = @_;
-    my $job;
-    until_true(60, sub {
-        (my $status, $job) = call('GET', "/oapi/v1/jobs/$id");
-        return $status == 200 && $job->{state} ne 'PENDING';
-    });
-    return $job;
-}
+sub call { return $harbor->call(@_) }
+sub job { return $harbor->job(@_) }
+sub ends { return ($harbor->ends($_[0]))[2] }
 
 
 my ($status, $job, $r) = call('GET', '/healthy', undef, anonymous => 1);
@@ -198,18 +167,13 @@ for my $secret ('harbor-secret', 'Bearer harbor-secre',
 my $two = $t->random_blob(5_000_000);
 $t->push_artifact('llm/two', 'v1', $two);
 
-($status, $job) = call('POST', '/preheats', { type => 'image',
-    url => 'https://harbor.example.com/v2/llm/two/manifests/v1',
-    headers => { Authorization => 'Bearer x' }, image => 'llm/two',
-    tag => 'v1', digest => '' });
+($status, $job) = call('POST', '/preheats',
+    $before->job(repository => 'llm/two'));
 is($status, 200, 'old: create');
 like($job->{ID}, qr/^\d+$/, 'old: a string');
 
 my $id = $job->{ID};
-until_true(60, sub {
-    ($status, $job) = call('GET', "/preheats/$id");
-    return $job->{Status} !~ /WAITING|RUNNING/;
-});
+$job = ($before->ends($id))[2];
 is($job->{Status}, 'SUCCESS', 'old: success');
 
 $mark = $t->upstream_bytes();
@@ -221,14 +185,8 @@ is($t->upstream_bytes(), $mark, 'old: nothing from upstream');
 my $three = $t->random_blob(5_000_000);
 my (undef, $third) = $t->push_artifact('llm/three', 'v1', $three);
 
-($status) = call('POST', '/registry/notifications', { Events => [{
-    Id => 'x', TimeStamp => '2026-01-01T00:00:00Z', Action => 'push',
-    Target => { MediaType =>
-            'application/vnd.docker.distribution.manifest.v2+json',
-        Digest => $third, Repository => 'llm/three', Url =>
-            'https://harbor.example.com/v2/llm/three/manifests/v1',
-        Tag => 'v1' },
-    Request => undef, Actor => undef }] });
+($status) = call('POST', '/registry/notifications',
+    $kraken->job(repository => 'llm/three', digest => $third));
 is($status, 200, 'Kraken');
 
 until_true(60, sub { $t->read_file('error.log') =~

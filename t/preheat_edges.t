@@ -12,6 +12,7 @@ use JSON::PP;
 use Time::HiRes qw/ sleep /;
 
 use lib dirname(__FILE__) . '/lib';
+use Harbor;
 use OCI;
 
 my $t = OCI->new(workers => 2);
@@ -128,33 +129,27 @@ EOC
 
 conf($locations)->start();
 
+my $harbor = Harbor->new($t);
+
 sub call {
     my ($method, $path, $body, $h) = @_;
-    my $r = $t->http($t->{edge}, $method, $path,
-        { 'Content-Type' => 'application/json', %{$h || {}} },
-        $body ? encode_json($body) : undef);
-    return ($r->{status}, eval { decode_json($r->{body}) });
+    return $harbor->call($method, $path, $body, h => { 'Content-Type' =>
+        'application/json', %{$h || {}} });
 }
 
 sub create {
     my ($repo, $tag, $token, $place) = @_;
     my ($status, $job) = call('POST', ($place // '/p2p') . '/oapi/v1/jobs',
-        { type => 'preheat', args => { type => 'image',
-            url => "/v2/$repo/manifests/$tag",
-            headers => { Authorization => $token // 'Bearer secret' } } });
+        $harbor->job(url => "/v2/$repo/manifests/$tag",
+            token => $token // 'Bearer secret'));
     return $job && $job->{id} // $status;
 }
 
 sub ends {
     my ($id, $place) = @_;
-    my $job;
-    until_true(60, sub {
-        (my $status, $job) = call('GET',
-            ($place // '/p2p') . "/oapi/v1/jobs/$id");
-        return $status == 200 && $job->{state} ne 'PENDING';
-    });
-    return wantarray ? ($job->{state},
-        $job->{result}{job_states}[0]{error}) : $job->{state};
+    my (undef, $error, $job) = Harbor->new($t,
+        endpoint => $place // '/p2p')->ends($id);
+    return wantarray ? ($job->{state}, $error) : $job->{state};
 }
 
 

@@ -12,6 +12,7 @@ use JSON::PP;
 use Time::HiRes qw/ sleep /;
 
 use lib dirname(__FILE__) . '/lib';
+use Harbor;
 use OCI;
 
 my $t = OCI->new(workers => 2);
@@ -75,31 +76,21 @@ location /v2/ { oci_pass demo; oci_cache models; oci_fill_connections 2; }
 location /p2p/ { oci_preheat registry=demo open; }
 EOL
 
-sub call {
-    my ($method, $path, $body) = @_;
-    my $r = $t->http($t->{edge}, $method, "/p2p$path",
-        { 'Content-Type' => 'application/json' },
-        $body ? encode_json($body) : undef);
-    return ($r->{status}, eval { decode_json($r->{body}) });
-}
+my $harbor = Harbor->new($t, endpoint => '/p2p');
+
+sub call { return $harbor->call(@_) }
 
 sub create {
     my ($tag, $token, $repo) = @_;
-    my ($status, $job) = call('POST', '/oapi/v1/jobs', { type => 'preheat',
-        args => { type => 'image', url => "/v2/m/@{[$repo // 'a'
-            ]}/manifests/$tag",
-            headers => { Authorization => $token // 'Bearer good' } } });
+    my ($status, $job) = call('POST', '/oapi/v1/jobs', $harbor->job(
+        url => "/v2/m/@{[$repo // 'a']}/manifests/$tag",
+        token => $token // 'Bearer good'));
     return $job->{id};
 }
 
 sub ends {
-    my ($id) = @_;
-    my $job;
-    until_true(90, sub {
-        (my $status, $job) = call('GET', "/oapi/v1/jobs/$id");
-        return $status == 200 && $job->{state} ne 'PENDING';
-    });
-    return ($job->{state}, $job->{result}{job_states}[0]{error});
+    my (undef, $error, $job) = $harbor->ends($_[0]);
+    return ($job->{state}, $error);
 }
 
 sub fresh {

@@ -13,53 +13,20 @@ use List::Util qw/ shuffle /;
 use Time::HiRes qw/ sleep time /;
 
 use lib dirname(__FILE__) . '/lib';
+use Harbor;
+use HarborCore;
 use OCI;
 
 my $t = OCI->new(workers => 2);
 my $d = $t->{dir};
 my $type = 'application/vnd.oci.image.manifest.v1+json';
 
-# a registry whose tags are files: what isn't there is 404
+my $core = HarborCore->new($t);
+my $port = $core->start();
 
-mkdir "$d/tags" or die $!;
-
-my $port = $t->upstream(sub {
-    my ($c, $q) = @_;
-    return $t->reply($c, $q, 200, {}, '{}') if $q->{uri} eq '/v2/';
-    my ($repo, $what, $ref) = $q->{uri} =~ m!^/v2/(.+)/(\w+)/([^/]+)$!
-        or return $t->reply($c, $q, 404, {}, '{}');
-    my $file = "$d/tags/" . ($repo =~ s!/!_!gr) . "_$ref";
-    return $t->reply($c, $q, 404, {}, '{}') if !-e $file;
-    my $body = $t->read_file("tags/" . basename($file));
-    return $t->reply_blob($c, $q, $body) if $what eq 'blobs';
-    return $t->reply($c, $q, 200, { 'Content-Type' => $type,
-        'Docker-Content-Digest' => $t->digest($body) }, $body);
-}, quiet => 1);
-
-sub basename { return $_[0] =~ s!.*/!!r }
-
-sub put {
-    my ($repo, $ref, $body) = @_;
-    $t->write_file('tags/new', $body);
-    rename "$d/tags/new", "$d/tags/" . ($repo =~ s!/!_!gr) . "_$ref"
-        or die $!;
-}
-
-sub push_model {
-    my ($repo, $tag, $layer) = @_;
-    my $m = encode_json({ schemaVersion => 2, mediaType => $type, layers => [{
-        mediaType => 'application/x', digest => $t->digest($layer),
-        size => length $layer }] });
-    put($repo, $t->digest($layer), $layer);
-    put($repo, $t->digest($m), $m);
-    put($repo, $tag, $m) if defined $tag;
-    return ($m, $t->digest($m));
-}
-
-sub remove {
-    my ($repo, @refs) = @_;
-    unlink map { "$d/tags/" . ($repo =~ s!/!_!gr) . "_$_" } @refs;
-}
+sub put { return $core->put(@_) }
+sub push_model { return $core->push_model(@_) }
+sub remove { return $core->remove(@_) }
 
 $t->write_file('secret', "Bearer new\nBearer old\n", 0600);
 $t->write_file('named', "key\n", 0600);
@@ -83,44 +50,22 @@ EOL
 $t->start();
 
 
+my $harbor = Harbor->new($t);
+
 sub hook {
     my ($body, %o) = @_;
-    my $r = $t->http($t->{edge}, $o{method} // 'POST', $o{uri} // '/hook', {
+    my $r = $harbor->go($o{method} // 'POST', $o{uri} // '/hook', {
         'Content-Type' => $o{cloud} ? 'application/cloudevents+json'
             : 'application/json',
         Authorization => $o{secret} // 'Bearer new' },
-        ref $body ? encode_json($body) : $body);
+        ref $body ? Harbor::go_json($body) : $body);
     return $r->{status};
 }
 
-sub event {
-    my ($type, %data) = @_;
-    return { type => $type, occur_at => 1755756000, operator => 'admin',
-        event_data => \%data };
-}
-
-sub repository {
-    my ($name) = @_;
-    my ($ns, $rest) = $name =~ m!^([^/]+)/(.+)$!;
-    return { date_created => 1677053165, name => $rest, namespace => $ns,
-        repo_full_name => $name, repo_type => 'private' };
-}
-
-sub artifact {
-    my ($type, $repo, $tag, $digest) = @_;
-    return event($type, resources => [{ digest => $digest, tag => $tag,
-        resource_url => "harbor.example/$repo:$tag" }],
-        repository => repository($repo));
-}
-
-sub cloud {
-    my ($type, $event) = @_;
-    return { specversion => '1.0', id => 'f0f0', source =>
-        '/projects/1/webhook/policies/1', type => "harbor.$type",
-        time => '2026-08-21T05:58:10Z', datacontenttype =>
-        'application/json', operator => 'admin',
-        data => $event->{event_data} };
-}
+sub event { return HarborEvent::event(@_) }
+sub repository { return HarborEvent::repository(@_) }
+sub artifact { return HarborEvent::artifact(@_) }
+sub cloud { return HarborEvent::cloud(@_) }
 
 my $accept = { Accept => $type };
 
@@ -131,20 +76,9 @@ sub tag {
 }
 
 
-# files of what was taken back go a moment later, be they new or old: three
-# pulls in a row that ask the registry for nothing
-
 sub there {
-    my ($repo, $ref) = @_;
-    my ($n, $body) = (0);
-    until_true(30, sub {
-        my $mark = $t->upstream_bytes();
-        $body = tag($repo, $ref);
-        $n = $t->upstream_bytes() == $mark ? $n + 1 : 0;
-        sleep 0.1;
-        return $n == 3;
-    });
-    return $body;
+    my (@name) = @_;
+    return $core->settled(sub { tag(@name) });
 }
 
 
@@ -175,24 +109,15 @@ for my $how (
     ['deleted', artifact('DELETE_ARTIFACT', 'llm/a', 'v1', $one_digest)],
     ['deleted, by digest', artifact('DELETE_ARTIFACT', 'llm/a',
         $one_digest, $one_digest)],
-    ['deleted, a cloud event', cloud('artifact.deleted',
-        artifact('DELETE_ARTIFACT', 'llm/a', 'v1', $one_digest))],
-    ['scanned', artifact('SCANNING_COMPLETED', 'llm/a', 'v1', $one_digest)],
-    ['retention', event('TAG_RETENTION', retention => { total => 5,
-        project_name => 'llm', result => 'SUCCESS', deleted_artifact => [
-            { type => 'image', status => 'SUCCESS', name_tag => 'a:v1',
-                references => undef }] })],
-    ['retention, a cloud event', cloud('tag_retention.finished',
-        event('TAG_RETENTION', retention => { project_name => 'llm',
-        deleted_artifact => [{ name_tag => "a\@$one_digest" }] }))],
-    ['replication', event('REPLICATION', replication => {
-        job_status => 'Success', src_resource => { registry_type => 'harbor',
-            endpoint => 'https://harbor.example', namespace => 'other' },
-        dest_resource => { registry_type => 'harbor', endpoint => 'x',
-            namespace => 'llm' },
-        successful_artifact => [{ type => 'image', status => 'Success',
-            name_tag => 'a [1 item(s) in total]',
-            references => ['v1'] }] })],
+    ['deleted, a cloud event', cloud(artifact('DELETE_ARTIFACT', 'llm/a',
+        'v1', $one_digest))],
+    ['scanned', HarborEvent::scan('SCANNING_COMPLETED', 'llm/a', 'v1',
+        $one_digest)],
+    ['retention', HarborEvent::retention('llm', 'a:v1')],
+    ['retention, a cloud event', cloud(HarborEvent::retention('llm',
+        "a\@$one_digest"))],
+    ['replication', HarborEvent::replication('Success', 'other', 'llm', 'a',
+        'v1')],
 ) {
     my ($name, $event) = @$how;
 
@@ -301,7 +226,7 @@ is($t->upstream_bytes(), $mark, 'pushed: nothing from upstream');
 my $three = $t->random_blob(100_000);
 my (undef, $three_digest) = push_model('llm/model', undef, $three);
 
-is(hook(cloud('artifact.pushed', artifact('PUSH_ARTIFACT', 'llm/model',
+is(hook(cloud(artifact('PUSH_ARTIFACT', 'llm/model',
     $three_digest, $three_digest)), cloud => 1), 200, 'pushed, no tag');
 until_true(30, sub { $t->read_file('error.log') =~
     /preheat job \d+ is done: "\Q$three_digest\E"/ });
