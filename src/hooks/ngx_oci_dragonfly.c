@@ -41,12 +41,15 @@ ngx_oci_dragonfly(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
 {
     size_t      prefix;
     ngx_str_t   number;
-    ngx_uint_t  post, old;
+    ngx_uint_t  post, read, old;
 
     post = (r->method & NGX_HTTP_POST);
+    read = (r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD));
 
     if (ngx_oci_path_is(path, "healthy") || ngx_oci_path_is(path, "_ping")) {
-        return ngx_oci_hook_send(r, NGX_HTTP_OK, "\"OK\"");
+        return read ? ngx_oci_hook_send(r, NGX_HTTP_OK, "\"OK\"")
+                    : ngx_oci_hook_message(r, NGX_HTTP_NOT_ALLOWED,
+                                           "no such method");
     }
 
     old = ngx_oci_path_is(path, "preheats");
@@ -63,7 +66,7 @@ ngx_oci_dragonfly(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
         return NGX_DECLINED;
     }
 
-    if (post) {
+    if (!read) {
         return ngx_oci_hook_message(r, NGX_HTTP_NOT_ALLOWED,
                                        "no such method");
     }

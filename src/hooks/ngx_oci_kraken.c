@@ -32,7 +32,10 @@ ngx_oci_kraken(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     json_error_t   err;
 
     if (ngx_oci_path_is(path, "health")) {
-        return ngx_oci_hook_send(r, NGX_HTTP_OK, "\"OK\"");
+        return (r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))
+               ? ngx_oci_hook_send(r, NGX_HTTP_OK, "\"OK\"")
+               : ngx_oci_hook_message(r, NGX_HTTP_NOT_ALLOWED,
+                                      "no such method");
     }
 
     if (!ngx_oci_path_is(path, "registry/notifications")) {
