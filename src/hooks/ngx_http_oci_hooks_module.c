@@ -129,6 +129,7 @@ ngx_oci_hooks_postconfiguration(ngx_conf_t *cf)
     }
 
     ngx_oci_hooks_places(hmcf);
+    ngx_oci_hook_body_init();
 
     return ngx_oci_job_add_zone(cf, hmcf);
 }

@@ -26,6 +26,8 @@ static ngx_uint_t ngx_oci_hook_known(ngx_http_request_t *r,
     ngx_oci_hook_conf_t *conf);
 static ngx_str_t *ngx_oci_hook_header(ngx_http_request_t *r,
     ngx_str_t *name);
+static ngx_int_t ngx_oci_hook_refuse(ngx_http_request_t *r,
+    ngx_uint_t status, const char *message);
 static void ngx_oci_hook_body(ngx_http_request_t *r);
 
 
@@ -35,7 +37,6 @@ ngx_oci_hook_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_oci_hooks_loc_conf_t *hlcf = conf;
 
     char                       *rv;
-    size_t                      max;
     uint32_t                    place;
     ngx_str_t                  *value;
     ngx_uint_t                  i, open;
@@ -62,11 +63,11 @@ ngx_oci_hook_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     if (cmd->offset == NGX_OCI_HOOK_WEBHOOK) {
         ph->dispatch = ngx_oci_webhook;
-        max = NGX_OCI_WEBHOOK_BODY;
+        ph->max = NGX_OCI_WEBHOOK_BODY;
 
     } else {
         ph->dispatch = ngx_oci_preheat;
-        max = NGX_OCI_PREHEAT_BODY;
+        ph->max = NGX_OCI_PREHEAT_BODY;
     }
 
     ph->webhook = (cmd->offset == NGX_OCI_HOOK_WEBHOOK);
@@ -114,10 +115,12 @@ ngx_oci_hook_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     clcf->handler = ngx_oci_hook_handler;
 
-    /* what is longer is refused, and what is not stays in memory */
+    /* what is longer is refused when it is known who asks, and what is not
+       stays in memory */
 
-    clcf->client_max_body_size = max;
-    clcf->client_body_buffer_size = max;
+    clcf->client_max_body_size = 0;
+    clcf->client_body_buffer_size = ph->max;
+    clcf->client_body_in_file_only = 0;
 
     return NGX_CONF_OK;
 }
@@ -322,17 +325,16 @@ ngx_oci_hook_handler(ngx_http_request_t *r)
     hlcf = ngx_http_get_module_loc_conf(r, ngx_http_oci_hooks_module);
 
     if (!ngx_oci_hook_known(r, hlcf->hook)) {
-
-        rc = ngx_http_discard_request_body(r);
-        if (rc != NGX_OK) {
-            return rc;
-        }
-
-        return ngx_oci_hook_message(r, NGX_HTTP_UNAUTHORIZED,
-                                       "not authorized");
+        return ngx_oci_hook_refuse(r, NGX_HTTP_UNAUTHORIZED,
+                                   "not authorized");
     }
 
     if (r->method & NGX_HTTP_POST) {
+
+        if (r->headers_in.content_length_n > (off_t) hlcf->hook->max) {
+            return ngx_oci_hook_refuse(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
+                                       "the body is too large");
+        }
 
         rc = ngx_http_read_client_request_body(r, ngx_oci_hook_body);
 
@@ -356,6 +358,29 @@ ngx_oci_hook_handler(ngx_http_request_t *r)
     ngx_str_null(&text);
 
     return hlcf->hook->dispatch(r, hlcf->hook, &text);
+}
+
+
+/*
+ * Whatever the body is: nobody is asked for it, and one that is none makes no
+ * other answer.  Who waits for being asked may send it, or the next request.
+ */
+
+static ngx_int_t
+ngx_oci_hook_refuse(ngx_http_request_t *r, ngx_uint_t status,
+    const char *message)
+{
+    if (r->headers_in.expect) {
+        r->keepalive = 0;
+    }
+
+    r->expect_tested = 1;
+
+    if (ngx_http_discard_request_body(r) != NGX_OK) {
+        r->keepalive = 0;
+    }
+
+    return ngx_oci_hook_message(r, status, message);
 }
 
 

@@ -94,6 +94,7 @@ struct ngx_oci_hook_conf_s {
                                                may be; NULL: open */
     ngx_str_t                   header;     /* its name */
     ngx_uint_t                  jobs;       /* that a worker runs at once */
+    size_t                      max;        /* bytes of a body */
     ngx_int_t                 (*dispatch)(ngx_http_request_t *r,
                                   ngx_oci_hook_conf_t *conf,
                                   ngx_str_t *text);
@@ -218,6 +219,9 @@ ngx_int_t ngx_oci_hook_message(ngx_http_request_t *r, ngx_uint_t status,
 /* with a value, which it takes; NULL: there was no memory for it */
 ngx_int_t ngx_oci_hook_json(ngx_http_request_t *r, ngx_uint_t status,
     json_t *value);
+
+/* ngx_oci_hook_body.c */
+void ngx_oci_hook_body_init(void);
 
 /* ngx_oci_preheat.c */
 ngx_int_t ngx_oci_preheat(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
