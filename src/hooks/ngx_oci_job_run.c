@@ -424,6 +424,14 @@ ngx_oci_job_pull(ngx_oci_job_run_t *run, ngx_uint_t i)
     pull->registry = run->conf->registry;
     pull->authorization = run->task.authorization;
 
+    /* no token came along: whoever is to fill is the next best */
+
+    if (pull->authorization.len == 0 && pull->registry->fill
+        && pull->registry->credentials == NGX_OCI_CREDENTIALS_CLIENT)
+    {
+        pull->authorization = pull->registry->fill->basic;
+    }
+
     if (piece->kind == NGX_OCI_PIECE_MANIFEST) {
         ngx_str_set(&pull->accept, NGX_OCI_HOOK_ACCEPT);
         pull->max = NGX_OCI_MANIFEST_MAX;
