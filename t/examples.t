@@ -21,6 +21,7 @@ my ($cert, $key) = $t->certificate('edge');
 $t->write_file('robot', "robot:secret\n", 0600);
 $t->write_file('policy.json', '{"version":1}', 0600);
 Jwt::key($t, 'harbor', 'RSA');
+$t->write_file("$_.secret", "Bearer x\n", 0600) for qw/ preheat webhook /;
 
 my %conf;
 
@@ -36,7 +37,7 @@ my $readme = do { local $/; <$f> };
 my ($first, @blocks) = $readme =~ /^```nginx\n(.*?)```/gms;
 $conf{'README.md'} = $first;
 
-is(scalar(keys %conf), 7, 'examples');
+is(scalar(keys %conf), 8, 'examples');
 
 for my $name (sort keys %conf) {
     my $c = $conf{$name};
@@ -46,7 +47,7 @@ for my $name (sort keys %conf) {
     $c =~ s/^load_module .*$//mg;
     $c =~ s!/var/(cache|log)/nginx!$t->{dir}!g;
     $c =~ s!/etc/nginx/(harbor-robot|redis-password)!$t->{dir}/robot!g;
-    $c =~ s!/etc/nginx/(policy\.json|harbor\.pub)!$t->{dir}/$1!g;
+    $c =~ s!/etc/nginx/(policy\.json|harbor\.pub|\w+\.secret)!$t->{dir}/$1!g;
     $c =~ s!/var/lib/nginx-oci!$t->{dir}/state!;
     $c =~ s!(ssl_certificate\s+)\S+;!$1$cert;!;
     $c =~ s!(ssl_certificate_key\s+)\S+;!$1$key;!;
@@ -65,7 +66,6 @@ oci_cache_path $t->{dir}/given keys_zone=models:1m;
 oci_registry harbor { url http://127.0.0.1:1; %s }
 EOC
 
-$t->write_file("$_.secret", "Bearer x\n", 0600) for qw/ preheat webhook /;
 system("umask 077; openssl genpkey -algorithm ED25519"
     . " -out $t->{dir}/token.pem") == 0 or die 'openssl';
 
