@@ -18,6 +18,7 @@ use strict;
 
 use Test::More;
 use File::Basename qw/ dirname /;
+use IO::Select;
 use IO::Socket::IP;
 use JSON::PP;
 use Time::HiRes qw/ sleep /;
@@ -90,7 +91,9 @@ my $odd = $t->upstream(sub {
 $t->write_file('secret', "Bearer the-secret\nBearer the-next\n", 0600);
 $t->write_file('key', "the-key\n", 0600);
 
-$t->conf(http => <<EOC, location => <<EOL);
+my $h2 = OCI::port();
+
+$t->conf(server => "listen 127.0.0.1:$h2 http2;", http => <<EOC,
 oci_registry demo {
     url http://127.0.0.1:$up; credentials anonymous;
     public_url https://harbor.example.com;
@@ -102,6 +105,7 @@ oci_pull_accounting 1s;
 keepalive_requests 100000;
 client_body_in_file_only on;
 EOC
+    location => <<EOL);
 location /v2/ { oci_pass demo; oci_cache models; oci_access open; }
 location /v2/odd/ { oci_pass odd; oci_cache models; oci_access open; }
 location /p2p/ { oci_preheat registry=demo secret=$d/secret; }
@@ -233,6 +237,53 @@ for my $c (['huge', 413], ['chunked, huge', 413], ['chunked', 422],
     for my $path ('/p2p/jobs', '/hook') {
         like(refused('POST', $path, 'Authorization: Bearer the-secret',
             $body{$name}), qr/^HTTP\/1\.1 $status /, "$name: $path");
+    }
+}
+# HTTP/2 has bodies without a length: as much of one as the window has room for
+# is sent, and its end; the status
+
+sub frame {
+    my ($kind, $flags, $stream, $data) = @_;
+    return substr(pack('N', length $data), 1)
+        . pack('CCN', $kind, $flags, $stream) . $data;
+}
+
+sub post_h2 {
+    my ($path, $secret, $left) = @_;
+    my $s = $t->connect($h2);
+    my ($buf, $window) = ('', 65535);
+    print $s "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", frame(4, 0, 0, ''),
+        frame(1, 4, 1, join '', map { pack 'x C/a C/a', @$_ }
+            [':method', 'POST'], [':scheme', 'http'], [':authority', 'x'],
+            [':path', $path], ['authorization', "Bearer $secret"]);
+    while (1) {
+        while ($left && $window >= ($left < 16000 ? $left : 16000)) {
+            my $n = $left < 16000 ? $left : 16000;
+            ($left, $window) = ($left - $n, $window - $n);
+            print $s frame(0, $left ? 0 : 1, 1, 'x' x $n) or return 0;
+        }
+        while (length $buf < 9 || length $buf
+            < 9 + unpack 'N', "\0" . substr $buf, 0, 3)
+        {
+            IO::Select->new($s)->can_read(20) or return 0;
+            sysread $s, $buf, 65536, length $buf or return 0;
+        }
+        my $size = unpack 'N', "\0" . substr $buf, 0, 3;
+        my ($kind, $stream) = unpack 'x3 C x N', $buf;
+        my $data = substr substr($buf, 0, 9 + $size, ''), 9;
+        $window += unpack 'N', $data if $kind == 8 && $stream == 1;
+        return $1 if $kind == 1 && $data =~ /\x48\x03(\d\d\d)/;
+        return 0 if $kind == 1 || $kind == 3 || $kind == 7;
+    }
+}
+
+for my $path ('/p2p/jobs', '/hook') {
+    for my $c ([3e6, '', 401], [2, '', 401], [3e6, 'the-secret', 413],
+        [2, 'the-secret', 422])
+    {
+        my ($size, $secret, $status) = @$c;
+        is(post_h2($path, $secret, $size), $status,
+            "HTTP/2: $path, $size bytes");
     }
 }
 is(scalar(my @files = glob "$d/body/*"), 0, 'nothing was written to a file');
