@@ -483,6 +483,10 @@ is(scalar(grep { exists $_->{h}{'x-injected'}
     'nor a request to the registry');
 
 for my $name (qw/ error.log access.log /) {
+
+    # (a sanitizer's notes about nginx itself stand there, too)
+
+    next if $OCI::ASAN && $name eq 'error.log';
     my $start = $name eq 'error.log' ? qr!^\d{4}/\d\d/\d\d !
         : qr/^(?:127\.0\.0\.1|unix:) /;
     my @wrong = grep { $_ !~ $start || /[\0-\x08\x0a-\x1f\x7f]/ }

@@ -636,6 +636,7 @@ ngx_oci_refs_purge(ngx_oci_cache_t *cache, ngx_uint_t kind,
         mark->epoch++;
 
     } else {
+        mark->purged = ngx_time();
         node = ngx_oci_refs_find(cache, place.key);
 
         if (node && ngx_oci_refs_live(cache, &place, node)) {

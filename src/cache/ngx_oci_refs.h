@@ -62,6 +62,9 @@ typedef struct {
                                                when its file has gone */
     uint32_t                  epoch;        /* raised with all of them: what
                                                memory has of it is void */
+    time_t                    purged;       /* the last reference: a file that
+                                               was posted before may come to
+                                               the disk after it */
 } ngx_oci_refs_mark_t;
 
 

@@ -68,6 +68,7 @@ static ngx_uint_t ngx_oci_refs_valid(ngx_oci_refs_record_t *record,
     u_char *key);
 static void ngx_oci_refs_settle(void *data);
 static ngx_uint_t ngx_oci_refs_slow(ngx_oci_refs_op_t *op);
+static ngx_uint_t ngx_oci_refs_late(ngx_oci_refs_op_t *op, ngx_oci_ref_t *ref);
 static void ngx_oci_refs_encode(ngx_oci_refs_record_t *record, u_char *key,
     ngx_oci_ref_t *ref);
 static ngx_int_t ngx_oci_refs_decode(ngx_oci_refs_record_t *record,
@@ -324,6 +325,9 @@ ngx_oci_refs_read_done(void *data)
                || (node && node->type == NGX_OCI_REFS_REMOVED
                    && ngx_time() - node->checked < NGX_OCI_REFS_GONE))
     {
+        rc = NGX_DECLINED;
+
+    } else if (rc == NGX_OK && ngx_oci_refs_late(op, &ref)) {
         rc = NGX_DECLINED;
 
     } else if (rc == NGX_OK) {
@@ -753,6 +757,26 @@ ngx_oci_refs_slow(ngx_oci_refs_op_t *op)
 {
     return ngx_time() - op->started >= NGX_OCI_REFS_SLOW
            || ngx_time() < op->started;
+}
+
+
+/*
+ * A file that was on its way when its reference was purged, and came after
+ * that had found none: it goes as soon as who wrote it compares it with
+ * memory, which says nothing any more.  What was learned at the time of the
+ * purge, or before, is not believed until then; clocks of workers differ by
+ * less than a second.
+ */
+
+static ngx_uint_t
+ngx_oci_refs_late(ngx_oci_refs_op_t *op, ngx_oci_ref_t *ref)
+{
+    time_t  purged;
+
+    purged = ngx_oci_refs_mark(op->cache, &op->place)->purged;
+
+    return ngx_time() - purged < NGX_OCI_REFS_GONE
+           && ref->checked <= purged + 1;
 }
 
 
