@@ -283,6 +283,10 @@ ngx_int_t ngx_oci_index_stored(ngx_oci_cache_t *cache,
 ngx_uint_t ngx_oci_index_lost(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, uint64_t pos);
 
+/* are all slices readable?  If not, the slot is marked as waiting */
+ngx_uint_t ngx_oci_index_complete(ngx_oci_cache_t *cache,
+    ngx_oci_entry_t *entry);
+
 /* verified?  With wait set and it is not, the slot is marked as waiting */
 ngx_uint_t ngx_oci_index_verified(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, ngx_uint_t wait);

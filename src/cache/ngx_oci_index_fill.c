@@ -841,3 +841,25 @@ ngx_oci_index_reset(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 
     ngx_oci_doorbell_ring(cache, waiters);
 }
+
+
+ngx_uint_t
+ngx_oci_index_complete(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
+{
+    ngx_int_t   slot;
+    ngx_uint_t  complete;
+
+    slot = ngx_oci_doorbell_slot(cache);
+
+    ngx_oci_index_lock(cache);
+
+    complete = (entry->have == entry->slices);
+
+    if (!complete && slot >= 0) {
+        entry->waiters |= (uint64_t) 1 << slot;
+    }
+
+    ngx_oci_index_unlock(cache);
+
+    return complete;
+}

@@ -261,7 +261,6 @@ ngx_oci_send_strict_timer(ngx_http_request_t *r)
 static ngx_int_t
 ngx_oci_send_preheat(ngx_oci_reader_t *rd)
 {
-    uint64_t          end;
     ngx_int_t         rc;
     ngx_uint_t        verified;
     ngx_oci_blob_t   *blob;
@@ -273,12 +272,7 @@ ngx_oci_send_preheat(ngx_oci_reader_t *rd)
     verified = (rd->ocf->verify == NGX_OCI_VERIFY_MODE_OFF)
                || ngx_oci_index_verified(rd->cache, entry, 1);
 
-    end = ngx_oci_index_readable(rd->cache, entry, 0, blob->size, 0);
-
-    if (end < blob->size) {
-        (void) ngx_oci_index_readable(rd->cache, entry, end, blob->size, 1);
-
-    } else if (verified) {
+    if (ngx_oci_index_complete(rd->cache, entry) && verified) {
         rd->r->header_only = 1;
         return NGX_OK;
     }
