@@ -15,6 +15,7 @@
 #   make outage             a minute without Redis, under load
 #   make reload             reloads and upgrades under load, for a minute
 #   make audit              20 workers killed during 100,000 requests
+#   make preheat-long       a preheat of 20 GiB, restarts, clients beside it
 #   make fuzz               fuzzes the parsers, FUZZ_SECONDS for each
 #   make faults             fails every call of every function, one by one
 #   make bench              benchmarks
@@ -110,7 +111,7 @@ JOBS       ?= 2
 
 
 .PHONY: all modules deps need run test test-asan fuzz faults crash soak bench \
-        takeover reload revoke outage audit clean unit preloads commands
+        takeover reload revoke outage audit preheat-long clean unit preloads commands
 
 all: modules preloads commands
 
@@ -245,6 +246,10 @@ outage: need
 reload: need
 	@$(MAKE) --no-print-directory modules
 	RELOAD=full $(TEST_ENV) prove --timer --verbose t/reload.t
+
+preheat-long: need
+	@$(MAKE) --no-print-directory modules
+	PREHEAT=full $(TEST_ENV) prove --timer --verbose t/preheat_restart.t
 
 audit: need
 	@$(MAKE) --no-print-directory modules preloads commands

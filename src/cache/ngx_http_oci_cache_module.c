@@ -21,6 +21,8 @@ static ngx_int_t ngx_oci_cache_content(ngx_http_request_t *r,
     ngx_oci_ctx_t *ctx);
 static ngx_int_t ngx_oci_cache_zone_info(ngx_uint_t i,
     ngx_oci_zone_info_t *info);
+static ngx_int_t ngx_oci_cache_blob_info(ngx_oci_digest_t *digest,
+    ngx_oci_blob_info_t *info);
 
 static void *ngx_oci_cache_create_main_conf(ngx_conf_t *cf);
 static void *ngx_oci_cache_create_loc_conf(ngx_conf_t *cf);
@@ -224,6 +226,36 @@ ngx_oci_cache_zone_info(ngx_uint_t i, ngx_oci_zone_info_t *info)
 }
 
 
+/* where most of it is */
+
+static ngx_int_t
+ngx_oci_cache_blob_info(ngx_oci_digest_t *digest, ngx_oci_blob_info_t *info)
+{
+    ngx_int_t                   rc;
+    ngx_uint_t                  i;
+    ngx_oci_cache_t           **caches;
+    ngx_oci_blob_info_t         one;
+    ngx_oci_cache_main_conf_t  *ocmcf;
+
+    ocmcf = ngx_http_cycle_get_module_main_conf(ngx_cycle,
+                                                ngx_http_oci_cache_module);
+    caches = ocmcf->caches.elts;
+    rc = NGX_DECLINED;
+
+    for (i = 0; i < ocmcf->caches.nelts; i++) {
+
+        if (ngx_oci_index_blob_info(caches[i], digest, &one) == NGX_OK
+            && (rc != NGX_OK || one.bytes > info->bytes))
+        {
+            *info = one;
+            rc = NGX_OK;
+        }
+    }
+
+    return rc;
+}
+
+
 static void *
 ngx_oci_cache_create_main_conf(ngx_conf_t *cf)
 {
@@ -372,6 +404,7 @@ ngx_oci_cache_postconfiguration(ngx_conf_t *cf)
     omcf->changed = ngx_oci_changed;
     omcf->stale = ngx_oci_cache_stale;
     omcf->zone_info = ngx_oci_cache_zone_info;
+    omcf->blob_info = ngx_oci_cache_blob_info;
     omcf->beside_place = ngx_oci_beside_place;
     omcf->beside = ngx_oci_beside;
 

@@ -169,7 +169,7 @@ ngx_oci_beside_write_task(void *data, ngx_log_t *log)
     (void) ngx_sprintf((u_char *) tmp, "%s.%P.%ui.tmp%Z", name, ngx_pid,
                        op->number);
 
-    ngx_oci_refs_replace(op->cache, dir, sub, name, log);
+    (void) ngx_oci_refs_replace(op->cache, dir, sub, name, log);
 
     if (ngx_oci_refs_room(op->cache, b->len, log) != NGX_OK) {
         op->rc = NGX_DECLINED;
@@ -218,7 +218,7 @@ ngx_oci_beside_forget(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     char  sub[3], name[NGX_OCI_BESIDE_NAME];
 
     ngx_oci_beside_names(digest, sub, name);
-    ngx_oci_refs_replace(cache, cache->manifests, sub, name, log);
+    (void) ngx_oci_refs_replace(cache, cache->manifests, sub, name, log);
 }
 
 

@@ -77,13 +77,18 @@ typedef struct {
     unsigned                        walking:1;
     unsigned                        walk_all:1; /* not only while there is too
                                                    much */
+    unsigned                        walk_pins:1;    /* what is pinned goes, too
+                                                     */
     uint32_t                        walk_forgets;   /* when it began */
     uint32_t                        walk_recalls;
     uint64_t                        walk_dir;   /* which directory */
     uint64_t                        walk_left;  /* bytes that it left */
     uint64_t                        walk_kept;  /* the last one, for there was
                                                    room */
+    uint64_t                        walk_pinned;    /* likewise, for that */
     time_t                          walked;
+    ngx_msec_t                      pins_since; /* only what is pinned could
+                                                   go; 0: it is not so */
     void                           *scrubbing;  /* of ngx_oci_scrub.c */
 
     char                            boot_id[40];    /* of the kernel */
@@ -243,9 +248,12 @@ ngx_int_t ngx_oci_refs_room(ngx_oci_cache_t *cache, size_t size,
 /* it was not written, or was unlinked: that is not taken any more */
 void ngx_oci_refs_unroom(ngx_oci_cache_t *cache, size_t size);
 /* unlinks dir/sub/name, which is to be written anew: an error is of no account,
-   the new file replaces it */
-void ngx_oci_refs_replace(ngx_oci_cache_t *cache, int dir, const char *sub,
+   the new file replaces it.  Until when it was pinned, or 0 */
+time_t ngx_oci_refs_replace(ngx_oci_cache_t *cache, int dir, const char *sub,
     const char *name, ngx_log_t *log);
+
+/* ngx_oci_pin.c: a file of theirs does not expire before; 0: nothing is done */
+void ngx_oci_pin_fd(int fd, time_t until);
 
 /* at what level to log that one could not be written: a full disk is said now
    and then only */

@@ -402,7 +402,7 @@ ngx_oci_index_alloc(ngx_oci_cache_t *cache, size_t size, ngx_uint_t forget)
     void             *p;
     ngx_uint_t        tries;
     ngx_queue_t      *q;
-    ngx_oci_entry_t  *entry;
+    ngx_oci_entry_t  *entry, *pinned;
 
     for (tries = 0; /* void */; tries++) {
 
@@ -411,20 +411,34 @@ ngx_oci_index_alloc(ngx_oci_cache_t *cache, size_t size, ngx_uint_t forget)
             return p;
         }
 
+        pinned = NULL;
+
         for (q = ngx_queue_last(&cache->index->queue);
              q != ngx_queue_sentinel(&cache->index->queue);
              q = ngx_queue_prev(q))
         {
             entry = ngx_queue_data(q, ngx_oci_entry_t, queue);
 
-            if (ngx_oci_index_idle(entry)
-                && !entry->evicting && !entry->doomed)
+            if (!ngx_oci_index_idle(entry)
+                || entry->evicting || entry->doomed)
             {
+                continue;
+            }
+
+            if (!ngx_oci_index_pinned(entry)) {
                 break;
+            }
+
+            if (pinned == NULL) {
+                pinned = entry;
             }
         }
 
         if (q == ngx_queue_sentinel(&cache->index->queue)) {
+            entry = pinned;
+        }
+
+        if (entry == NULL) {
             return NULL;
         }
 
@@ -503,6 +517,7 @@ ngx_oci_index_load(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     entry->origin = st->header.origin;
     entry->proven = st->header.proven;
     ngx_memcpy(entry->uniq, uniq, sizeof(entry->uniq));
+    entry->pinned = st->pinned;
     entry->writer = 0;
     entry->loaded = 1;
 }

@@ -88,6 +88,8 @@ typedef struct {
     uint32_t                  mismatches;   /* in a row */
     time_t                    backoff;      /* no fill before this time */
     time_t                    accessed;
+    time_t                    pinned;       /* all else goes before it until
+                                               then */
     uint64_t                  users;        /* mask of slots */
     uint64_t                  waiters;      /* mask of slots */
     int32_t                   owner;        /* slot, -1: nobody */
@@ -171,6 +173,8 @@ struct ngx_oci_index_sh_s {
                                                without an entry */
     uint32_t                  recalls;      /* raised when such files got one
                                                again */
+    uint32_t                  counted;      /* all files were looked through
+                                               once */
     uint32_t                  sources;      /* the last id */
     uint64_t                  count;
     uint64_t                  fills;        /* entries with an owner */
@@ -410,10 +414,17 @@ void ngx_oci_index_reset(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 /* frees what a dead or exiting worker's slot held */
 void ngx_oci_index_sweep(ngx_oci_cache_t *cache, ngx_int_t slot);
 
-/* the least recently used entry that nobody uses and nobody removes now;
-   NGX_DECLINED: none */
-ngx_int_t ngx_oci_index_oldest(ngx_oci_cache_t *cache,
+/* the least recently used entry that nobody uses and nobody removes now; all:
+   if there is no other, one that is pinned.  NGX_DECLINED: none.  NGX_BUSY:
+   likewise, but there is one that is pinned */
+ngx_int_t ngx_oci_index_oldest(ngx_oci_cache_t *cache, ngx_uint_t all,
     ngx_oci_digest_t *digest, uint64_t *bytes, time_t *accessed);
+/* its sidecar says so, or is about to */
+void ngx_oci_index_pin(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    time_t until);
+/* NGX_OK, or NGX_DECLINED: there is no entry */
+ngx_int_t ngx_oci_index_blob_info(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest, ngx_oci_blob_info_t *info);
 
 /*
  * What whoever unlinks a blob's files for good calls before, with the
@@ -455,7 +466,7 @@ ngx_int_t ngx_oci_index_doomed(ngx_oci_cache_t *cache, ngx_uint_t n,
  */
 ngx_int_t ngx_oci_index_note(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest, uint64_t size, uint64_t bytes, time_t accessed,
-    ngx_uint_t verified, ngx_uint_t found);
+    time_t pinned, ngx_uint_t verified, ngx_uint_t found);
 ngx_uint_t ngx_oci_index_known(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest);
 

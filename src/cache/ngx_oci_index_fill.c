@@ -799,6 +799,7 @@ ngx_oci_index_clear(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry)
     entry->verified = 0;
     entry->proven.n = 0;
     entry->loaded = 0;
+    entry->pinned = 0;
     entry->have = 0;
     ngx_memzero(entry->map, 2 * ngx_oci_index_half(entry));
     ngx_memzero(entry->runs, sizeof(entry->runs));

@@ -11,6 +11,10 @@
 #include "ngx_oci_open.h"
 
 
+#define NGX_OCI_INDEX_RECENT  4096  /* entries moved under the mutex */
+
+
+static void ngx_oci_index_recent(ngx_oci_cache_t *cache, ngx_queue_t *place);
 static ngx_uint_t ngx_oci_index_leaves(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry);
 static void ngx_oci_index_evicting(ngx_oci_entry_t *entry);
@@ -19,14 +23,14 @@ static void ngx_oci_index_set_doomed(ngx_oci_cache_t *cache,
 
 
 ngx_int_t
-ngx_oci_index_oldest(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
-    uint64_t *bytes, time_t *accessed)
+ngx_oci_index_oldest(ngx_oci_cache_t *cache, ngx_uint_t all,
+    ngx_oci_digest_t *digest, uint64_t *bytes, time_t *accessed)
 {
-    ngx_int_t         rc;
     ngx_queue_t      *q;
-    ngx_oci_entry_t  *entry;
+    ngx_oci_entry_t  *entry, *found, *pinned;
 
-    rc = NGX_DECLINED;
+    found = NULL;
+    pinned = NULL;
 
     ngx_oci_index_lock(cache);
 
@@ -36,20 +40,101 @@ ngx_oci_index_oldest(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     {
         entry = ngx_queue_data(q, ngx_oci_entry_t, queue);
 
-        if (ngx_oci_index_idle(entry) && !entry->orphan
-            && !ngx_oci_index_leaves(cache, entry))
+        if (!ngx_oci_index_idle(entry) || entry->orphan
+            || ngx_oci_index_leaves(cache, entry))
         {
-            *digest = entry->digest;
-            *bytes = entry->bytes;
-            *accessed = entry->accessed;
-            rc = NGX_OK;
+            continue;
+        }
+
+        if (!ngx_oci_index_pinned(entry)) {
+            found = entry;
             break;
         }
+
+        if (pinned == NULL) {
+            pinned = entry;
+        }
+    }
+
+    if (found && pinned) {
+        ngx_oci_index_recent(cache, &found->queue);
+    }
+
+    /* what has no entry yet may be nothing of the kind */
+
+    if (found == NULL && all && cache->index->counted) {
+        found = pinned;
+    }
+
+    if (found) {
+        *digest = found->digest;
+        *bytes = found->bytes;
+        *accessed = found->accessed;
     }
 
     ngx_oci_index_unlock(cache);
 
-    return rc;
+    return found ? NGX_OK : pinned ? NGX_BUSY : NGX_DECLINED;
+}
+
+
+/* what is pinned behind this one is not looked at again soon: as long as it
+   is, its place tells nothing */
+
+static void
+ngx_oci_index_recent(ngx_oci_cache_t *cache, ngx_queue_t *place)
+{
+    ngx_uint_t        n;
+    ngx_queue_t      *q, *next;
+    ngx_oci_entry_t  *entry;
+
+    for (q = ngx_queue_next(place), n = 0;
+         q != ngx_queue_sentinel(&cache->index->queue)
+         && n < NGX_OCI_INDEX_RECENT;
+         q = next)
+    {
+        next = ngx_queue_next(q);
+        entry = ngx_queue_data(q, ngx_oci_entry_t, queue);
+
+        if (ngx_oci_index_pinned(entry)) {
+            ngx_queue_remove(q);
+            ngx_queue_insert_head(&cache->index->queue, q);
+            n++;
+        }
+    }
+}
+
+
+void
+ngx_oci_index_pin(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
+    time_t until)
+{
+    ngx_oci_index_lock(cache);
+    entry->pinned = ngx_max(entry->pinned, until);
+    ngx_oci_index_unlock(cache);
+}
+
+
+ngx_int_t
+ngx_oci_index_blob_info(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    ngx_oci_blob_info_t *info)
+{
+    ngx_oci_entry_t  *entry;
+
+    ngx_oci_index_lock(cache);
+
+    entry = ngx_oci_index_find(cache, digest);
+
+    if (entry) {
+        info->bytes = entry->bytes;
+        info->slice = cache->slice;
+        info->slices = entry->slices;
+        info->have = entry->have;
+    }
+
+    ngx_oci_index_unlock(cache);
+
+    return entry ? NGX_OK : NGX_DECLINED;
 }
 
 
@@ -324,8 +409,8 @@ ngx_oci_index_doomed(ngx_oci_cache_t *cache, ngx_uint_t n,
 
 ngx_int_t
 ngx_oci_index_note(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
-    uint64_t size, uint64_t bytes, time_t accessed, ngx_uint_t verified,
-    ngx_uint_t found)
+    uint64_t size, uint64_t bytes, time_t accessed, time_t pinned,
+    ngx_uint_t verified, ngx_uint_t found)
 {
     ngx_queue_t      *q;
     ngx_oci_entry_t  *entry, *e;
@@ -358,6 +443,7 @@ ngx_oci_index_note(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     cache->index->bytes += bytes;
     entry->verified = verified;
     entry->accessed = accessed;
+    entry->pinned = pinned;
 
     /* the LRU is ordered by time of use */
 
@@ -427,6 +513,8 @@ ngx_oci_index_counted(ngx_oci_cache_t *cache, uint32_t forgets,
     uint32_t recalls, uint64_t bytes)
 {
     ngx_oci_index_lock(cache);
+
+    cache->index->counted = 1;
 
     if (cache->index->forgets == forgets
         && cache->index->recalls == recalls)

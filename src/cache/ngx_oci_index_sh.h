@@ -25,6 +25,9 @@
 #define ngx_oci_index_idle(e)                                                 \
     ((e)->users == 0 && ngx_queue_empty(&(e)->wants))
 
+#define ngx_oci_index_pinned(e)                                               \
+    ((e)->pinned > ngx_time())
+
 /* nobody wants anything, and nobody fetches */
 
 #define ngx_oci_index_unneeded(e)                                             \

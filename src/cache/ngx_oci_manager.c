@@ -19,6 +19,9 @@
 #define NGX_OCI_MANAGER_DOOMED    16        /* likewise */
 #define NGX_OCI_MANAGER_WARN      60        /* s between equal warnings */
 
+#define NGX_OCI_MANAGER_PINS      2000      /* ms that others are given to be
+                                               no longer in use, before what is
+                                               pinned goes */
 #define NGX_OCI_MANAGER_WALK      3600      /* s between walks */
 #define NGX_OCI_MANAGER_DIRS      256       /* of an algorithm */
 
@@ -41,9 +44,13 @@ static ngx_uint_t ngx_oci_manager_doomed(ngx_oci_cache_t *cache);
 static ngx_uint_t ngx_oci_manager_over(ngx_oci_cache_t *cache, off_t free);
 static ngx_uint_t ngx_oci_manager_walks(ngx_oci_cache_t *cache,
     ngx_uint_t over);
+static ngx_int_t ngx_oci_manager_oldest(ngx_oci_cache_t *cache,
+    ngx_uint_t over, ngx_oci_digest_t *digest, uint64_t *bytes,
+    time_t *accessed);
+static ngx_uint_t ngx_oci_manager_pins(ngx_oci_cache_t *cache);
 static void ngx_oci_manager_walk(ngx_oci_cache_t *cache, off_t *free);
 static void ngx_oci_manager_unknown(ngx_oci_loader_t *ld,
-    ngx_oci_digest_t *digest, uint64_t bytes, time_t used);
+    ngx_oci_digest_t *digest, uint64_t bytes, time_t used, time_t pinned);
 static void ngx_oci_manager_warn(ngx_oci_cache_t *cache);
 static ngx_int_t ngx_oci_manager_drop_locked(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest, int map);
@@ -104,6 +111,7 @@ ngx_oci_manager_round(ngx_oci_cache_t *cache)
     off_t             free;
     time_t            accessed;
     uint64_t          bytes;
+    ngx_int_t         rc;
     ngx_msec_t        started, next;
     ngx_uint_t        over, files, failures, walked;
     ngx_oci_digest_t  digest;
@@ -139,10 +147,16 @@ ngx_oci_manager_round(ngx_oci_cache_t *cache)
             continue;
         }
 
-        if (ngx_oci_index_oldest(cache, &digest, &bytes, &accessed)
-            != NGX_OK)
-        {
-            next = ngx_oci_manager_stuck(cache, over);
+        rc = ngx_oci_manager_oldest(cache, over, &digest, &bytes, &accessed);
+
+        if (rc != NGX_OK) {
+            if (rc == NGX_DECLINED && over && ngx_oci_manager_pins(cache)) {
+                continue;
+            }
+
+            next = (rc == NGX_BUSY && over)
+                   ? NGX_OCI_MANAGER_BUSY
+                   : ngx_oci_manager_stuck(cache, over);
             break;
         }
 
@@ -192,6 +206,41 @@ ngx_oci_manager_round(ngx_oci_cache_t *cache)
     }
 
     return next;
+}
+
+
+/* as ngx_oci_index_oldest(): where there is too much, what is pinned goes when
+   nothing else did for a while */
+
+static ngx_int_t
+ngx_oci_manager_oldest(ngx_oci_cache_t *cache, ngx_uint_t over,
+    ngx_oci_digest_t *digest, uint64_t *bytes, time_t *accessed)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_oci_index_oldest(cache, 0, digest, bytes, accessed);
+
+    if (rc != NGX_BUSY || !over) {
+        cache->pins_since = 0;
+        return rc;
+    }
+
+    if (cache->pins_since == 0) {
+
+        /* workers keep files open for a while after their last reader */
+
+        cache->pins_since = ngx_current_msec ? ngx_current_msec : 1;
+
+        if (ngx_oci_index_set_tight(cache)) {
+            ngx_oci_doorbell_ring_all(cache);
+        }
+    }
+
+    if (ngx_current_msec - cache->pins_since < NGX_OCI_MANAGER_PINS) {
+        return rc;
+    }
+
+    return ngx_oci_index_oldest(cache, 1, digest, bytes, accessed);
 }
 
 
@@ -315,6 +364,28 @@ ngx_oci_manager_walks(ngx_oci_cache_t *cache, ngx_uint_t over)
                                           __ATOMIC_RELAXED);
     cache->walk_left = 0;
     cache->walk_kept = 0;
+    cache->walk_pinned = 0;
+
+    return 1;
+}
+
+
+/* all that has an entry is in use: now also files without one go that are
+   pinned, if the last walk saw any */
+
+static ngx_uint_t
+ngx_oci_manager_pins(ngx_oci_cache_t *cache)
+{
+    if (cache->walking || cache->walk_pinned == 0) {
+        return 0;
+    }
+
+    cache->walking = 1;
+    cache->walk = 0;
+    cache->walk_pins = 1;
+    cache->walk_left = 0;
+    cache->walk_kept = 0;
+    cache->walk_pinned = 0;
 
     return 1;
 }
@@ -354,6 +425,7 @@ ngx_oci_manager_walk(ngx_oci_cache_t *cache, off_t *free)
 
     cache->walking = 0;
     cache->walk_all = 0;
+    cache->walk_pins = 0;
 
     ngx_oci_index_counted(cache, cache->walk_forgets, cache->walk_recalls,
                           cache->walk_left);
@@ -368,13 +440,19 @@ ngx_oci_manager_walk(ngx_oci_cache_t *cache, off_t *free)
 
 static void
 ngx_oci_manager_unknown(ngx_oci_loader_t *ld, ngx_oci_digest_t *digest,
-    uint64_t bytes, time_t used)
+    uint64_t bytes, time_t used, time_t pinned)
 {
     time_t            now;
     ngx_oci_cache_t  *cache;
 
     cache = ld->cache;
     now = ngx_time();
+
+    if (pinned > now && !cache->walk_pins) {
+        cache->walk_left += bytes;
+        cache->walk_pinned += bytes;
+        return;
+    }
 
     if (!ngx_oci_manager_over(cache, *ld->free)
         && now - used < cache->inactive
@@ -731,14 +809,14 @@ ngx_oci_loader_note(ngx_oci_loader_t *ld, ngx_oci_digest_t *digest,
     bytes = ngx_min(bytes, st.header.size);
 
     rc = ngx_oci_index_note(ld->cache, digest, st.header.size, bytes,
-                            ngx_min(used, ngx_time()),
+                            ngx_min(used, ngx_time()), st.pinned,
                             st.header.flags & NGX_OCI_STORE_VERIFIED ? 1 : 0,
                             ld->free != NULL);
 
     ngx_oci_store_close(&st);
 
     if (rc == NGX_DECLINED && ld->free) {
-        ngx_oci_manager_unknown(ld, digest, bytes, used);
+        ngx_oci_manager_unknown(ld, digest, bytes, used, st.pinned);
     }
 }
 

@@ -144,6 +144,12 @@ ngx_int_t ngx_oci_judge_manifest(ngx_oci_manifest_t *mf);
 /* ngx_oci_manifest_send.c: body, digest and type are there and right; may
    finalize the request */
 void ngx_oci_manifest_send(ngx_oci_manifest_t *mf);
+/* the second half of it */
+void ngx_oci_manifest_respond(ngx_oci_manifest_t *mf);
+
+/* ngx_oci_pin.c: what the edge's own pull has to pin.  NGX_OK: nothing;
+   NGX_AGAIN: ngx_oci_manifest_respond() follows */
+ngx_int_t ngx_oci_pin_manifest(ngx_oci_manifest_t *mf);
 
 /*
  * ngx_oci_manifest_fetch.c: GET by digest if it is known, else by tag;

@@ -302,6 +302,7 @@ ngx_oci_manifest_write_task(void *data, ngx_log_t *log)
     int        fd, dir;
     char       sub[3], name[NGX_OCI_STORE_NAME];
     char       tmp[NGX_OCI_STORE_NAME + 2 * NGX_INT64_LEN + 8];
+    time_t     pinned;
     ngx_err_t  err;
 
     dir = op->cache->manifests;
@@ -310,7 +311,7 @@ ngx_oci_manifest_write_task(void *data, ngx_log_t *log)
     (void) ngx_sprintf((u_char *) tmp, "%s.%P.%ui.tmp%Z", name, ngx_pid,
                        op->number);
 
-    ngx_oci_refs_replace(op->cache, dir, sub, name, log);
+    pinned = ngx_oci_refs_replace(op->cache, dir, sub, name, log);
 
     if (ngx_oci_refs_room(op->cache, op->size, log) != NGX_OK) {
         return;
@@ -343,6 +344,8 @@ ngx_oci_manifest_write_task(void *data, ngx_log_t *log)
         (void) ngx_oci_unlink(op->cache, dir, sub, tmp, log);
         ngx_oci_refs_unroom(op->cache, op->size);
     }
+
+    ngx_oci_pin_fd(fd, pinned);
 
     close(fd);
 }

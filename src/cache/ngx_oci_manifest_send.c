@@ -26,20 +26,31 @@ static ngx_str_t  ngx_oci_manifest_cache_miss =
 void
 ngx_oci_manifest_send(ngx_oci_manifest_t *mf)
 {
+    if (ngx_oci_judge_manifest(mf) != NGX_OK) {
+        return;
+    }
+
+    mf->ctx->verify_status = NGX_OCI_VERIFY_VERIFIED;
+
+    ngx_oci_manifest_learn(mf);
+
+    if (ngx_oci_pin_manifest(mf) != NGX_OK) {
+        return;
+    }
+
+    ngx_oci_manifest_respond(mf);
+}
+
+
+void
+ngx_oci_manifest_respond(ngx_oci_manifest_t *mf)
+{
     ngx_int_t            rc, status;
     ngx_str_t           *cache_status;
     ngx_chain_t         *out;
     ngx_http_request_t  *r;
 
-    if (ngx_oci_judge_manifest(mf) != NGX_OK) {
-        return;
-    }
-
     r = mf->r;
-
-    mf->ctx->verify_status = NGX_OCI_VERIFY_VERIFIED;
-
-    ngx_oci_manifest_learn(mf);
 
     mf->ranges.pool = mf->pool;
     mf->ranges.digest = mf->digest_text;

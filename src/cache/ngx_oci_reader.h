@@ -64,6 +64,7 @@ typedef struct {
     uint64_t                    bytes;      /* entry's at the start */
     uint64_t                    kicked;     /* place of the last kick */
     ngx_int_t                   room;       /* NGX_OK: it was made */
+    ngx_int_t                   pin;        /* NGX_OK, or NGX_BUSY */
     ngx_msec_t                  deadline;   /* of strict's waiting */
     ngx_msec_t                  yield;      /* until then others' rights come
                                                first; 0: not set */
@@ -98,6 +99,7 @@ typedef struct {
     unsigned                    preheat:1;  /* all is to be stored, nobody wants
                                                the bytes now */
     unsigned                    judged:1;   /* it may be sent */
+    unsigned                    pinned:1;   /* that was tried, with this: */
     unsigned                    refused:1;  /* by the registry */
 } ngx_oci_reader_t;
 
@@ -152,6 +154,12 @@ void ngx_oci_tail_leave(ngx_oci_tail_t *tail);
 ngx_int_t ngx_oci_judge_blob(ngx_oci_reader_t *rd);
 /* the request ends; look may be NULL */
 void ngx_oci_judge_leave(ngx_oci_look_t *look);
+
+/*
+ * ngx_oci_pin.c: what the edge's own pull has to pin.  NGX_OK: it is, or need
+ * not be; NGX_AGAIN: ngx_oci_send_start() follows; NGX_BUSY: it can't be.
+ */
+ngx_int_t ngx_oci_pin_blob(ngx_oci_reader_t *rd);
 
 /* ngx_oci_reader.c */
 /* drops a reference, then runs what was posted for c, if not NULL; the end of

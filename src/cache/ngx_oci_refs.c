@@ -27,9 +27,6 @@
 #include <openssl/sha.h>
 
 
-static void ngx_oci_refs_place(ngx_oci_refs_place_t *place, ngx_uint_t kind,
-    ngx_oci_registry_t *registry, ngx_str_t *repository,
-    ngx_str_t *reference);
 static void ngx_oci_refs_right_key(ngx_oci_cache_t *cache, u_char *key,
     ngx_oci_registry_t *registry, ngx_str_t *repository,
     ngx_str_t *authorization);
@@ -123,7 +120,7 @@ ngx_oci_refs_key(u_char *key, u_char kind, u_char *salt,
 }
 
 
-static void
+void
 ngx_oci_refs_place(ngx_oci_refs_place_t *place, ngx_uint_t kind,
     ngx_oci_registry_t *registry, ngx_str_t *repository, ngx_str_t *reference)
 {

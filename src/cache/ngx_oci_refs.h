@@ -127,7 +127,10 @@ struct ngx_oci_refs_sh_s {
      && (node)->epoch == ngx_oci_refs_mark(cache, place)->epoch)
 
 
-/* ngx_oci_refs.c: under the mutex but for the first three */
+/* ngx_oci_refs.c: under the mutex but for the first four */
+void ngx_oci_refs_place(ngx_oci_refs_place_t *place, ngx_uint_t kind,
+    ngx_oci_registry_t *registry, ngx_str_t *repository,
+    ngx_str_t *reference);
 void ngx_oci_refs_key(u_char *key, u_char kind, u_char *salt,
     ngx_oci_registry_t *registry, ngx_str_t *repository, u_char *p,
     size_t len);

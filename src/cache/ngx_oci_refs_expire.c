@@ -366,16 +366,20 @@ ngx_oci_refs_unroom(ngx_oci_cache_t *cache, size_t size)
  * by the manager, who counted that, nobody could tell.
  */
 
-void
+time_t
 ngx_oci_refs_replace(ngx_oci_cache_t *cache, int dir, const char *sub,
     const char *name, ngx_log_t *log)
 {
     struct stat  sb;
 
-    if (ngx_oci_stat(cache, dir, sub, name, &sb, log) == 0
-        && S_ISREG(sb.st_mode)
-        && ngx_oci_unlink(cache, dir, sub, name, log) == 0)
+    if (ngx_oci_stat(cache, dir, sub, name, &sb, log) != 0
+        || !S_ISREG(sb.st_mode)
+        || ngx_oci_unlink(cache, dir, sub, name, log) != 0)
     {
-        ngx_oci_refs_unroom(cache, sb.st_size);
+        return 0;
     }
+
+    ngx_oci_refs_unroom(cache, sb.st_size);
+
+    return (sb.st_mtime > ngx_time()) ? sb.st_mtime : 0;
 }

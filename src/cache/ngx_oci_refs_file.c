@@ -407,14 +407,18 @@ ngx_oci_refs_create(ngx_oci_refs_op_t *op, u_char *key,
 {
     int        fd, dir;
     char       sub[3], name[NGX_OCI_REFS_NAME], tmp[NGX_OCI_REFS_TMP];
+    time_t     pinned;
     ngx_err_t  err;
+
+    pinned = 0;
 
     ngx_oci_refs_names(key, sub, name);
     (void) ngx_sprintf((u_char *) tmp, "%s.%P.%ui.tmp%Z", name, ngx_pid,
                        op->number);
 
     if (replace) {
-        ngx_oci_refs_replace(op->cache, op->cache->refs_dir, sub, name, log);
+        pinned = ngx_oci_refs_replace(op->cache, op->cache->refs_dir, sub,
+                                      name, log);
     }
 
     if (ngx_oci_refs_room(op->cache, sizeof(ngx_oci_refs_record_t), log)
@@ -437,6 +441,8 @@ ngx_oci_refs_create(ngx_oci_refs_op_t *op, u_char *key,
         {
             err = ngx_errno;
         }
+
+        ngx_oci_pin_fd(fd, pinned);
 
         if (close(fd) == -1 && err == 0) {
             err = ngx_errno;

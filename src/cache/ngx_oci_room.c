@@ -16,7 +16,10 @@
 #define NGX_OCI_ROOM_WAIT      10       /* ms, to free what was unlinked */
 #define NGX_OCI_ROOM_SHED      50       /* ms that workers are given to close
                                            what nobody uses, */
-#define NGX_OCI_ROOM_SHEDS     3        /* so often */
+#define NGX_OCI_ROOM_SHEDS     3        /* so often; before what is pinned
+                                           goes, */
+#define NGX_OCI_ROOM_PINS      20       /* while not all files were looked
+                                           through */
 #define NGX_OCI_ROOM_LOOK      20       /* ms between looks, if all is well */
 #define NGX_OCI_ROOM_WARN      60       /* s between equal warnings */
 
@@ -43,14 +46,16 @@ typedef struct {
 typedef struct {
     ngx_uint_t              failures;   /* of removals */
     ngx_uint_t              sheds;
+    ngx_uint_t              pins;
 } ngx_oci_room_tries_t;
 
 
 static void ngx_oci_room_task(void *data, ngx_log_t *log);
 static ngx_int_t ngx_oci_room_evict(ngx_oci_cache_t *cache,
     ngx_oci_shortage_t *shortage, ngx_oci_room_tries_t *tries);
+static void ngx_oci_room_shed(ngx_oci_cache_t *cache);
 static ngx_int_t ngx_oci_room_evict_one(ngx_oci_cache_t *cache,
-    ngx_oci_shortage_t *shortage);
+    ngx_oci_shortage_t *shortage, ngx_uint_t all);
 static ngx_int_t ngx_oci_room_check(ngx_oci_cache_t *cache, size_t n);
 static void ngx_oci_room_done(void *data);
 static void ngx_oci_room_refuse(ngx_oci_reader_t *rd);
@@ -164,10 +169,22 @@ static ngx_int_t
 ngx_oci_room_evict(ngx_oci_cache_t *cache, ngx_oci_shortage_t *shortage,
     ngx_oci_room_tries_t *tries)
 {
+    ngx_int_t  rc;
+
     if (tries->failures < NGX_OCI_ROOM_FAILURES
         && ngx_oci_index_evictable(cache, shortage) == NGX_OK)
     {
-        if (ngx_oci_room_evict_one(cache, shortage) != NGX_OK) {
+        rc = ngx_oci_room_evict_one(cache, shortage,
+                                    tries->pins >= NGX_OCI_ROOM_SHEDS);
+
+        if (rc == NGX_BUSY && tries->pins < NGX_OCI_ROOM_PINS) {
+
+            /* all else is in use, or is just not known yet */
+
+            tries->pins++;
+            ngx_oci_room_shed(cache);
+
+        } else if (rc != NGX_OK) {
             tries->failures++;
         }
 
@@ -178,29 +195,39 @@ ngx_oci_room_evict(ngx_oci_cache_t *cache, ngx_oci_shortage_t *shortage,
         return NGX_DECLINED;
     }
 
-    /* workers keep files open for a while after their last reader */
-
-    if (ngx_oci_index_set_tight(cache)) {
-        ngx_oci_doorbell_ring_all(cache);
-    }
-
-    ngx_msleep(NGX_OCI_ROOM_SHED);
+    ngx_oci_room_shed(cache);
 
     return NGX_OK;
 }
 
 
+/* workers keep files open for a while after their last reader */
+
+static void
+ngx_oci_room_shed(ngx_oci_cache_t *cache)
+{
+    if (ngx_oci_index_set_tight(cache)) {
+        ngx_oci_doorbell_ring_all(cache);
+    }
+
+    ngx_msleep(NGX_OCI_ROOM_SHED);
+}
+
+
 static ngx_int_t
-ngx_oci_room_evict_one(ngx_oci_cache_t *cache, ngx_oci_shortage_t *shortage)
+ngx_oci_room_evict_one(ngx_oci_cache_t *cache, ngx_oci_shortage_t *shortage,
+    ngx_uint_t all)
 {
     off_t             free, before;
     time_t            accessed;
     uint64_t          bytes;
+    ngx_int_t         rc;
     ngx_uint_t        i;
     ngx_oci_digest_t  digest;
 
-    if (ngx_oci_index_oldest(cache, &digest, &bytes, &accessed) != NGX_OK) {
-        return NGX_DECLINED;
+    rc = ngx_oci_index_oldest(cache, all, &digest, &bytes, &accessed);
+    if (rc != NGX_OK) {
+        return rc;
     }
 
     before = ngx_oci_room_look(cache);

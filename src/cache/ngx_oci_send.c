@@ -273,8 +273,14 @@ ngx_oci_send_preheat(ngx_oci_reader_t *rd)
                || ngx_oci_index_verified(rd->cache, entry, 1);
 
     if (ngx_oci_index_complete(rd->cache, entry) && verified) {
-        rd->r->header_only = 1;
-        return NGX_OK;
+
+        rc = ngx_oci_pin_blob(rd);
+
+        if (rc == NGX_OK) {
+            rd->r->header_only = 1;
+        }
+
+        return rc;
     }
 
     if (entry->failed != rd->failed) {

@@ -259,6 +259,8 @@ ngx_oci_store_load(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
 
     (void) ngx_oci_store_distrust(cache, h, st->records, st->slices);
 
+    st->pinned = ngx_oci_store_pinned(st->map);
+
     return NGX_OK;
 }
 

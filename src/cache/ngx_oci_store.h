@@ -16,6 +16,7 @@
 
 #define NGX_OCI_STORE_HASH_MAX    256     /* bytes of a digest's state */
 #define NGX_OCI_STORE_WRITER      512     /* offset of who wrote last */
+#define NGX_OCI_STORE_PIN         528     /* offset of the pin */
 #define NGX_OCI_STORE_RECORDS     4096    /* offset of the records, bytes */
 
 #define NGX_OCI_STORE_SLICES      (2 * 1024 * 1024)   /* of a blob at most:
@@ -80,6 +81,7 @@ typedef struct {
     size_t                          slices;
     uint64_t                        uniq;       /* inode of the sidecar */
     time_t                          written;    /* its mtime */
+    time_t                          pinned;     /* until; 0: it is not */
     ngx_uint_t                      readonly;   /* as the directory is */
 } ngx_oci_store_t;
 
@@ -128,6 +130,12 @@ void ngx_oci_store_unlock(int map);
 ngx_int_t ngx_oci_store_writer(int map, uint64_t *writer);
 /* the lock must be held; NGX_OK or NGX_ERROR (errno) */
 ngx_int_t ngx_oci_store_set_writer(int map, uint64_t writer);
+
+/* until when it is kept if anything else can go; no lock is needed, nobody
+   relies on it.  NGX_OK or NGX_ERROR (errno) */
+ngx_int_t ngx_oci_store_pin(int map, time_t until);
+/* 0: it is not, or can't be read */
+time_t ngx_oci_store_pinned(int map);
 
 /* records slice n; the lock must be held.  NGX_OK or NGX_ERROR (errno) */
 ngx_int_t ngx_oci_store_record(int map, size_t n, uint32_t crc,

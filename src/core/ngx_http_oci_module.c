@@ -117,6 +117,7 @@ ngx_oci_core_t  ngx_oci_core = {
     ngx_oci_pull_start,
     ngx_oci_pull_abort,
     ngx_oci_pull_own,
+    ngx_oci_pull_pin,
     ngx_oci_pass_async,
     ngx_oci_error,
     ngx_oci_error_retry,

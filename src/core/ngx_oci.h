@@ -22,7 +22,7 @@
 
 
 #define NGX_OCI_VERSION             "0.1.0"
-#define NGX_OCI_ABI                 12
+#define NGX_OCI_ABI                 13
 #define NGX_OCI_BUILD               "nginx-oci/" NGX_OCI_VERSION " for "      \
                                     NGINX_VER
 
@@ -397,6 +397,8 @@ struct ngx_oci_pull_s {
                                         without a body, once all of it is
                                         stored and verified; its cache_status
                                         says whether it is */
+    time_t                          pin;        /* what it brings is kept until
+                                        then, if it can be; 0: as all else */
     void                           *data;
 
     /*
@@ -499,6 +501,20 @@ typedef ngx_int_t (*ngx_oci_zone_info_pt)(ngx_uint_t i,
     ngx_oci_zone_info_t *info);
 
 
+/* how much of a blob is there, in whatever zone.  NGX_OK, or NGX_DECLINED: no
+   zone knows it */
+
+typedef struct {
+    uint64_t                        bytes;      /* stored */
+    uint64_t                        slice;      /* bytes */
+    ngx_uint_t                      slices;
+    ngx_uint_t                      have;       /* of them */
+} ngx_oci_blob_info_t;
+
+typedef ngx_int_t (*ngx_oci_blob_info_pt)(ngx_oci_digest_t *digest,
+    ngx_oci_blob_info_t *info);
+
+
 /*
  * The cache module's hooks: a text of the policy module's beside a manifest.
  * beside_place(): where those of the request's location are kept, NULL:
@@ -538,6 +554,7 @@ typedef struct {
     ngx_oci_changed_pt              changed;    /* likewise */
     ngx_oci_stale_pt                stale;      /* likewise */
     ngx_oci_zone_info_pt            zone_info;  /* likewise */
+    ngx_oci_blob_info_pt            blob_info;  /* likewise */
     ngx_oci_beside_place_pt         beside_place;   /* likewise */
     ngx_oci_beside_pt               beside;     /* likewise */
     ngx_shm_zone_t                 *stats_zone;
@@ -573,6 +590,8 @@ typedef struct {
     void                          (*pull_abort)(ngx_oci_pull_t *pull);
     /* is a request one of these?  ngx_oci_pull_e */
     ngx_uint_t                    (*pull_own)(ngx_http_request_t *r);
+    /* its pin, 0 also for a client's */
+    time_t                        (*pull_pin)(ngx_http_request_t *r);
 
     /*
      * Hands a request that a content handler holds (NGX_DONE returned,

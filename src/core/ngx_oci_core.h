@@ -141,6 +141,7 @@ ngx_oci_pull_t *ngx_oci_pull_create(ngx_http_core_srv_conf_t *server,
 ngx_int_t ngx_oci_pull_start(ngx_oci_pull_t *pull);
 void ngx_oci_pull_abort(ngx_oci_pull_t *pull);
 ngx_uint_t ngx_oci_pull_own(ngx_http_request_t *r);
+time_t ngx_oci_pull_pin(ngx_http_request_t *r);
 ngx_int_t ngx_oci_pull_handler(ngx_http_request_t *r);
 
 void ngx_oci_pass_async(ngx_http_request_t *r);

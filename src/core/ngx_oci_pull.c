@@ -29,6 +29,7 @@ typedef struct {
     struct sockaddr_un       sockaddr;
     ngx_oci_registry_t      *registry;
     ngx_uint_t               preheat;
+    time_t                   pin;
 } ngx_oci_pull_end_t;
 
 
@@ -238,6 +239,7 @@ ngx_oci_pull_end(ngx_oci_pull_t *pull, ngx_connection_t *c)
 
     end->registry = pull->registry;
     end->preheat = pull->preheat;
+    end->pin = pull->pin;
     end->sockaddr.sun_family = AF_UNIX;
 
     end->addr.conf.default_server = pull->server;
@@ -728,6 +730,17 @@ ngx_oci_pull_own(ngx_http_request_t *r)
 
     return (end == NULL) ? NGX_OCI_PULL_NOT
            : end->preheat ? NGX_OCI_PULL_PREHEAT : NGX_OCI_PULL_BODY;
+}
+
+
+time_t
+ngx_oci_pull_pin(ngx_http_request_t *r)
+{
+    ngx_oci_pull_end_t  *end;
+
+    end = ngx_oci_pull_of(r);
+
+    return end ? end->pin : 0;
 }
 
 

@@ -154,6 +154,12 @@ ngx_oci_hook_argument(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
         return NGX_CONF_OK;
     }
 
+    if (ngx_strncmp(value->data, "state=", 6) == 0 && value->len > 6) {
+        s.data = value->data + 6;
+        s.len = value->len - 6;
+        return ngx_oci_job_state_conf(cf, conf, &s);
+    }
+
     for (i = 0; i < 4; i++) {
         if (value->len > names[i].name.len
             && ngx_strncmp(value->data, names[i].name.data,

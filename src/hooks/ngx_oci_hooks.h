@@ -66,6 +66,11 @@ typedef struct {
     uint64_t                    bytes;      /* of them, as their descriptors
                                                say */
     uint64_t                    bytes_done;
+    uint64_t                    rate;       /* bytes/s, of late */
+    ngx_uint_t                  slices;     /* of blobs that were begun */
+    ngx_uint_t                  slices_done;
+    ngx_uint_t                  errors;     /* tries that failed */
+    time_t                      pin;        /* until then; 0: none */
     ngx_str_t                   repository; /* at the edge */
     ngx_str_t                   reference;
     ngx_str_t                   error;
@@ -80,6 +85,7 @@ typedef struct {
     ngx_str_t                   repository;
     ngx_str_t                   reference;
     ngx_str_t                   authorization;  /* "": none came along */
+    time_t                      pin;            /* 0: none */
 } ngx_oci_job_task_t;
 
 
@@ -98,6 +104,8 @@ struct ngx_oci_hook_conf_s {
     ngx_int_t                 (*dispatch)(ngx_http_request_t *r,
                                   ngx_oci_hook_conf_t *conf,
                                   ngx_str_t *text);
+    ngx_path_t                 *state;      /* where jobs outlive a restart;
+                                               NULL: they don't */
     u_char                     *file;       /* of the configuration */
     ngx_uint_t                  line;
 
@@ -135,9 +143,14 @@ ngx_int_t ngx_oci_job_add(ngx_oci_hook_conf_t *conf,
 ngx_int_t ngx_oci_job_get(ngx_oci_hook_conf_t *conf, uint64_t id,
     ngx_pool_t *pool, ngx_oci_job_info_t *info);
 
-/* the ids of a location's jobs, the last ones first; how many */
-ngx_uint_t ngx_oci_job_ids(ngx_oci_hook_conf_t *conf, uint64_t *ids,
-    ngx_uint_t n);
+/*
+ * Up to *n of a location's jobs with an id below before, the last ones first;
+ * *n: how many.  NGX_OK; NGX_AGAIN: there are more; NGX_ERROR: no memory.
+ */
+ngx_int_t ngx_oci_job_list(ngx_oci_hook_conf_t *conf, uint64_t before,
+    ngx_pool_t *pool, ngx_oci_job_info_t *info, ngx_uint_t *n);
+/* what an unfinished one warms is kept until then; never shorter than before */
+void ngx_oci_job_pin(ngx_oci_hook_conf_t *conf, uint64_t id, time_t until);
 /* an unfinished one ends, and fails; its runner finds out */
 void ngx_oci_job_cancel(ngx_oci_hook_conf_t *conf, uint64_t id);
 /* those of locations that this configuration has no more end, and fail */
@@ -157,6 +170,30 @@ ngx_int_t ngx_oci_job_progress(ngx_oci_job_task_t *task,
 void ngx_oci_job_release(ngx_oci_job_task_t *task);
 void ngx_oci_job_end(ngx_oci_job_task_t *task, ngx_uint_t state,
     const char *error);
+
+/* ngx_oci_job_api.c: as the JSON that people see; NULL: no memory */
+json_t *ngx_oci_job_api_json(ngx_oci_hook_conf_t *conf,
+    ngx_oci_job_info_t *info);
+/* ngx_oci_job_watch.c: answers with its changes; what a content handler
+   returns */
+ngx_int_t ngx_oci_job_watch(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
+    uint64_t id);
+
+/* of before a restart, if it isn't there; error: why it is a failure, or
+   NULL */
+void ngx_oci_job_restore(ngx_oci_hook_conf_t *conf, ngx_oci_job_info_t *info,
+    const char *error);
+/* were those of this location? */
+ngx_uint_t ngx_oci_job_restored(ngx_oci_hook_conf_t *conf);
+void ngx_oci_job_set_restored(ngx_oci_hook_conf_t *conf);
+
+/* ngx_oci_job_state.c: files of jobs that are not over; value: a directory */
+char *ngx_oci_job_state_conf(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
+    ngx_str_t *value);
+/* it was made, or changed, or has ended: so its file is, or goes */
+void ngx_oci_job_state_sync(ngx_oci_hook_conf_t *conf, uint64_t id);
+/* a worker begins: what there was before a restart is brought back */
+void ngx_oci_job_state_init(ngx_oci_hooks_main_conf_t *hmcf);
 
 /* ngx_oci_job_run.c: what runs in this worker */
 ngx_int_t ngx_oci_job_run_init(ngx_cycle_t *cycle,

@@ -17,6 +17,7 @@
 #define NGX_OCI_JOBS_OPEN    256        /* unfinished */
 #define NGX_OCI_JOB_SEEN     10         /* s, then its runner is gone */
 #define NGX_OCI_JOB_KEPT     86400      /* s, after its end */
+#define NGX_OCI_JOB_PLACES   64         /* that are known to be restored */
 
 
 /*
@@ -37,6 +38,11 @@ typedef struct {
     ngx_uint_t                  pieces_done;
     uint64_t                    bytes;
     uint64_t                    bytes_done;
+    uint64_t                    rate;       /* bytes/s */
+    ngx_uint_t                  slices;
+    ngx_uint_t                  slices_done;
+    ngx_uint_t                  errors;
+    time_t                      pin;        /* 0: none */
     size_t                      repository_len;
     size_t                      reference_len;
     u_char                     *authorization;  /* a slab of its own, or
@@ -51,6 +57,8 @@ typedef struct {
 
 typedef struct {
     ngx_queue_t                 jobs;
+    uint32_t                    restored[NGX_OCI_JOB_PLACES];
+    ngx_uint_t                  nrestored;
     ngx_uint_t                  n;
     ngx_uint_t                  open;
     uint64_t                    last;       /* id */
@@ -62,7 +70,10 @@ static ngx_int_t ngx_oci_job_init_zone(ngx_shm_zone_t *zone, void *data);
 static ngx_oci_job_t *ngx_oci_job_find(uint32_t place, ngx_str_t *repository,
     ngx_str_t *reference);
 static ngx_oci_job_t *ngx_oci_job_by_id(uint64_t id);
-static ngx_oci_job_t *ngx_oci_job_alloc(size_t len);
+static ngx_int_t ngx_oci_job_info(ngx_oci_job_t *job, ngx_pool_t *pool,
+    ngx_oci_job_info_t *info);
+static ngx_oci_job_t *ngx_oci_job_alloc(ngx_oci_hook_conf_t *conf,
+    ngx_str_t *repository, ngx_str_t *reference);
 static void ngx_oci_job_credential(ngx_oci_job_t *job,
     ngx_str_t *authorization);
 static void ngx_oci_job_wipe(ngx_oci_job_t *job);
@@ -139,9 +150,11 @@ ngx_oci_job_add(ngx_oci_hook_conf_t *conf, ngx_str_t *repository,
     ngx_str_t *reference, ngx_str_t *authorization, uint64_t *id)
 {
     ngx_int_t       rc;
+    ngx_uint_t      news;
     ngx_oci_job_t  *job;
 
     rc = NGX_BUSY;
+    news = 0;
 
     ngx_shmtx_lock(&ngx_oci_job_shpool->mutex);
 
@@ -151,17 +164,8 @@ ngx_oci_job_add(ngx_oci_hook_conf_t *conf, ngx_str_t *repository,
 
     if (job == NULL && ngx_oci_job_sh->open < NGX_OCI_JOBS_OPEN) {
 
-        job = ngx_oci_job_alloc(repository->len + reference->len);
-
-        if (job) {
-            job->place = conf->place;
-            job->repository_len = repository->len;
-            job->reference_len = reference->len;
-
-            ngx_memcpy(ngx_cpymem(job->names, repository->data,
-                                  repository->len),
-                       reference->data, reference->len);
-        }
+        job = ngx_oci_job_alloc(conf, repository, reference);
+        news = (job != NULL);
     }
 
     if (job) {
@@ -184,6 +188,10 @@ ngx_oci_job_add(ngx_oci_hook_conf_t *conf, ngx_str_t *repository,
     }
 
     ngx_shmtx_unlock(&ngx_oci_job_shpool->mutex);
+
+    if (rc == NGX_OK && news) {
+        ngx_oci_job_state_sync(conf, *id);
+    }
 
     return rc;
 }
@@ -241,11 +249,13 @@ ngx_oci_job_by_id(uint64_t id)
 /* a pending one, in the table; NULL: there is no room */
 
 static ngx_oci_job_t *
-ngx_oci_job_alloc(size_t len)
+ngx_oci_job_alloc(ngx_oci_hook_conf_t *conf, ngx_str_t *repository,
+    ngx_str_t *reference)
 {
+    size_t          len;
     ngx_oci_job_t  *job;
 
-    len += offsetof(ngx_oci_job_t, names);
+    len = offsetof(ngx_oci_job_t, names) + repository->len + reference->len;
 
     job = ngx_slab_calloc_locked(ngx_oci_job_shpool, len);
     if (job == NULL) {
@@ -255,6 +265,12 @@ ngx_oci_job_alloc(size_t len)
     job->id = ++ngx_oci_job_sh->last;
     job->created = ngx_time();
     job->updated = job->created;
+    job->place = conf->place;
+    job->repository_len = repository->len;
+    job->reference_len = reference->len;
+
+    ngx_memcpy(ngx_cpymem(job->names, repository->data, repository->len),
+               reference->data, reference->len);
 
     ngx_queue_insert_tail(&ngx_oci_job_sh->jobs, &job->queue);
 
@@ -365,27 +381,7 @@ ngx_oci_job_get(ngx_oci_hook_conf_t *conf, uint64_t id, ngx_pool_t *pool,
     job = ngx_oci_job_by_id(id);
 
     if (job && job->place == conf->place) {
-
-        info->id = job->id;
-        info->state = job->state;
-        info->created = job->created;
-        info->updated = job->updated;
-        info->pieces = job->pieces;
-        info->pieces_done = job->pieces_done;
-        info->bytes = job->bytes;
-        info->bytes_done = job->bytes_done;
-
-        rc = (ngx_oci_job_copy(pool, &info->repository, job->names,
-                               job->repository_len)
-              != NGX_OK
-              || ngx_oci_job_copy(pool, &info->reference,
-                                  job->names + job->repository_len,
-                                  job->reference_len)
-                 != NGX_OK
-              || ngx_oci_job_copy(pool, &info->error, (u_char *) job->error,
-                                  ngx_strlen(job->error))
-                 != NGX_OK)
-             ? NGX_ERROR : NGX_OK;
+        rc = ngx_oci_job_info(job, pool, info);
     }
 
     ngx_shmtx_unlock(&ngx_oci_job_shpool->mutex);
@@ -394,31 +390,196 @@ ngx_oci_job_get(ngx_oci_hook_conf_t *conf, uint64_t id, ngx_pool_t *pool,
 }
 
 
-ngx_uint_t
-ngx_oci_job_ids(ngx_oci_hook_conf_t *conf, uint64_t *ids, ngx_uint_t n)
+/* under the mutex */
+
+static ngx_int_t
+ngx_oci_job_info(ngx_oci_job_t *job, ngx_pool_t *pool,
+    ngx_oci_job_info_t *info)
 {
-    ngx_uint_t      i;
+    info->id = job->id;
+    info->state = job->state;
+    info->created = job->created;
+    info->updated = job->updated;
+    info->pieces = job->pieces;
+    info->pieces_done = job->pieces_done;
+    info->bytes = job->bytes;
+    info->bytes_done = job->bytes_done;
+    info->rate = (job->state == NGX_OCI_JOB_RUNNING) ? job->rate : 0;
+    info->slices = job->slices;
+    info->slices_done = job->slices_done;
+    info->errors = job->errors;
+    info->pin = job->pin;
+
+    if (ngx_oci_job_copy(pool, &info->repository, job->names,
+                         job->repository_len)
+        != NGX_OK
+        || ngx_oci_job_copy(pool, &info->reference,
+                            job->names + job->repository_len,
+                            job->reference_len)
+           != NGX_OK
+        || ngx_oci_job_copy(pool, &info->error, (u_char *) job->error,
+                            ngx_strlen(job->error))
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_oci_job_list(ngx_oci_hook_conf_t *conf, uint64_t before,
+    ngx_pool_t *pool, ngx_oci_job_info_t *info, ngx_uint_t *n)
+{
+    ngx_int_t       rc;
+    ngx_uint_t      max;
     ngx_queue_t    *q;
     ngx_oci_job_t  *job;
 
-    i = 0;
+    rc = NGX_OK;
+    max = *n;
+    *n = 0;
 
     ngx_shmtx_lock(&ngx_oci_job_shpool->mutex);
 
     for (q = ngx_queue_last(&ngx_oci_job_sh->jobs);
-         q != ngx_queue_sentinel(&ngx_oci_job_sh->jobs) && i < n;
+         q != ngx_queue_sentinel(&ngx_oci_job_sh->jobs);
          q = ngx_queue_prev(q))
     {
         job = ngx_queue_data(q, ngx_oci_job_t, queue);
 
-        if (job->place == conf->place) {
-            ids[i++] = job->id;
+        if (job->place != conf->place || job->id >= before) {
+            continue;
         }
+
+        if (*n == max) {
+            rc = NGX_AGAIN;
+            break;
+        }
+
+        if (ngx_oci_job_info(job, pool, &info[*n]) != NGX_OK) {
+            rc = NGX_ERROR;
+            break;
+        }
+
+        (*n)++;
     }
 
     ngx_shmtx_unlock(&ngx_oci_job_shpool->mutex);
 
-    return i;
+    return rc;
+}
+
+
+void
+ngx_oci_job_pin(ngx_oci_hook_conf_t *conf, uint64_t id, time_t until)
+{
+    ngx_oci_job_t  *job;
+
+    ngx_shmtx_lock(&ngx_oci_job_shpool->mutex);
+
+    job = ngx_oci_job_by_id(id);
+
+    if (job && job->place == conf->place && ngx_oci_job_open(job)
+        && job->pin < until)
+    {
+        job->pin = until;
+
+        /* what it has stored so far has another one, or none */
+
+        job->again = (job->state == NGX_OCI_JOB_RUNNING);
+    }
+
+    ngx_shmtx_unlock(&ngx_oci_job_shpool->mutex);
+
+    ngx_oci_job_state_sync(conf, id);
+}
+
+
+void
+ngx_oci_job_restore(ngx_oci_hook_conf_t *conf, ngx_oci_job_info_t *info,
+    const char *error)
+{
+    ngx_queue_t    *q;
+    ngx_oci_job_t  *job, *other;
+
+    ngx_shmtx_lock(&ngx_oci_job_shpool->mutex);
+
+    if (ngx_oci_job_by_id(info->id)
+        || info->id > (uint64_t) (ngx_time() + NGX_OCI_JOB_KEPT) << 16
+        || ngx_oci_job_sh->open >= NGX_OCI_JOBS_OPEN)
+    {
+        goto done;
+    }
+
+    job = ngx_oci_job_alloc(conf, &info->repository, &info->reference);
+
+    if (job == NULL) {
+        goto done;
+    }
+
+    job->id = info->id;
+    ngx_oci_job_sh->last = ngx_max(ngx_oci_job_sh->last, job->id);
+    job->created = info->created;
+    job->pin = info->pin;
+
+    /* the ids in the table go up */
+
+    ngx_queue_remove(&job->queue);
+
+    for (q = ngx_queue_head(&ngx_oci_job_sh->jobs);
+         q != ngx_queue_sentinel(&ngx_oci_job_sh->jobs);
+         q = ngx_queue_next(q))
+    {
+        other = ngx_queue_data(q, ngx_oci_job_t, queue);
+
+        if (other->id > job->id) {
+            break;
+        }
+    }
+
+    ngx_queue_insert_tail(q, &job->queue);
+
+    if (error) {
+        ngx_oci_job_over_locked(job, NGX_OCI_JOB_FAILURE, error);
+    }
+
+done:
+
+    ngx_shmtx_unlock(&ngx_oci_job_shpool->mutex);
+}
+
+
+ngx_uint_t
+ngx_oci_job_restored(ngx_oci_hook_conf_t *conf)
+{
+    ngx_uint_t  i, restored;
+
+    restored = 0;
+
+    ngx_shmtx_lock(&ngx_oci_job_shpool->mutex);
+
+    for (i = 0; i < ngx_oci_job_sh->nrestored; i++) {
+        restored |= (ngx_oci_job_sh->restored[i] == conf->place);
+    }
+
+    ngx_shmtx_unlock(&ngx_oci_job_shpool->mutex);
+
+    return restored;
+}
+
+
+void
+ngx_oci_job_set_restored(ngx_oci_hook_conf_t *conf)
+{
+    ngx_shmtx_lock(&ngx_oci_job_shpool->mutex);
+
+    if (ngx_oci_job_sh->nrestored < NGX_OCI_JOB_PLACES) {
+        ngx_oci_job_sh->restored[ngx_oci_job_sh->nrestored++] = conf->place;
+    }
+
+    ngx_shmtx_unlock(&ngx_oci_job_shpool->mutex);
 }
 
 
@@ -436,6 +597,8 @@ ngx_oci_job_cancel(ngx_oci_hook_conf_t *conf, uint64_t id)
     }
 
     ngx_shmtx_unlock(&ngx_oci_job_shpool->mutex);
+
+    ngx_oci_job_state_sync(conf, id);
 }
 
 
@@ -552,6 +715,7 @@ ngx_oci_job_take(ngx_oci_hook_conf_t *conf, ngx_pool_t *pool,
             job->run = ++ngx_oci_job_sh->runs;
             job->again = 0;
             task->run = job->run;
+            task->pin = job->pin;
         }
 
         break;
@@ -582,6 +746,13 @@ ngx_oci_job_progress(ngx_oci_job_task_t *task, ngx_oci_job_info_t *info)
         job->pieces_done = info->pieces_done;
         job->bytes = info->bytes;
         job->bytes_done = info->bytes_done;
+        job->rate = info->rate;
+        job->slices = info->slices;
+        job->slices_done = info->slices_done;
+        job->errors = info->errors;
+        (void) ngx_cpystrn((u_char *) job->error, info->error.data
+                           ? info->error.data : (u_char *) "",
+                           NGX_OCI_JOB_ERROR);
         rc = NGX_OK;
     }
 

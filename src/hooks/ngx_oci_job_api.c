@@ -5,8 +5,8 @@
  * Jobs for people and scripts:
  *
  *   POST   jobs  {"ref": "project/repository:tag"}     202
- *   GET    jobs                                        all that are known
- *   GET    jobs/<id>
+ *   GET    jobs[?n=<number>][&before=<id>]             the last ones
+ *   GET    jobs/<id>[?watch=1]
  *   DELETE jobs/<id>                                   ends it
  */
 
@@ -14,21 +14,21 @@
 #include "ngx_oci_hooks.h"
 
 
-#define NGX_OCI_JOB_LIST  1024
+#define NGX_OCI_JOB_LIST  64            /* of one answer */
+#define NGX_OCI_JOB_PIN   (366 * 86400) /* s */
 
 
 static ngx_int_t ngx_oci_job_api_create(ngx_http_request_t *r,
     ngx_oci_hook_conf_t *conf, ngx_str_t *text);
 static const char *ngx_oci_job_api_ref(json_t *root,
     ngx_oci_hook_conf_t *conf, ngx_str_t *repository, ngx_str_t *reference);
+static const char *ngx_oci_job_api_pin(json_t *root, time_t *until);
 static ngx_int_t ngx_oci_job_api_list(ngx_http_request_t *r,
     ngx_oci_hook_conf_t *conf);
 static ngx_int_t ngx_oci_job_api_one(ngx_http_request_t *r,
     ngx_oci_hook_conf_t *conf, ngx_str_t *number);
 static ngx_int_t ngx_oci_job_api_show(ngx_http_request_t *r,
     ngx_oci_hook_conf_t *conf, uint64_t id, ngx_uint_t status);
-static json_t *ngx_oci_job_api_json(ngx_oci_hook_conf_t *conf,
-    ngx_oci_job_info_t *info);
 
 
 ngx_int_t
@@ -67,6 +67,7 @@ ngx_oci_job_api_create(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     ngx_str_t *text)
 {
     json_t        *root;
+    time_t         pin;
     uint64_t       id;
     ngx_int_t      rc;
     ngx_str_t      repository, reference, none;
@@ -76,6 +77,10 @@ ngx_oci_job_api_create(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     root = json_loadb((char *) text->data, text->len, JSON_REJECT_DUPLICATES,
                       &err);
     error = ngx_oci_job_api_ref(root, conf, &repository, &reference);
+
+    if (error == NULL) {
+        error = ngx_oci_job_api_pin(root, &pin);
+    }
 
     if (error) {
         json_decref(root);
@@ -93,9 +98,44 @@ ngx_oci_job_api_create(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
                                     "too many jobs");
     }
 
+    if (pin) {
+        ngx_oci_job_pin(conf, id, pin);
+    }
+
     ngx_oci_job_run_soon();
 
     return ngx_oci_job_api_show(r, conf, id, NGX_HTTP_ACCEPTED);
+}
+
+
+/* NULL, or what is wrong; 0: there is none */
+
+static const char *
+ngx_oci_job_api_pin(json_t *root, time_t *until)
+{
+    time_t      time;
+    json_t     *value;
+    ngx_str_t   text;
+
+    *until = 0;
+    value = json_object_get(root, "pin");
+
+    if (value == NULL) {
+        return NULL;
+    }
+
+    text.data = (u_char *) json_string_value(value);
+    text.len = json_string_length(value);
+
+    time = text.len ? ngx_parse_time(&text, 1) : (time_t) NGX_ERROR;
+
+    if (time == (time_t) NGX_ERROR || time == 0 || time > NGX_OCI_JOB_PIN) {
+        return "\\\"pin\\\" is to be a time of a year at most";
+    }
+
+    *until = ngx_time() + time;
+
+    return NULL;
 }
 
 
@@ -115,7 +155,9 @@ ngx_oci_job_api_ref(json_t *root, ngx_oci_hook_conf_t *conf,
     }
 
     json_object_foreach(root, key, member) {
-        if (strcmp(key, "ref") != 0 && strcmp(key, "registry") != 0) {
+        if (strcmp(key, "ref") != 0 && strcmp(key, "registry") != 0
+            && strcmp(key, "pin") != 0)
+        {
             return "the body has members that are not known";
         }
     }
@@ -172,45 +214,71 @@ ngx_oci_job_api_ref(json_t *root, ngx_oci_hook_conf_t *conf,
 }
 
 
+/* a page: the others are to be asked for with "next" as "before" */
+
 static ngx_int_t
 ngx_oci_job_api_list(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf)
 {
-    json_t              *jobs;
-    uint64_t            *ids;
-    ngx_int_t            rc;
+    off_t                before;
+    json_t              *jobs, *all;
+    ngx_int_t            rc, max;
+    ngx_str_t            value;
     ngx_uint_t           i, n;
-    ngx_oci_job_info_t   info;
+    ngx_oci_job_info_t  *info;
 
-    ids = ngx_palloc(r->pool, NGX_OCI_JOB_LIST * sizeof(uint64_t));
-    jobs = json_array();
+    before = NGX_MAX_OFF_T_VALUE;
+    max = NGX_OCI_JOB_LIST;
 
-    if (ids == NULL || jobs == NULL) {
-        json_decref(jobs);
+    if (ngx_http_arg(r, (u_char *) "before", 6, &value) == NGX_OK) {
+        before = ngx_atoof(value.data, value.len);
+    }
+
+    if (ngx_http_arg(r, (u_char *) "n", 1, &value) == NGX_OK) {
+        max = ngx_atoi(value.data, value.len);
+    }
+
+    if (before == NGX_ERROR || max < 1) {
+        return ngx_oci_hook_message(r, NGX_HTTP_BAD_REQUEST,
+                                    "no such page");
+    }
+
+    n = ngx_min(max, NGX_OCI_JOB_LIST);
+
+    info = ngx_palloc(r->pool, n * sizeof(ngx_oci_job_info_t));
+    if (info == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    n = ngx_oci_job_ids(conf, ids, NGX_OCI_JOB_LIST);
+    rc = ngx_oci_job_list(conf, before, r->pool, info, &n);
+
+    if (rc == NGX_ERROR) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    jobs = json_array();
 
     for (i = 0; i < n; i++) {
 
-        rc = ngx_oci_job_get(conf, ids[i], r->pool, &info);
-
-        if (rc == NGX_DECLINED) {
-            continue;
-        }
-
-        if (rc != NGX_OK
-            || json_array_append_new(jobs,
-                                     ngx_oci_job_api_json(conf, &info))
-               != 0)
+        if (json_array_append_new(jobs, ngx_oci_job_api_json(conf, &info[i]))
+            != 0)
         {
             json_decref(jobs);
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
     }
 
-    return ngx_oci_hook_json(r, NGX_HTTP_OK,
-                                  json_pack("{s:o}", "jobs", jobs));
+    all = json_pack("{s:o}", "jobs", jobs);
+
+    if (rc == NGX_AGAIN
+        && json_object_set_new(all, "next",
+                               json_integer(info[n - 1].id))
+           != 0)
+    {
+        json_decref(all);
+        all = NULL;
+    }
+
+    return ngx_oci_hook_json(r, NGX_HTTP_OK, all);
 }
 
 
@@ -218,7 +286,8 @@ static ngx_int_t
 ngx_oci_job_api_one(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     ngx_str_t *number)
 {
-    off_t  id;
+    off_t      id;
+    ngx_str_t  value;
 
     id = ngx_atoof(number->data, number->len);
 
@@ -232,6 +301,11 @@ ngx_oci_job_api_one(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     } else if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
         return ngx_oci_hook_message(r, NGX_HTTP_NOT_ALLOWED,
                                     "no such method");
+
+    } else if (ngx_http_arg(r, (u_char *) "watch", 5, &value) == NGX_OK
+               && value.len == 1 && value.data[0] == '1')
+    {
+        return ngx_oci_job_watch(r, conf, id);
     }
 
     return ngx_oci_job_api_show(r, conf, id, NGX_HTTP_OK);
@@ -260,14 +334,15 @@ ngx_oci_job_api_show(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
 }
 
 
-static json_t *
+json_t *
 ngx_oci_job_api_json(ngx_oci_hook_conf_t *conf, ngx_oci_job_info_t *info)
 {
     static const char  *states[] = {
         "pending", "running", "success", "failure"
     };
 
-    return json_pack("{s:I,s:s%,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:s}",
+    return json_pack("{s:I,s:s%,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,"
+                     "s:I,s:I,s:I,s:s}",
                      "id", (json_int_t) info->id,
                      "registry", (char *) conf->registry->name.data,
                      conf->registry->name.len,
@@ -280,5 +355,10 @@ ngx_oci_job_api_json(ngx_oci_hook_conf_t *conf, ngx_oci_job_info_t *info)
                      "pieces_done", (json_int_t) info->pieces_done,
                      "bytes", (json_int_t) info->bytes,
                      "bytes_done", (json_int_t) info->bytes_done,
+                     "rate", (json_int_t) info->rate,
+                     "slices", (json_int_t) info->slices,
+                     "slices_done", (json_int_t) info->slices_done,
+                     "pin", (json_int_t) info->pin,
+                     "errors", (json_int_t) info->errors,
                      "error", (char *) info->error.data);
 }

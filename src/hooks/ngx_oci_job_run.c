@@ -28,6 +28,9 @@ typedef struct {
     ngx_uint_t              tries;
     ngx_msec_t              due;        /* with tries: ms */
     unsigned                pulled:1;   /* is being */
+    unsigned                hit:1;      /* it was there before */
+    unsigned                checked:1;  /* whether it is was asked once */
+    unsigned                tag:1;      /* its manifest is another piece */
     unsigned                done:1;
 } ngx_oci_job_piece_t;
 
@@ -54,6 +57,9 @@ struct ngx_oci_job_run_s {
                                            has */
     ngx_uint_t              first;      /* not done */
     ngx_oci_job_info_t      info;
+    uint64_t                slice;      /* bytes; 0: not known yet */
+    uint64_t                measured;   /* bytes, */
+    ngx_msec_t              measured_at;    /* then; 0: never */
     ngx_uint_t              state;      /* once it ends */
     char                    error[NGX_OCI_JOB_ERROR];
     unsigned                ending:1;
@@ -75,6 +81,12 @@ static void ngx_oci_job_answered(ngx_oci_job_run_t *run,
 static void ngx_oci_job_parsed(ngx_oci_job_parse_t *parse, void *data,
     ngx_uint_t i);
 static void ngx_oci_job_done(ngx_oci_job_run_t *run, ngx_uint_t i);
+static void ngx_oci_job_measure(ngx_oci_job_run_t *run);
+static ngx_int_t ngx_oci_job_look(ngx_oci_job_run_t *run,
+    ngx_oci_job_piece_t *piece, ngx_oci_blob_info_t *info);
+static ngx_int_t ngx_oci_job_tagged(ngx_oci_job_run_t *run,
+    ngx_oci_pull_t *pull, ngx_uint_t i);
+static ngx_uint_t ngx_oci_job_status(ngx_oci_pull_t *pull, const char *text);
 static ngx_uint_t ngx_oci_job_stored(ngx_oci_job_piece_t *piece,
     ngx_oci_pull_t *pull);
 static void ngx_oci_job_again(ngx_oci_job_run_t *run, ngx_uint_t i,
@@ -110,6 +122,7 @@ ngx_oci_job_run_init(ngx_cycle_t *cycle, ngx_oci_hooks_main_conf_t *hmcf)
     ngx_add_timer(&ngx_oci_job_timer, NGX_OCI_JOB_TICK);
 
     ngx_oci_job_orphans(hmcf, cycle->log);
+    ngx_oci_job_state_init(hmcf);
 
     return NGX_OK;
 }
@@ -144,6 +157,10 @@ ngx_oci_job_tick(ngx_event_t *ev)
         if (ngx_exiting && !run->released) {
             ngx_oci_job_release(&run->task);
             run->released = 1;
+        }
+
+        if (!run->released) {
+            ngx_oci_job_measure(run);
         }
 
         if (!run->released
@@ -257,6 +274,7 @@ ngx_oci_job_begin(ngx_oci_hook_conf_t *conf)
     piece->kind = NGX_OCI_PIECE_MANIFEST;
     piece->reference = run->task.reference;
     run->info.pieces = 1;
+    run->info.error.data = (u_char *) run->error;
 
     ngx_queue_insert_tail(&ngx_oci_job_runs, &run->queue);
 
@@ -423,6 +441,7 @@ ngx_oci_job_pull(ngx_oci_job_run_t *run, ngx_uint_t i)
 
     pull->registry = run->conf->registry;
     pull->authorization = run->task.authorization;
+    pull->pin = run->task.pin;
 
     /* no token came along: whoever is to fill is the next best */
 
@@ -539,9 +558,12 @@ ngx_oci_job_answered(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull,
 
     if (piece->kind == NGX_OCI_PIECE_MANIFEST) {
 
-        if (ngx_oci_job_parse(pull, NGX_OCI_JOB_PIECES, ngx_oci_job_parsed,
-                              run, i)
-            != NGX_OK)
+        piece->hit = ngx_oci_job_status(pull, "; hit");
+
+        if (ngx_oci_job_tagged(run, pull, i) != NGX_OK
+            || ngx_oci_job_parse(pull, NGX_OCI_JOB_PIECES, ngx_oci_job_parsed,
+                                 run, i)
+               != NGX_OK)
         {
             ngx_oci_job_again(run, i, "no memory");
             return;
@@ -550,7 +572,9 @@ ngx_oci_job_answered(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull,
         /* the run stays until it is parsed */
 
         run->active++;
-        piece->pulled = 1;
+
+        piece = run->pieces.elts;
+        piece[i].pulled = 1;
 
         return;
     }
@@ -584,12 +608,24 @@ ngx_oci_job_parsed(ngx_oci_job_parse_t *parse, void *data, ngx_uint_t i)
         rc = ngx_oci_job_piece(run, &parse->found[n]);
     }
 
+    piece = run->pieces.elts;
+
     if (rc == NGX_OK) {
-        ngx_oci_job_done(run, i);
+
+        /* a manifest is answered while it is being stored: a second answer
+           tells whether it was */
+
+        if (piece[i].hit || piece[i].tag) {
+            ngx_oci_job_done(run, i);
+
+        } else if (piece[i].checked) {
+            ngx_oci_job_again(run, i, "it is not stored");
+
+        } else {
+            piece[i].checked = 1;
+        }
 
     } else {
-        piece = run->pieces.elts;
-
         ngx_oci_job_fail(run, "the manifest \"%V\" can't be used: %s",
                          &piece[i].reference,
                          rc == NGX_DECLINED ? parse->error
@@ -610,21 +646,164 @@ static void
 ngx_oci_job_done(ngx_oci_job_run_t *run, ngx_uint_t i)
 {
     ngx_oci_job_piece_t  *piece;
+    ngx_oci_blob_info_t   info;
 
     piece = run->pieces.elts;
     piece += i;
 
     piece->done = 1;
-    run->info.pieces_done++;
-    run->info.bytes_done += piece->size;
+    run->info.pieces_done += !piece->tag;
+
+    if (run->slice == 0) {
+        (void) ngx_oci_job_look(run, piece, &info);
+    }
+}
+
+
+/* what is there, and how fast it comes */
+
+static void
+ngx_oci_job_measure(ngx_oci_job_run_t *run)
+{
+    uint64_t              bytes, slices, rate;
+    ngx_uint_t            i;
+    ngx_msec_t            passed;
+    ngx_oci_job_piece_t  *piece;
+    ngx_oci_job_info_t   *info;
+    ngx_oci_blob_info_t   blob;
+
+    info = &run->info;
+    piece = run->pieces.elts;
+
+    info->bytes_done = 0;
+    info->slices = 0;
+    info->slices_done = 0;
+
+    for (i = 0; i < run->pieces.nelts; i++) {
+
+        bytes = piece[i].done ? piece[i].size : 0;
+        slices = 0;
+
+        if (piece[i].pulled
+            && ngx_oci_job_look(run, &piece[i], &blob) == NGX_OK)
+        {
+            bytes = ngx_min(blob.bytes, (uint64_t) piece[i].size);
+            slices = blob.have;
+        }
+
+        info->bytes_done += bytes;
+
+        if (run->slice && piece[i].kind == NGX_OCI_PIECE_BLOB) {
+            info->slices += (piece[i].size + run->slice - 1) / run->slice;
+            info->slices_done += piece[i].done
+                                 ? (piece[i].size + run->slice - 1)
+                                   / run->slice
+                                 : slices;
+        }
+    }
+
+    passed = ngx_current_msec - run->measured_at;
+
+    if (run->measured_at && passed) {
+
+        rate = (info->bytes_done > run->measured)
+               ? (info->bytes_done - run->measured) * 1000 / passed : 0;
+        info->rate = (info->rate * 3 + rate) / 4;
+    }
+
+    run->measured = info->bytes_done;
+    run->measured_at = ngx_current_msec;
+}
+
+
+/* of a blob.  NGX_OK or NGX_DECLINED */
+
+static ngx_int_t
+ngx_oci_job_look(ngx_oci_job_run_t *run, ngx_oci_job_piece_t *piece,
+    ngx_oci_blob_info_t *info)
+{
+    ngx_oci_digest_t      digest;
+    ngx_oci_main_conf_t  *omcf;
+
+    omcf = ngx_http_cycle_get_module_main_conf(ngx_cycle,
+                                               ngx_http_oci_module);
+
+    if (piece->kind != NGX_OCI_PIECE_BLOB
+        || ngx_oci_digest_parse(&digest, piece->reference.data,
+                                piece->reference.len)
+           != NGX_OK
+        || omcf->blob_info(&digest, info) != NGX_OK)
+    {
+        return NGX_DECLINED;
+    }
+
+    run->slice = info->slice;
+
+    return NGX_OK;
+}
+
+
+/* where a tag leads is looked for by its digest as well: a registry need not
+   say again that the tag is the same */
+
+static ngx_int_t
+ngx_oci_job_tagged(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull,
+    ngx_uint_t i)
+{
+    ngx_int_t             rc;
+    ngx_str_t            *digest;
+    ngx_oci_job_piece_t  *piece;
+    ngx_oci_digest_t      parsed;
+    ngx_oci_job_found_t   found;
+
+    digest = &pull->digest;
+    piece = run->pieces.elts;
+
+    if (memchr(piece[i].reference.data, ':', piece[i].reference.len)
+        || digest->len > NGX_OCI_DIGEST_LEN
+        || ngx_oci_digest_parse(&parsed, digest->data, digest->len) != NGX_OK)
+    {
+        return NGX_OK;
+    }
+
+    found.kind = NGX_OCI_PIECE_MANIFEST;
+    found.size = 0;
+    found.len = digest->len;
+    ngx_memcpy(found.digest, digest->data, digest->len);
+    found.hash = ngx_crc32_short(found.digest, found.len);
+
+    rc = ngx_oci_job_piece(run, &found);
+
+    if (rc == NGX_OK) {
+        piece = run->pieces.elts;
+
+        /* both are one */
+
+        run->info.pieces -= !piece[i].tag;
+        piece[i].tag = 1;
+    }
+
+    return rc;
+}
+
+
+static ngx_uint_t
+ngx_oci_job_status(ngx_oci_pull_t *pull, const char *text)
+{
+    ngx_str_t  *status;
+
+    status = &pull->cache_status;
+
+    return status->len
+           && ngx_strlcasestrn(status->data, status->data + status->len,
+                               (u_char *) text, ngx_strlen(text) - 1)
+              != NULL;
 }
 
 
 static ngx_uint_t
 ngx_oci_job_stored(ngx_oci_job_piece_t *piece, ngx_oci_pull_t *pull)
 {
-    ngx_str_t  *status;
-
     /* of no bytes nothing is stored, nor sent */
 
     if (piece->kind == NGX_OCI_PIECE_BLOB && piece->size == 0
@@ -633,15 +812,8 @@ ngx_oci_job_stored(ngx_oci_job_piece_t *piece, ngx_oci_pull_t *pull)
         return 1;
     }
 
-    status = &pull->cache_status;
-
-    return status->len
-           && (ngx_strlcasestrn(status->data, status->data + status->len,
-                                (u_char *) "; stored",
-                                sizeof("; stored") - 2)
-               || ngx_strlcasestrn(status->data, status->data + status->len,
-                                   (u_char *) "; hit",
-                                   sizeof("; hit") - 2));
+    return ngx_oci_job_status(pull, "; stored")
+           || ngx_oci_job_status(pull, "; hit");
 }
 
 
@@ -655,12 +827,18 @@ ngx_oci_job_again(ngx_oci_job_run_t *run, ngx_uint_t i, const char *why)
     piece = run->pieces.elts;
     piece += i;
 
+    run->info.errors++;
+
     if (++piece->tries == NGX_OCI_JOB_TRIES) {
         ngx_oci_job_fail(run, "\"%V\": %s", &piece->reference, why);
         return;
     }
 
     piece->due = ngx_current_msec + (1000 << (piece->tries - 1));
+
+    *ngx_snprintf((u_char *) run->error, NGX_OCI_JOB_ERROR - 1, "\"%V\": %s",
+                  &piece->reference, why)
+        = '\0';
 }
 
 
@@ -720,8 +898,14 @@ ngx_oci_job_over(ngx_oci_job_run_t *run)
 
     if (!run->released) {
 
+        if (run->state == NGX_OCI_JOB_SUCCESS) {
+            run->error[0] = '\0';
+        }
+
+        ngx_oci_job_measure(run);
         (void) ngx_oci_job_progress(&run->task, &run->info);
         ngx_oci_job_end(&run->task, run->state, run->error);
+        ngx_oci_job_state_sync(run->conf, run->task.id);
 
         if (run->state == NGX_OCI_JOB_SUCCESS) {
             ngx_log_error(NGX_LOG_NOTICE, ngx_cycle->log, 0,
