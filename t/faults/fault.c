@@ -68,7 +68,8 @@ typedef enum {
     FAULT_RECV,
     FAULT_CONNECT,
     FAULT_BELL,             /* write() to an eventfd */
-    FAULT_MEMORY
+    FAULT_MEMORY,
+    FAULT_PAIR              /* socketpair() */
 } fault_function_e;
 
 
@@ -810,6 +811,17 @@ readv(int fd, const struct iovec *iov, int n)
     }
 
     return syscall(SYS_readv, fd, iov, n);
+}
+
+
+int
+socketpair(int domain, int type, int protocol, int fds[2])
+{
+    if (fault_wanted(FAULT_PAIR) && fault_now()) {
+        return -1;
+    }
+
+    return syscall(SYS_socketpair, domain, type, protocol, fds);
 }
 
 

@@ -31,7 +31,7 @@ my %FIELD;
 
 my %FUNCTION;
 @FUNCTION{qw/ open mkdir write read probe truncate sync rename unlink stat
-    lock recv connect bell memory /} = 1 .. 15;
+    lock recv connect bell memory pair /} = 1 .. 16;
 
 
 # for the nginx of an OCI; files are those of its cache, or of another
