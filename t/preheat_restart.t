@@ -2,7 +2,8 @@
 
 # A long job, of one large blob from a slow registry: it outlives reloads, its
 # workers and, with "state", nginx itself, and clients that pull beside it keep
-# their rate.  PREHEAT=full: 20 GiB, for longer than Harbor waits.
+# their rate.  PREHEAT=full: 20 GiB (PREHEAT_MIB) in 5 minutes
+# (PREHEAT_SECONDS), and both rates are told.
 
 use warnings;
 use strict;
@@ -21,8 +22,8 @@ my $M = 1024 * 1024;
 
 # the registry's rate, in bytes a second, makes the job this long
 
-my $size = ($full ? 20 * 1024 : 64) * $M + 4711;
-my $seconds = $full ? 300 : 8;
+my $size = ($full ? $ENV{PREHEAT_MIB} // 20 * 1024 : 64) * $M + 4711;
+my $seconds = $full ? $ENV{PREHEAT_SECONDS} // 300 : 8;
 my $rate = $size / $seconds;
 
 my $t = OCI->new(workers => 2, zone => '16m');

@@ -50,7 +50,8 @@ for my $again (0, 1) {
 
 my $mark = $t->upstream_bytes();
 for (sort keys %by) {
-    ok($t->get("/v2/m/a/blobs/$_")->{body} eq $by{$_}, length($by{$_}) . ' bytes');
+    ok($t->get("/v2/m/a/blobs/$_")->{body} eq $by{$_},
+        length($by{$_}) . ' bytes');
 }
 is($t->upstream_bytes(), $mark, 'nothing was fetched');
 

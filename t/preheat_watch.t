@@ -44,7 +44,9 @@ my $port = $t->upstream(sub {
 $t->conf(http => <<EOC, cache_args => 'slice=1m', location => <<EOL);
 oci_registry demo { url http://127.0.0.1:$port; credentials anonymous; }
 EOC
-location /v2/ { oci_pass demo; oci_access open; oci_cache models; oci_fill_connections 2; }
+location /v2/ {
+    oci_pass demo; oci_access open; oci_cache models; oci_fill_connections 2;
+}
 location /p2p/ { oci_preheat registry=demo open jobs=64; }
 EOL
 

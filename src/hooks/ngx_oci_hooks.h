@@ -149,7 +149,8 @@ ngx_int_t ngx_oci_job_get(ngx_oci_hook_conf_t *conf, uint64_t id,
  */
 ngx_int_t ngx_oci_job_list(ngx_oci_hook_conf_t *conf, uint64_t before,
     ngx_pool_t *pool, ngx_oci_job_info_t *info, ngx_uint_t *n);
-/* what an unfinished one warms is kept until then; never shorter than before */
+/* what an unfinished one warms is kept until then, never shorter than
+   before */
 void ngx_oci_job_pin(ngx_oci_hook_conf_t *conf, uint64_t id, time_t until);
 /* an unfinished one ends, and fails; its runner finds out */
 void ngx_oci_job_cancel(ngx_oci_hook_conf_t *conf, uint64_t id);
