@@ -21,9 +21,9 @@ my $registry = $t->registry();
 
 Policy::write_doc($t, {
     version => 1,
-    subjects => { bob => { secret => Policy::phc('bob') },
-        dev => { secret => Policy::phc('dev') },
-        map { $_ => { secret => Policy::phc($_, i => 2_000_000) } }
+    subjects => { bob => { secret => Policy::phc('canary-bob') },
+        dev => { secret => Policy::phc('canary-dev') },
+        map { $_ => { secret => Policy::phc("canary-$_", i => 2_000_000) } }
             qw/ slow-good slow-bad / },
     grants => {
         g => { role => 'guest', subjects => ['bob'],
@@ -46,7 +46,8 @@ $t->start();
 
 sub as {
     my ($user) = @_;
-    return { Policy::basic($user, $user), Accept => $OCI::TYPE{manifest} };
+    return { Policy::basic($user, "canary-$user"),
+        Accept => $OCI::TYPE{manifest} };
 }
 
 # large ones are judged in a thread; it has many values

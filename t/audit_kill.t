@@ -47,7 +47,7 @@ my $port = $t->upstream(sub {
 $t->write_file('robot', "robot:robot-secret\n", 0600);
 Policy::write_doc($t, {
     version => 1,
-    subjects => { alice => { secret => Policy::phc('secret') } },
+    subjects => { alice => { secret => Policy::phc('canary-secret') } },
     grants => { all => { role => 'projectAdmin', subjects => ['alice'],
         repositories => ['**'] } },
 });
@@ -73,7 +73,7 @@ $t->allow(qr/worker process \d+ exited on signal 9/,
     qr/oci cache zone ".*" was left damaged/);
 $t->start();
 
-my %basic = Policy::basic('alice', 'secret');
+my %basic = Policy::basic('alice', 'canary-secret');
 
 # all workers are killed in the middle of answers
 

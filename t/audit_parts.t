@@ -60,7 +60,7 @@ my $port = $t->upstream(sub {
 $t->write_file('robot', "robot:robot-secret\n", 0600);
 Policy::write_doc($t, {
     version => 1,
-    subjects => { alice => { secret => Policy::phc('secret') } },
+    subjects => { alice => { secret => Policy::phc('canary-secret') } },
     grants => {
         up => { role => 'maintainer', subjects => ['alice'],
             repositories => ['llm/**'] },
@@ -113,7 +113,7 @@ $t->write_file('whole', 'a whole one, ');
 $t->write_file('part', 'and a part');
 $t->start();
 
-my %alice = Policy::basic('alice', 'secret');
+my %alice = Policy::basic('alice', 'canary-secret');
 
 sub reason {
     my ($port, $uri) = @_;

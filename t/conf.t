@@ -19,9 +19,9 @@ use Policy;
 my $t = OCI->new();
 my $d = $t->{dir};
 
-$t->write_file('open', "user:secret\n", 0644);
+$t->write_file('open', "user:canary-user\n", 0644);
 $t->write_file('none', "nothing here\n", 0600);
-$t->write_file('good', "user:secret\n", 0600);
+$t->write_file('good', "user:canary-user\n", 0600);
 $t->write_file('junk.pem', "junk\n");
 $t->write_file('policy.json', '{"version":1}', 0640);
 $t->write_file('open.json', '{"version":1}', 0644);
@@ -520,5 +520,4 @@ for my $row (@good) {
     is($rc, 0, "accepted: $name") or diag($out);
 }
 
-$t->cleanup();
-done_testing();
+$t->done();

@@ -132,7 +132,7 @@ sub edge {
     }
 
     $t->write_file('boot', "$boot\n");
-    $t->write_file("secret", "edge:secret\n", 0600);
+    $t->write_file("secret", "edge:canary-edge\n", 0600);
     local $ENV{LD_PRELOAD} = $lib;
     local $ENV{RECORD_BOOT_ID} = "$d/boot";
 

@@ -18,7 +18,7 @@ my $t = OCI->new();
 my $top = abs_path(dirname(__FILE__) . '/..');
 my ($cert, $key) = $t->certificate('edge');
 
-$t->write_file('robot', "robot:secret\n", 0600);
+$t->write_file('robot', "robot:canary-robot\n", 0600);
 $t->write_file('policy.json', '{"version":1}', 0600);
 Jwt::key($t, 'harbor', 'RSA');
 $t->write_file("$_.secret", "Bearer x\n", 0600) for qw/ preheat webhook /;
@@ -99,5 +99,4 @@ my $printed = `$top/build/bin/oci-policy --source file:$t->{dir}/new.json \\
     import $t->{dir}/shown.json --dry-run 2>&1`;
 is($?, 0, 'the document') or diag($printed);
 
-$t->cleanup();
-done_testing();
+$t->done();

@@ -24,7 +24,8 @@ my %blob = map { $t->digest($_) => $_ } @blobs;
 my $port = $t->upstream(sub {
     my ($c, $q) = @_;
     my ($kind, $ref) = $q->{uri} =~ m!/(\w+)/([^/]+)$!;
-    my $who = ($q->{h}{authorization} // '') =~ /^Bearer (\w+)$/ ? $1 : '';
+    my ($who) = ($q->{h}{authorization} // '') =~ /^Bearer canary-(\w+)$/;
+    $who //= '';
 
     return $t->reply($c, $q, 429,
         { 'Retry-After' => $who eq 'mallory' ? 60 : 3 }, '')
@@ -57,7 +58,7 @@ sub begin {
     my ($i, $who, $bytes) = @_;
     my $s = $t->connect();
     $t->send_request($s, 'GET', "/v2/m/a/blobs/$digest[$i]",
-        { Authorization => "Bearer $who" });
+        { Authorization => "Bearer canary-$who" });
     for (my $n = 0; $n < $bytes; ) {
         $n += sysread($s, my $buf, 1 << 18) || last;
     }
@@ -67,7 +68,7 @@ sub begin {
 sub pull {
     my ($i, $who, $name) = @_;
     my $r = $t->get('/v2/' . ($name // 'm') . "/a/blobs/$digest[$i]",
-        { Authorization => "Bearer $who" }, 120);
+        { Authorization => "Bearer canary-$who" }, 120);
     return $r->{status} == 200 && $r->{body} eq $blobs[$i] ? 'right'
         : "$r->{status} " . length $r->{body};
 }
@@ -76,12 +77,14 @@ sub pull {
 # who lends is told to wait, and stays
 
 my $mallory = begin(0, 'mallory', 1 << 20);
-my $r = $t->get('/v2/m/a/manifests/x', { Authorization => 'Bearer mallory' });
+my $r = $t->get('/v2/m/a/manifests/x',
+    { Authorization => 'Bearer canary-mallory' });
 is($r->{status}, 429, 'a lender has to wait');
 is(pull(0, 'alice'), 'right', 'another reader does not');
 like(lenders(0), qr/mallory.* alice$/, 'his credentials are used then');
 
-$r = $t->get('/v2/m/a/manifests/x', { Authorization => 'Bearer mallory' });
+$r = $t->get('/v2/m/a/manifests/x',
+    { Authorization => 'Bearer canary-mallory' });
 is($r->{status}, 429, 'while the lender still');
 is(scalar(grep { $_->{uri} =~ /manifests/ } $t->requests()), 1, 'has to');
 close $mallory;
@@ -90,7 +93,8 @@ close $mallory;
 # others' credentials may be none: then it is the lender's turn again
 
 my $brief = begin(1, 'brief', 1 << 20);
-$r = $t->get('/v2/m/a/manifests/x', { Authorization => 'Bearer brief' });
+$r = $t->get('/v2/m/a/manifests/x',
+    { Authorization => 'Bearer canary-brief' });
 is($r->{status}, 429, 'another one has to wait');
 is(pull(1, 'probes'), 'right', 'who may not fetch has the bytes');
 my @lenders = split / /, lenders(1);

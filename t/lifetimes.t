@@ -79,7 +79,8 @@ my $service = $t->upstream(sub {
     my $basic = $q->{h}{authorization} // '';
     $basic =~ s/^Basic //;
     my ($kind, $password) = split /:/, decode_base64($basic);
-    return $t->reply($c, $q, 401, {}, '') if ($password // '') ne 'secret';
+    return $t->reply($c, $q, 401, {}, '')
+        if ($password // '') ne 'canary-secret';
     my $n = note_event("$kind.token");
     my $body = sprintf '{"token":"%s-%d-%.3f","expires_in":300}', $kind, $n,
         time();
@@ -132,7 +133,7 @@ my $port = $t->upstream(sub {
         $n, time() }, '');
 }, quiet => 1);
 
-$t->write_file("robot.$_", "$_:secret\n", 0600) for qw/ stored filled /;
+$t->write_file("robot.$_", "$_:canary-secret\n", 0600) for qw/ stored filled /;
 
 my $r = "url http://127.0.0.1:$port; realm_allow 127.0.0.1:$service;"
     . ' redirect_allow 127.0.0.1;';

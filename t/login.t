@@ -19,7 +19,7 @@ use Policy;
 
 OCI->skip_all_unless('docker-registry');
 
-my $t = OCI->new(workers => 2);
+my $t = OCI->new(workers => 2, passes => 1);
 my $d = $t->{dir};
 
 my $up = $t->registry();

@@ -22,7 +22,7 @@ OCI->skip_all_unless('docker-registry');
 $ENV{PATH} .= ":$ENV{HOME}/go/bin" if $ENV{HOME};
 $ENV{PATH} = "$ENV{TEST_CLIENTS}:$ENV{PATH}" if $ENV{TEST_CLIENTS};
 
-my $t = OCI->new(workers => 2);
+my $t = OCI->new(workers => 2, passes => 1);
 my $d = $t->{dir};
 my $up = $t->registry();
 

@@ -45,7 +45,7 @@ my %roles = (
 );
 
 my %has = map { $_ => 1 } grep { defined $roles{$_}[0] } keys %roles;
-my $phc = Policy::phc('secret');
+my $phc = Policy::phc('canary-secret');
 
 Policy::write_doc($t, {
     version => 1,
@@ -77,7 +77,7 @@ my ($cells, $wrong) = (0, 0);
 
 for my $role (undef, sort keys %roles) {
     my $s = $t->connect();
-    my %auth = $role ? Policy::basic($role, 'secret') : ();
+    my %auth = $role ? Policy::basic($role, 'canary-secret') : ();
 
     for my $where (['llm/model', 0], ['other/model', 1], ['public/x', 2]) {
         for my $route (@routes) {

@@ -30,7 +30,8 @@ my @tcp = ('--source', "redis://127.0.0.1:$port/3", '--prefix', 'fleet');
 
 my $doc = {
     version => 1,
-    subjects => { map { $_ => { secret => Policy::phc($_, i => 1000) } }
+    subjects => { map { $_ => { secret =>
+        Policy::phc("canary-$_", i => 1000) } }
         qw/ alice bob carol / },
     roles => { mirror => ['pull', 'delete'] },
     grants => { mirrors => { role => 'mirror', subjects => ['alice', 'bob'],

@@ -55,7 +55,7 @@ sub up {
 }
 
 for my $name (@names) { up($name) }
-$t->write_file('secret', "robot:secret\n");
+$t->write_file('secret', "robot:canary-robot\n");
 chmod 0600, "$d/secret";
 
 my $ports = join ' ', map { "$_ $port{$_}" } @names;

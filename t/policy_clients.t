@@ -76,6 +76,7 @@ my ($rc, $out);
     "$d/auth.json", '-u', 'alice', '-p', 'alice-secret', $edge);
 is($rc, 0, 'skopeo logs in') or diag($out);
 
+Canary::mine("$d/auth.json");
 ($rc, $out) = skopeo('login', '--tls-verify=false', '--authfile',
     "$d/wrong.json", '-u', 'alice', '-p', 'wrong', $edge);
 isnt($rc, 0, 'not with a wrong secret');

@@ -26,8 +26,8 @@ my $fault = Fault->new($t);
 my $d = $t->{dir};
 
 my %doc = (version => 1, subjects => {
-        alice => { secret => Policy::phc('alice') },
-        bob => { secret => Policy::phc('bob') } },
+        alice => { secret => Policy::phc('canary-alice') },
+        bob => { secret => Policy::phc('canary-bob') } },
     grants => { g => { role => 'guest', subjects => ['alice'],
         repositories => ['llm/**'] } },
     projects => { public => { public => JSON::PP::true } });
@@ -78,7 +78,7 @@ sub ask { return $t->get($_[0], ref $_[1] ? $_[1] : { @_[1 .. $#_] }) }
 sub token {
     my ($user) = @_;
     return ask('/token?service=team&scope=repository:llm/x:pull',
-        Policy::basic($user, $user));
+        Policy::basic($user, "canary-$user"));
 }
 
 my $own = decode_json(token('alice')->{body})->{token};
@@ -87,8 +87,8 @@ my $own = decode_json(token('alice')->{body})->{token};
 # and 401 to a token that jansson had no memory for, as it can't tell that)
 
 my @asked = (
-    [alice => 200, sub { ask($uri, Policy::basic('alice', 'alice')) }],
-    [bob => 404, sub { ask($uri, Policy::basic('bob', 'bob')) }],
+    [alice => 200, sub { ask($uri, Policy::basic('alice', 'canary-alice')) }],
+    [bob => 404, sub { ask($uri, Policy::basic('bob', 'canary-bob')) }],
     [wrong => 401, sub { ask($uri, Policy::basic('alice', 'wrong')) }],
     [nobody => 401, sub { ask($uri) }],
     [public => 200, sub { ask('/v2/public/x/tags/list') }],
@@ -102,11 +102,12 @@ my @asked = (
         Policy::basic('alice', 'wrong')) }],
     ['a form' => 200, sub { $t->http($t->{edge}, 'POST', '/token', {
         'Content-Type' => 'application/x-www-form-urlencoded' },
-        'grant_type=password&service=team&username=alice&password=alice') }],
+        'grant_type=password&service=team&username=alice'
+        . '&password=canary-alice') }],
     ['dry run' => 200, sub { ask('/v2/dry/x/tags/list') }],
     [mount => 404, sub { $t->http($t->{edge}, 'POST',
         '/v2/llm/x/blobs/uploads/?mount=sha256:' . 'a' x 64 . '&from=other/x',
-        { Policy::basic('bob', 'bob') }, '') }],
+        { Policy::basic('bob', 'canary-bob') }, '') }],
     [ping => 401, sub { ask('/v2/') }],
 );
 
@@ -167,7 +168,7 @@ for ($n = 1; $n <= 60; $n += $all ? 1 : 1 + int rand 6) {
     push @bad, "$n: $_" for grep { !/^(bob|mount):/ } differ(1);
     $fault->disarm();
     until_true(20, sub {
-        ask($uri, Policy::basic('bob', 'bob'))->{status}
+        ask($uri, Policy::basic('bob', 'canary-bob'))->{status}
             == ($n % 2 ? 401 : 404) }) or push @bad, "$n: is not in force";
 }
 

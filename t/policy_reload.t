@@ -15,7 +15,9 @@ use lib dirname(__FILE__) . '/lib';
 use OCI;
 use Policy;
 
-my $t = OCI->new();
+# ("post_action" has all that the client sent)
+
+my $t = OCI->new(passes => 1);
 my $d = $t->{dir};
 
 my $doc = {

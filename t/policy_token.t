@@ -397,6 +397,7 @@ close $s;
 
 # HTTP/2, with a length and without
 
+Canary::mine("$d/h2.json");
 my $h2 = "curl -sk -o $d/h2.json -w '%{http_version} %{http_code}'"
     . " --http2 --resolve edge.test:$tls:127.0.0.1";
 is(`$h2 -d '$good' $https/token`, '2 200', 'a form by HTTP/2');

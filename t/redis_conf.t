@@ -129,5 +129,4 @@ EOC
 is($rc, 1, 'refused: one state_file for two');
 like($out, qr/the state_file ".*x" of oci_policy "q" is that of oci_policy "p", too, in \S+check\.conf:12/, 'why, and where');
 
-$t->cleanup();
-done_testing();
+$t->done();

@@ -23,7 +23,7 @@ my $t = OCI->new();
 my $fault = Fault->new($t);
 my $d = $t->{dir};
 
-my $doc = { subjects => { alice => { secret => Policy::phc('alice') } },
+my $doc = { subjects => { alice => { secret => Policy::phc('canary-alice') } },
     grants => { g => { role => 'guest', subjects => ['alice'],
         repositories => ['llm/**'] } } };
 

@@ -20,7 +20,7 @@ my $t = OCI->new(workers => 2);
 sub bulk { return '$' . length($_[0]) . "\r\n$_[0]\r\n" }
 sub array { return '*' . @_ . "\r\n" . join '', @_ }
 
-my $alice = JSON::PP->new->encode({ secret => Policy::phc('alice') });
+my $alice = JSON::PP->new->encode({ secret => Policy::phc('canary-alice') });
 my $grant = '{"role":"guest","subjects":["alice"],"repositories":["llm/**"]}';
 my $all = array(bulk('subject/alice'), bulk($alice), bulk('grants/g'),
     bulk($grant));
@@ -157,7 +157,7 @@ $conf
 EOC
 $t->start();
 
-my $basic = { Policy::basic('alice', 'alice') };
+my $basic = { Policy::basic('alice', 'canary-alice') };
 
 sub status {
     my ($i) = @_;

@@ -24,7 +24,7 @@ my $t = OCI->new(workers => 2);
 my $d = $t->{dir};
 
 my @users = map { "u$_" } 1 .. 20;
-my $phc = Policy::phc('secret');
+my $phc = Policy::phc('canary-secret');
 my $doc = { subjects => { map { $_ => { secret => $phc } } @users },
     grants => { map { my $u = $_; ("g-$u" => { role => 'guest',
         subjects => [$u], repositories => ["of-$u/**"] }) } @users } };
@@ -50,7 +50,8 @@ EOL
 $t->start();
 
 ok(until_true(sub { $t->get('/v2/of-u1/x/tags/list',
-    { Policy::basic('u1', 'secret') })->{status} == 200 }), 'a document');
+    { Policy::basic('u1', 'canary-secret') })->{status} == 200 }),
+    'a document');
 ok(until_true(sub { -s "$d/state/team" }), 'which is kept');
 
 # clients: theirs, and what isn't.  Each answer is a line: when, how long,
@@ -72,7 +73,7 @@ for my $i (0 .. 3) {
         $right = $of eq $u;
         my $begin = time();
         my $r = eval { $t->get("/v2/of-$of/x/tags/list",
-            { Policy::basic($u, 'secret') }) } || { status => 0 };
+            { Policy::basic($u, 'canary-secret') }) } || { status => 0 };
         printf $f "%.3f %.3f %d %d\n", $begin, time() - $begin, $right,
             $r->{status};
         sleep 0.02;
@@ -94,7 +95,8 @@ sleep $gone / 2 - 1;
 my $until = time();
 
 ok(until_true($stale, sub { $t->get('/v2/of-u1/x/tags/list',
-    { Policy::basic('u1', 'secret') })->{status} == 503 }), 'past "stale"');
+    { Policy::basic('u1', 'canary-secret') })->{status} == 503 }),
+    'past "stale"');
 my $past = time();
 sleep 2;
 

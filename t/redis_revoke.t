@@ -28,16 +28,16 @@ my $slack = $full ? 1 : 8;
 my $t = OCI->new(workers => 3);
 my $d = $t->{dir};
 
-my $phc = Policy::phc('alice');
+my $phc = Policy::phc('canary-alice');
 my $doc = { subjects => { alice => { secret => $phc } },
     grants => { g => { role => 'guest', subjects => ['alice'],
         repositories => ['llm/**'] } } };
 
 my $redis = Redis->new($t, conf => <<EOC);
-user edge on >edge ~* &* +\@all
+user edge on >canary-edge ~* &* +\@all
 EOC
 $redis->import_doc($doc);
-$t->write_file('redis.password', "edge\n", 0600);
+$t->write_file('redis.password', "canary-edge\n", 0600);
 
 my $port = $t->upstream(sub {
     my ($c, $q) = @_;
@@ -58,7 +58,7 @@ location /v2/ { oci_pass demo; oci_access team; }
 EOL
 $t->start();
 
-my $basic = { Policy::basic('alice', 'alice') };
+my $basic = { Policy::basic('alice', 'canary-alice') };
 my $uri = '/v2/llm/a/tags/list';
 
 ok(until_true(sub { $t->get($uri, $basic)->{status} == 200 }),

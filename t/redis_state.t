@@ -19,7 +19,7 @@ use Redis;
 my $t = OCI->new();
 my $d = $t->{dir};
 
-my $doc = { subjects => { alice => { secret => Policy::phc('alice') } },
+my $doc = { subjects => { alice => { secret => Policy::phc('canary-alice') } },
     grants => { g => { role => 'guest', subjects => ['alice'],
         repositories => ['llm/**'] } } };
 
@@ -47,7 +47,7 @@ EOL
 
 sub status {
     return $t->get('/v2/llm/a/tags/list',
-        { Policy::basic('alice', 'alice') })->{status};
+        { Policy::basic('alice', 'canary-alice') })->{status};
 }
 
 # what was written aside by who was killed, and by who is at it, and others'

@@ -18,7 +18,7 @@ use Redis;
 my $t = OCI->new();
 my $d = $t->{dir};
 
-my $doc = { subjects => { alice => { secret => Policy::phc('alice') } },
+my $doc = { subjects => { alice => { secret => Policy::phc('canary-alice') } },
     grants => { g => { role => 'guest', subjects => ['alice'],
         repositories => ['llm/**'] } } };
 
@@ -139,7 +139,7 @@ $conf
 EOC
 $t->start();
 
-my $alice = { Policy::basic('alice', 'alice') };
+my $alice = { Policy::basic('alice', 'canary-alice') };
 
 sub status {
     my ($i) = @_;

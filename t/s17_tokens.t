@@ -252,7 +252,7 @@ $t->stop();
 
 # the edge's own tokens: one for each credential and scope
 
-$t->write_file("robot.$_", "$_:secret\n", 0600) for qw/ ann ben /;
+$t->write_file("robot.$_", "$_:canary-secret\n", 0600) for qw/ ann ben /;
 $t->conf(http => <<EOC, location => <<EOL);
 oci_registry ann { url http://127.0.0.1:$two; credentials file $d/robot.ann; }
 oci_registry ben { url http://127.0.0.1:$two; credentials file $d/robot.ben; }

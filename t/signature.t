@@ -52,7 +52,7 @@ sub document {
 
 my $doc = document(qw/ ec rsa ed /);
 Policy::write_doc($t, $doc);
-$t->write_file('robot', "robot:robot\n", 0600);
+$t->write_file('robot', "robot:canary-robot\n", 0600);
 
 # a registry that has the API of referrers, and troubles
 

@@ -85,7 +85,7 @@ my $port = $t->upstream(sub {
 
 Policy::write_doc($t, {
     version => 1,
-    subjects => { reader => { secret => Policy::phc('secret') } },
+    subjects => { reader => { secret => Policy::phc('canary-secret') } },
     grants => { read => { role => 'guest', subjects => ['reader'],
         repositories => ['**'] } },
     projects => { llm => { rules => { signature => {
@@ -102,7 +102,7 @@ location /v2/ { oci_pass demo; oci_cache models; oci_access team; }
 EOL
 $fault->start();
 
-my %reader = Policy::basic('reader', 'secret');
+my %reader = Policy::basic('reader', 'canary-secret');
 
 # 0: no answer, as where there is no memory for a connection
 

@@ -86,7 +86,7 @@ sub rules {
     my (@keys) = @_;
     Policy::write_doc($t, {
         version => 1,
-        subjects => { reader => { secret => Policy::phc('secret') } },
+        subjects => { reader => { secret => Policy::phc('canary-secret') } },
         grants => { read => { role => 'guest', subjects => ['reader'],
             repositories => ['**'] } },
         projects => { llm => { rules => {
@@ -110,7 +110,7 @@ $t->start();
 sub pull {
     my ($digest) = @_;
     return $t->get("/v2/llm/x/manifests/$digest",
-        { Policy::basic('reader', 'secret'),
+        { Policy::basic('reader', 'canary-secret'),
         Accept => "$OCI::TYPE{manifest}, $Cosign::INDEX" })->{status};
 }
 

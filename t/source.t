@@ -26,7 +26,7 @@ my $port = $t->upstream(sub {
     my ($from, $to) = ($q->{from} // 0, $q->{to} // $size);
     my $revoked = -e "$t->{dir}/revoked" ? $t->read_file('revoked') : '';
 
-    if ($who !~ /^Bearer (alice|bob)$/ || $revoked =~ /$1/) {
+    if ($who !~ /^Bearer canary-(alice|bob)$/ || $revoked =~ /$1/) {
         return $t->reply($c, $q, 401, { 'WWW-Authenticate' =>
             'Bearer realm="http://127.0.0.1:1/t"' }, '{"errors":[]}');
     }
@@ -42,7 +42,7 @@ my $port = $t->upstream(sub {
 
     return $t->reply_slowly($c, $q, $blob, 0.02, go => sub {
         $revoked = -e "$t->{dir}/revoked" ? $t->read_file('revoked') : '';
-        return !($who =~ /Bearer (\w+)/ && $revoked =~ /$1/);
+        return !($who =~ /Bearer canary-(\w+)/ && $revoked =~ /$1/);
     });
 });
 
@@ -77,7 +77,7 @@ my @out = $t->parallel(3, sub {
     }
     sleep 0.3 if $i == 1;
     my $r = $t->get("/v2/m/a/blobs/$digest", { Authorization =>
-        $i == 0 ? 'Bearer alice' : 'Bearer bob' }, 50);
+        $i == 0 ? 'Bearer canary-alice' : 'Bearer canary-bob' }, 50);
     return ($r->{status} // 0) . ($r->{cut} ? ' cut ' : ' ')
         . ($r->{body} eq $blob ? 'right' : 'wrong ' . length $r->{body});
 });
@@ -101,7 +101,7 @@ $t->start();
     }
     my $start = time();
     my $r = $t->get("/v2/m/a/blobs/$digest",
-        { Authorization => 'Bearer alice' }, 50);
+        { Authorization => 'Bearer canary-alice' }, 50);
     return ($r->{cut} ? 'cut' : 'whole') . (time() - $start < 40 ? '' : ' late');
 });
 is($out[0], 'cut', 'nobody left: cut short, soon');
@@ -122,7 +122,7 @@ $t->forget_requests();
     }
     sleep 0.3 if $i;
     my $r = $t->get("/v2/m/a/blobs/$digest", { Authorization =>
-        $i == 0 ? 'Bearer alice' : 'Bearer bob' }, 50);
+        $i == 0 ? 'Bearer canary-alice' : 'Bearer canary-bob' }, 50);
     return $r->{body} eq $blob ? 'right' : 'wrong ' . length $r->{body};
 });
 is("@out", 'right right', 'a later caller without rights: both have all');
@@ -144,7 +144,7 @@ $t->forget_requests();
     if ($i == 0) {
         my $s = $t->connect();
         $t->send_request($s, 'GET', "/v2/m/a/blobs/$digest",
-            { Authorization => 'Bearer bob' });
+            { Authorization => 'Bearer canary-bob' });
         my $n = 0;
         while ($n < 14 * 1024 * 1024) {
             $n += sysread($s, my $buf, 1 << 20) || last;
@@ -159,14 +159,15 @@ $t->forget_requests();
     }
     sleep 0.3;
     my $r = $t->get("/v2/slow/a/blobs/$digest",
-        { Authorization => 'Bearer alice' }, 50);
+        { Authorization => 'Bearer canary-alice' }, 50);
     return ($r->{cut} ? 'cut ' : '')
         . ($r->{body} eq $blob ? 'right' : 'wrong ' . length $r->{body});
 });
 is($out[1], 'right', 'a reader behind goes on with his own');
 
 unlink "$t->{dir}/revoked";
-my $r = $t->get("/v2/m/a/blobs/$digest", { Authorization => 'Bearer alice' },
+my $r = $t->get("/v2/m/a/blobs/$digest",
+    { Authorization => 'Bearer canary-alice' },
     50);
 ok($r->{body} eq $blob, 'and right afterwards');
 

@@ -114,7 +114,7 @@ $t->start();
 sub pull {
     my ($kind, $who) = @_;
     my $r = $t->get("/v2/m/blobs/$digest{$kind}",
-        { Authorization => 'Bearer ' . ($who // 'alice') }, 50);
+        { Authorization => 'Bearer canary-' . ($who // 'alice') }, 50);
     return $r->{status} == 200 && $r->{body} eq $blob{$digest{$kind}};
 }
 
@@ -164,7 +164,7 @@ my @ok = $t->parallel(2, sub {
     return pull('callers', $i ? 'bob' : 'alice') ? 'ok' : 'wrong';
 });
 is("@ok", 'ok ok', 'callers: both have all of it');
-ok((grep { $_->{h}{authorization} eq 'Bearer bob'
+ok((grep { $_->{h}{authorization} eq 'Bearer canary-bob'
         && $_->{h}{range} ne 'bytes=0-0' } seen(2, 'callers')),
     'callers: the new one\'s URL is asked for');
 
@@ -173,7 +173,8 @@ ok((grep { $_->{h}{authorization} eq 'Bearer bob'
 @ok = $t->parallel(3, sub {
     my $from = 3000000 * $_[0];
     my $r = $t->get("/v2/wide/m/blobs/$digest{wide}",
-        { Authorization => 'Bearer alice', Range => "bytes=$from-" }, 50);
+        { Authorization => 'Bearer canary-alice',
+            Range => "bytes=$from-" }, 50);
     return $r->{body} eq substr($blob{$digest{wide}}, $from) ? 'ok'
         : "$r->{status} " . length $r->{body};
 });
@@ -185,7 +186,7 @@ $t->parallel(6, sub {
     for my $n (1 .. 5) {
         my $s = $t->connect();
         $t->send_request($s, 'GET', "/v2/leaves/m/blobs/$digest{leaves}",
-            { Authorization => "Bearer c$_[0]$n", Range =>
+            { Authorization => "Bearer canary-c$_[0]$n", Range =>
                 sprintf 'bytes=%d-', rand($size) });
         sleep rand(0.2);
         close $s;
@@ -193,7 +194,7 @@ $t->parallel(6, sub {
     return '';
 });
 my $r = $t->get("/v2/leaves/m/blobs/$digest{leaves}",
-    { Authorization => 'Bearer alice' }, 50);
+    { Authorization => 'Bearer canary-alice' }, 50);
 ok($r->{body} eq $blob{$digest{leaves}}, 'leaves: all of it for who stays');
 
 # what nobody gets to see

@@ -28,8 +28,8 @@ sub put { return $core->put(@_) }
 sub push_model { return $core->push_model(@_) }
 sub remove { return $core->remove(@_) }
 
-$t->write_file('secret', "Bearer new\nBearer old\n", 0600);
-$t->write_file('named', "key\n", 0600);
+$t->write_file('secret', "Bearer canary-new\nBearer canary-old\n", 0600);
+$t->write_file('named', "canary-key\n", 0600);
 
 $t->conf(http => <<EOC, location => <<EOL);
 oci_registry demo {
@@ -57,7 +57,7 @@ sub hook {
     my $r = $harbor->go($o{method} // 'POST', $o{uri} // '/hook', {
         'Content-Type' => $o{cloud} ? 'application/cloudevents+json'
             : 'application/json',
-        Authorization => $o{secret} // 'Bearer new' },
+        Authorization => $o{secret} // 'Bearer canary-new' },
         ref $body ? Harbor::go_json($body) : $body);
     return $r->{status};
 }
@@ -139,7 +139,7 @@ is(hook(event('x'), uri => '/mirrored'), 404, 'a copy of a request');
 $t->write_file('included.html',
     'begin <!--# include virtual="/hook" --> <!--# include virtual="/v2/" -->'
     . ' <!--# include virtual="/status" --> end');
-my $r = $t->get('/included.html', { Authorization => 'Bearer new' });
+my $r = $t->get('/included.html', { Authorization => 'Bearer canary-new' });
 like($r->{body}, qr/^begin .*no such method.*"upstream_bytes".* end$/s,
     'what is included is not the end');
 is_deeply([ sort { $a <=> $b } $t->workers() ], \@workers,
@@ -153,7 +153,8 @@ hook(artifact('DELETE_ARTIFACT', 'llm/a', 'v1', $one_digest));
 is(there('llm/a', 'v1'), $one, 'there');
 remove('llm/a', 'v1', $one_digest);
 
-for my $secret ('', 'Bearer', 'Bearer ne', 'Bearer new2', 'bearer new',
+for my $secret ('', 'Bearer', 'Bearer canary-ne', 'Bearer canary-new2',
+    'bearer canary-new',
     'Basic bmV3')
 {
     is(hook(artifact('DELETE_ARTIFACT', 'llm/a', 'v1', $one_digest),
@@ -162,9 +163,11 @@ for my $secret ('', 'Bearer', 'Bearer ne', 'Bearer new2', 'bearer new',
 
 # in a header of another name, once
 
-for (['X-Key: key', 422], ['x-kEY: key', 422], ['X-Key: ke', 401],
-    ["X-Key: key\r\nX-Key: key", 401], ['X-Keys: key', 401],
-    ['Authorization: key', 401])
+for (['X-Key: canary-key', 422], ['x-kEY: canary-key', 422],
+    ['X-Key: canary-ke', 401],
+    ["X-Key: canary-key\r\nX-Key: canary-key", 401],
+    ['X-Keys: canary-key', 401],
+    ['Authorization: canary-key', 401])
 {
     my ($lines, $status) = @$_;
     my $answer = $t->raw("POST /named HTTP/1.1\r\nHost: h\r\n"
@@ -203,7 +206,7 @@ is(hook('{"type":"' . 'x' x 300000 . '"}'), 413, 'too large');
 is(tag('llm/a', 'v1'), $one, 'nothing of that was it');
 
 is(hook(artifact('DELETE_ARTIFACT', 'llm/a', 'v1', $one_digest),
-    secret => 'Bearer old'), 200, 'the secret before');
+    secret => 'Bearer canary-old'), 200, 'the secret before');
 is(tag('llm/a', 'v1'), 404, 'that was');
 
 # what is pushed is there before it is asked for
@@ -265,7 +268,7 @@ for (1 .. $n) {
     for my $e (shuffle(splice(@events), rand() < 0.3 ? change() : ())) {
         my $begin = time();
         my $status = hook($e, secret => rand() < 0.05 ? 'Bearer forged'
-            : 'Bearer new');
+            : 'Bearer canary-new');
         push @took, time() - $begin;
         push @events, $e if $status != 200;
     }

@@ -44,6 +44,7 @@ sub policy {
         err => $t->read_file("$name.err"));
     $rc = $r{rc} = 'sanitizer' if $r{err} =~ /Sanitizer|runtime error/;
     print STDERR $r{err} if $rc eq 'sanitizer';
+    Canary::answered($t->{dir}, "$r{out}$r{err}");
     unlink map { "$t->{dir}/$name.$_" } qw/ in out err /;
     return \%r;
 }

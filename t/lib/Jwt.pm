@@ -9,6 +9,8 @@ use Digest::SHA qw/ hmac_sha256 /;
 use JSON::PP;
 use MIME::Base64 qw/ encode_base64url decode_base64url /;
 
+use Canary;
+
 
 my %ALG = (RSA => 'RS256', EC => 'ES256', ED25519 => 'EdDSA');
 
@@ -35,6 +37,7 @@ sub key {
         . ' 2>/dev/null') == 0 or die 'openssl genpkey';
     run('openssl', 'pkey', '-in', "$file.key", '-pubout', '-out',
         "$file.pub");
+    Canary::key("$file.key");
     return { name => $name, file => "$file.key", pub => "$file.pub",
         alg => $ALG{$type}, type => $type, dir => $t->{dir} };
 }

@@ -3,8 +3,9 @@ package OCI;
 # nginx-oci's tests: nginx, a registry, a scripted upstream, an HTTP client.
 #
 # Everything listens on loopback, lives in a temporary directory and is ended
-# by pid.  done_testing() of this module fails the test on any alert in the
-# error log, on any report of a sanitizer, and on processes that stay.
+# by pid.  done() of this module fails the test on any alert in the error log,
+# on any report of a sanitizer, on processes that stay, and on secrets where
+# they don't belong (Canary).
 
 use warnings;
 use strict;
@@ -23,6 +24,8 @@ use JSON::PP qw/ decode_json encode_json /;
 use POSIX qw/ :sys_wait_h /;
 use Socket qw/ SOL_SOCKET SO_LINGER IPPROTO_TCP TCP_NODELAY inet_aton /;
 use Time::HiRes qw/ sleep time /;
+
+use Canary;
 
 our $BINARY = $ENV{TEST_NGINX_BINARY} || '/usr/sbin/nginx';
 our $MODULES = $ENV{TEST_NGINX_MODULES}
@@ -65,6 +68,8 @@ sub until_true {
     }
 }
 
+
+# {passes}: secrets of a policy's subjects may go to a registry
 
 sub new {
     my ($class, %o) = @_;
@@ -145,6 +150,7 @@ sub write_file {
     print $f $content;
     close $f;
     chmod $mode, "$self->{dir}/$name" if defined $mode;
+    Canary::wrote("$self->{dir}/$name", $content, $mode);
     return "$self->{dir}/$name";
 }
 
@@ -225,7 +231,9 @@ sub check {
     my $file = defined $conf ? 'check.conf' : 'nginx.conf';
     local $ENV{ASAN_OPTIONS} = 'detect_leaks=0';
     my $out = `$BINARY -t -p $self->{dir}/ -c $self->{dir}/$file -e $self->{dir}/check.log 2>&1`;
-    return ($? >> 8, $out);
+    my $rc = $? >> 8;
+    Canary::answered($self->{dir}, $out);
+    return ($rc, $out);
 }
 
 
@@ -539,6 +547,8 @@ sub connect {
 sub send_request {
     my ($self, $s, $method, $uri, $h, $body) = @_;
     my %h = (Host => 'edge.test', %{$h || {}});
+    my $caller = Canary::sent($uri, %h);
+    $h{$Canary::CALLER} = $caller if defined $caller;
     $h{'Content-Length'} = length $body if defined $body;
     my $text = "$method $uri HTTP/1.1\r\n";
     for my $k (sort keys %h) {
@@ -576,6 +586,7 @@ sub read_header {
         $r->{h}{lc $k} = $v;
     }
     $r->{rest} = $rest;
+    Canary::answered($self->{dir}, $buf) if $r->{status} >= 400;
     return $r;
 }
 
@@ -616,6 +627,8 @@ sub read_body {
     }
     $r->{cut} = 1 if !$chunked && defined $len && length $body < $len;
     $r->{body} = $body;
+    Canary::answered($self->{dir}, $body) if $r->{status} >= 400;
+    Canary::given($body);
     return $r;
 }
 
@@ -649,6 +662,7 @@ sub raw {
     my ($self, $text, $timeout, $port) = @_;
     my $s = $self->connect($port);
     my $out = '';
+    Canary::sent_text($text);
     eval {
         local $SIG{ALRM} = sub { die "timeout\n" };
         alarm($timeout || 5);
@@ -658,6 +672,7 @@ sub raw {
     };
     alarm 0;
     close $s;
+    Canary::answered($self->{dir}, $out) if $out =~ /^HTTP\S+ [45]/;
     return $out;
 }
 
@@ -822,6 +837,7 @@ sub reply {
     $body //= '';
     my %h = ('Content-Length' => length $body, %{$h || {}});
     my $text = "HTTP/1.1 $status X\r\n";
+    Canary::given($body, $h{Location});
     $text .= "$_: $h{$_}\r\n" for grep { defined $h{$_} } sort keys %h;
     print $c "$text\r\n", $q->{method} eq 'HEAD' ? '' : $body;
     return 1;
@@ -958,6 +974,7 @@ sub certificate {
         system("openssl req -x509 -newkey rsa:2048 -nodes -days 2 "
             . "-subj /CN=test-ca -keyout $d/ca.key -out $d/ca.pem $q") == 0
             or croak 'openssl';
+        Canary::key("$d/ca.key");
     }
     system("openssl req -newkey rsa:2048 -nodes -subj /CN=$name "
         . "-keyout $d/$name.key -out $d/$name.csr $q") == 0
@@ -966,6 +983,7 @@ sub certificate {
     system("openssl x509 -req -days $days -in $d/$name.csr -CA $d/ca.pem "
         . "-CAkey $d/ca.key -CAcreateserial -extfile $d/$name.ext "
         . "-out $d/$name.pem $q") == 0 or croak 'openssl';
+    Canary::key("$d/$name.key");
     return ("$d/$name.pem", "$d/$name.key");
 }
 
@@ -998,6 +1016,9 @@ sub done {
         || (/runtime error/ && /ngx_(http_)?oci/) } split /\n/, $all;
     Test::More::is(join("\n", @s[0 .. ($#s < 5 ? $#s : 5)]), '',
         'no sanitizer reports');
+
+    Test::More::is(join("\n", Canary::leaks($self->{dir}, $self->{passes})),
+        '', 'nothing secret where it does not belong');
 
     Test::More::diag(substr $all, -6000)
         if $ENV{TEST_VERBOSE} && (@bad || @s || !$ended);

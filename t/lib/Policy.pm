@@ -9,6 +9,8 @@ use Digest::SHA qw/ sha256 /;
 use JSON::PP;
 use MIME::Base64;
 
+use Canary;
+
 
 # a PHC string; cheap, but for what is to take long
 
@@ -29,6 +31,9 @@ sub phc {
     die 'openssl kdf' if length $hash != 32;
     my ($s, $h) = map { my $b = encode_base64($_, ''); $b =~ s/=+$//; $b }
         $salt, $hash;
+    Canary::secret($secret);
+    Canary::note('policy', $secret);
+    Canary::secret($h, 'hash');
     return $i ? "\$pbkdf2-sha256\$i=$i\$$s\$$h"
         : "\$scrypt\$ln=$ln,r=8,p=1\$$s\$$h";
 }
@@ -43,6 +48,7 @@ sub write_doc {
     my ($t, $doc, $name) = @_;
     $name //= 'policy.json';
     $t->write_file("$name.new", ref $doc ? json($doc) : $doc, 0600);
+    Canary::mine("$t->{dir}/$name");
     rename "$t->{dir}/$name.new", "$t->{dir}/$name" or die $!;
 }
 
@@ -63,6 +69,7 @@ sub signing_key {
     system('openssl', 'genpkey', '-quiet', '-algorithm', $type, @args, '-out',
         $file) == 0 or die 'openssl genpkey';
     chmod 0600, $file;
+    Canary::key($file);
     return $file;
 }
 

@@ -30,6 +30,9 @@ sub new {
         password => $o{password},
     }, $class;
 
+    Canary::secret($o{password});
+    Canary::mine("$t->{dir}/$name.d");
+
     if ($o{tls}) {
         my ($cert, $key) = $t->certificate($o{tls});
         $self->{tls} = OCI::port();
