@@ -85,6 +85,7 @@ oci_policy team {
     source file:$d/policy.json;
     zone team:1m;
     identity basic anonymous;
+    signing_key $d/edge.pem; realm http://edge.test/token;
 }
 EOC
 
@@ -136,6 +137,7 @@ EOC
 location /v2/ { oci_pass demo; oci_cache models; oci_access team; }
 EOL
 
+Policy::signing_key($t, 'edge.pem');
 $t->conf(%conf);
 $t->start();
 

@@ -34,6 +34,7 @@ Jwt::key($t, 'p384', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-384');
 
 my $p = "source file:$d/policy.json; zone tried:1m; identity basic;";
 my $b = "source file:$d/policy.json; zone tried:1m; identity bearer;";
+my $mixed = 'identity bearer basic anonymous;';
 
 # keys that sign tokens; "params": as "openssl ecparam" writes it
 
@@ -260,6 +261,20 @@ my @rows = (
         . ' location /v2/ { oci_pass stored; oci_access c; } }',
         'oci_policy "c" takes client certificates only, and'
         . ' "ssl_verify_client" is off' ],
+    (map { [ h => "oci_policy c { source file:$d/policy.json; zone c:1m;"
+        . " $_->[0] } server { listen 127.0.0.1:2; location /v2/ {"
+        . " oci_pass stored; oci_access $_->[1]; } $_->[2] }",
+        'oci_policy "c" has "identity basic anonymous", by which docker could'
+        . ' pull nothing without logging in: "oci_token policy=c" is required'
+        . ' in the server of "oci_pass", or "realm", in [^"]+:\d+' ] }
+        ['identity basic anonymous;', 'c', ''],
+        ['identity anonymous basic certificate;', 'dry_run c', ''],
+        ['identity basic anonymous; realm http://a/;', 'c', ''],
+        ["identity basic anonymous; signing_key $d/ec.pem;", 'c',
+            '} server { listen 127.0.0.1:3; location /t {'
+            . ' oci_token policy=c; }'],
+        ["$mixed issuer x; audience x; key ed.pub;", 'c',
+            'location /t { oci_token demo; }']),
     [ p => 'grants tokens;', 'invalid grants "tokens"' ],
     [ p => 'grants token; grants both;', '"grants" parameter is duplicate' ],
     [ p => "$p grants token;", '"grants" without "identity bearer"' ],
@@ -485,6 +500,16 @@ my @good = (
         . "credentials anonymous; } oci_policy tried { $b issuer x; "
         . 'audience x; key ed.pub; grants store; } server { listen '
         . '127.0.0.1:1; location /v2/ { oci_pass up; oci_access tried; } }' ],
+    (map { [ h => "oci_policy c { source file:$d/policy.json; zone c:1m;"
+        . " $_->[0] } server { listen 127.0.0.1:2; location /v2/ {"
+        . " oci_pass stored; oci_access c; } $_->[1] }" ] }
+        ["identity basic anonymous; signing_key $d/ec.pem;",
+            'location = /t { oci_token policy=c; }'],
+        ["identity basic anonymous; signing_key $d/ec.pem; realm http://a/;",
+            ''],
+        ["$mixed issuer x; audience x; key ed.pub;",
+            'location /t { oci_token stored; }'],
+        ['identity basic;', ''], ['identity anonymous;', '']),
     [ p => "source file:$d/policy.json; zone tried:256k; identity basic;"
         . " signing_key $d/ec.pem; signing_key $d/ed.pem;"
         . " signing_key $d/params.pem; realm https://a.example/token;" ],

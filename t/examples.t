@@ -13,6 +13,7 @@ use File::Basename qw/ basename dirname /;
 use lib dirname(__FILE__) . '/lib';
 use Jwt;
 use OCI;
+use Policy;
 
 my $t = OCI->new();
 my $top = abs_path(dirname(__FILE__) . '/..');
@@ -22,6 +23,7 @@ $t->write_file('robot', "robot:canary-robot\n", 0600);
 $t->write_file('policy.json', '{"version":1}', 0600);
 Jwt::key($t, 'harbor', 'RSA');
 $t->write_file("$_.secret", "Bearer x\n", 0600) for qw/ preheat webhook /;
+Policy::signing_key($t, 'token.pem', 'ED25519');
 
 my %conf;
 
@@ -47,7 +49,7 @@ for my $name (sort keys %conf) {
     $c =~ s/^load_module .*$//mg;
     $c =~ s!/var/(cache|log)/nginx!$t->{dir}!g;
     $c =~ s!/etc/nginx/(harbor-robot|redis-password)!$t->{dir}/robot!g;
-    $c =~ s!/etc/nginx/(policy\.json|harbor\.pub|\w+\.secret)!$t->{dir}/$1!g;
+    $c =~ s!/etc/nginx/(policy\.json|token\.pem|harbor\.pub|\w+\.secret)!$t->{dir}/$1!g;
     $c =~ s!/var/lib/nginx-oci!$t->{dir}/state!;
     $c =~ s!(ssl_certificate\s+)\S+;!$1$cert;!;
     $c =~ s!(ssl_certificate_key\s+)\S+;!$1$key;!;
@@ -66,8 +68,6 @@ oci_cache_path $t->{dir}/given keys_zone=models:1m;
 oci_registry harbor { url http://127.0.0.1:1; %s }
 EOC
 
-system("umask 077; openssl genpkey -algorithm ED25519"
-    . " -out $t->{dir}/token.pem") == 0 or die 'openssl';
 
 cmp_ok(scalar(@blocks), '>=', 8, 'parts of a configuration');
 

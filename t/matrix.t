@@ -61,11 +61,13 @@ my $port = $t->upstream(sub {
     return $t->reply($c, $q, 299, {}, '');
 }, quiet => 1);
 
+Policy::signing_key($t, 'edge.pem');
 $t->conf(http => <<EOC, location => <<EOL);
 keepalive_requests 100000;
 oci_registry demo { url http://127.0.0.1:$port; credentials anonymous; }
 oci_policy team {
     source file:$d/policy.json; zone team:1m; identity basic anonymous;
+    signing_key $d/edge.pem; realm http://edge.test/token;
     valid 1h;
 }
 EOC

@@ -75,6 +75,7 @@ Policy::write_doc($t, $doc, 'quick.json');
 
 my ($closed, $public, $mapped) = map { OCI::port() } 1 .. 3;
 
+Policy::signing_key($t, 'edge.pem');
 $t->conf(http => <<EOC, location => <<EOL, server => <<EOS);
 oci_registry demo {
     url http://127.0.0.1:$port;
@@ -84,6 +85,7 @@ oci_policy team {
     source file:$d/policy.json;
     zone team:1m;
     identity basic anonymous;
+    signing_key $d/edge.pem; realm http://edge.test/token;
     grants store;
 }
 oci_policy closed {
@@ -140,9 +142,11 @@ sub as { my ($user) = @_; return { Policy::basic($user, $secret{$user}) } }
 
 # login
 
+my $bearer = 'Bearer realm="http://edge.test/token",service="team"';
+
 my $r = $t->get('/v2/');
 is($r->{status}, 401, 'who asks at /v2/ is told to log in');
-is($r->{h}{'www-authenticate'}, 'Basic realm="team"', 'with one challenge');
+is($r->{h}{'www-authenticate'}, $bearer, 'with one challenge');
 is(scalar(grep { lc $_->[0] eq 'www-authenticate' } @{$r->{list}}), 1,
     'and just one');
 like($r->{body}, qr/"code":"UNAUTHORIZED"/, 'an OCI error');
@@ -178,7 +182,7 @@ for my $w (@wrong) {
         is($r->{status}, 401, "$w->[0] at $uri");
         like($r->{body}, qr/"UNAUTHORIZED","message":"authentication req/,
             'says no more');
-        is($r->{h}{'www-authenticate'}, 'Basic realm="team"', 'a challenge');
+        like($r->{h}{'www-authenticate'}, qr/^\Q$bearer\E/, 'a challenge');
     }
 }
 
@@ -362,6 +366,7 @@ is($r->{status}, 401, 'who has to log in');
 
 $r = $t->http($closed, 'GET', "/v2/public/x$m");
 is($r->{status}, 401, 'nobody without "anonymous"') or diag($r->{body});
+is($r->{h}{'www-authenticate'}, 'Basic realm="closed"', 'with Basic');
 $r = $t->http($closed, 'GET', "/v2/public/x$m", as('bob'));
 is($r->{status}, 200, 'a subject has what is public');
 $r = $t->http($closed, 'GET', "/v2/llm/open/blobs/$digest", as('bob'));

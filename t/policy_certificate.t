@@ -88,6 +88,7 @@ my $port = $t->upstream(sub {
 });
 
 my ($tls, $other, $plain) = map { OCI::port() } 1 .. 3;
+Policy::signing_key($t, 'edge.pem');
 my @policies = map { <<EOP } (
 oci_policy $_->[0] {
     source file:$d/policy.json; zone $_->[0]:256k; identity $_->[1];
@@ -96,7 +97,8 @@ oci_policy $_->[0] {
 EOP
     ['certs', 'certificate'], ['mixed', 'certificate basic'],
     ['guests', 'anonymous certificate', 'cn'],
-    ['all', 'basic certificate anonymous'], ['dn', 'certificate', 'dn'],
+    ['all', "basic certificate anonymous; signing_key $d/edge.pem;"
+        . ' realm http://edge.test/token'], ['dn', 'certificate', 'dn'],
     ['email', 'certificate', 'san:email'], ['dns', 'certificate', 'san:dns'],
     ['uri', 'certificate', 'san:uri'], ['mapped', 'certificate', '$node'],
     ['text', 'certificate', '"node:$oci_test_cn"'],
@@ -239,7 +241,8 @@ for my $p ('mixed', 'all') {
     is(ask($h, 'alice', ping => 1), '200 alice allow', "$p: a login");
     ($line, $answer) = ask($h, '', ping => 1);
     is($line, '401 - deny', "$p: none");
-    like($answer, qr/^www-authenticate: Basic realm="$p"/mi, 'a challenge');
+    like($answer, $p eq 'all' ? qr!^www-authenticate: Bearer realm="http://!mi
+        : qr/^www-authenticate: Basic realm="$p"/mi, 'a challenge');
 }
 is(ask('all.test', 'stranger', repo => 'public/x'), '200 - allow',
     'who is not known is anybody');

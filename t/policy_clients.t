@@ -45,10 +45,14 @@ Policy::write_doc($t, {
 $t->conf(http => <<EOC, location => <<EOL);
 oci_registry demo { url http://127.0.0.1:$up; credentials anonymous; }
 oci_policy team {
-    source file:$d/policy.json; zone team:1m; identity basic anonymous;
+    source file:$d/policy.json; zone team:1m; identity basic;
+}
+oci_policy public {
+    source file:$d/policy.json; zone public:1m; identity anonymous;
 }
 EOC
 location /v2/ { oci_pass demo; oci_cache models; oci_access team; }
+location /v2/public/ { oci_pass demo; oci_cache models; oci_access public; }
 EOL
 $t->start();
 
@@ -72,11 +76,11 @@ sub skopeo {
 my @tls = ('--src-tls-verify=false');
 my ($rc, $out);
 
+Canary::mine("$d/auth.json");
 ($rc, $out) = skopeo('login', '--tls-verify=false', '--authfile',
     "$d/auth.json", '-u', 'alice', '-p', 'alice-secret', $edge);
 is($rc, 0, 'skopeo logs in') or diag($out);
 
-Canary::mine("$d/auth.json");
 ($rc, $out) = skopeo('login', '--tls-verify=false', '--authfile',
     "$d/wrong.json", '-u', 'alice', '-p', 'wrong', $edge);
 isnt($rc, 0, 'not with a wrong secret');

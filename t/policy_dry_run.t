@@ -57,6 +57,7 @@ my $passwd = `openssl passwd -apr1 door`;
 
 $t->write_file('robot', "robot:robot-secret\n", 0600);
 $t->write_file('htpasswd', "door:$passwd");
+Policy::signing_key($t, 'edge.pem');
 $t->conf(http => <<EOC, location => <<EOL);
 oci_registry demo {
     url http://127.0.0.1:$port;
@@ -64,6 +65,7 @@ oci_registry demo {
 }
 oci_policy team {
     source file:$d/policy.json; zone team:1m; identity basic anonymous;
+    signing_key $d/edge.pem; realm http://edge.test/token;
 }
 oci_policy closed {
     source file:$d/policy.json; zone closed:1m; identity basic;

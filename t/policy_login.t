@@ -41,6 +41,7 @@ my $port = $t->upstream(sub {
 
 my ($quick_port, $anew) = (OCI::port(), OCI::port());
 
+Policy::signing_key($t, 'edge.pem');
 $t->conf(http => <<EOC, location => <<EOL);
 keepalive_requests 100000;
 oci_registry demo { url http://127.0.0.1:$port; credentials anonymous; }
@@ -49,6 +50,7 @@ oci_policy team {
 }
 oci_policy quick {
     source file:$d/quick.json; zone quick:1m; identity basic anonymous;
+    signing_key $d/edge.pem; realm http://edge.test/token;
 }
 oci_policy anew {
     source file:$d/quick.json; zone anew:1m; identity basic; valid 0;

@@ -87,6 +87,7 @@ my $port = $t->upstream(sub {
 my ($tls, $slow, $small) = map { OCI::port() } 1 .. 3;
 
 $t->write_file('robot', "robot:robot-secret\n", 0600);
+Policy::signing_key($t, 'edge.pem');
 $t->conf(http => <<EOC, location => <<EOL);
 oci_registry demo {
     url http://127.0.0.1:$port;
@@ -96,6 +97,7 @@ oci_policy team {
     source file:$d/policy.json;
     zone team:1m;
     identity basic anonymous;
+    signing_key $d/edge.pem; realm http://edge.test/token;
     recheck 300ms;
 }
 oci_policy slow {

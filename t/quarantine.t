@@ -36,10 +36,12 @@ Policy::write_doc($t, $doc);
 
 my ($bare, $slow) = map { OCI::port() } 1 .. 2;
 
+Policy::signing_key($t, 'edge.pem');
 $t->conf(http => <<EOC, location => <<EOL);
 oci_registry demo { url http://127.0.0.1:$registry; credentials anonymous; }
 oci_policy team {
     source file:$d/policy.json; zone team:1m; identity basic anonymous;
+    signing_key $d/edge.pem; realm http://edge.test/token;
     recheck 200ms;
 }
 log_format oci '\$request_method \$uri \$status \$oci_decision '

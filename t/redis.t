@@ -49,6 +49,7 @@ my $port = $t->upstream(sub {
 
 my $second = OCI::port();
 $t->write_file('redis.password', "$password\n", 0600);
+Policy::signing_key($t, 'edge.pem');
 $t->conf(http => <<EOC, location => <<EOL);
 oci_registry demo { url http://127.0.0.1:$port; credentials anonymous; }
 oci_policy team {
@@ -57,6 +58,7 @@ oci_policy team {
     password_file redis.password;
     zone team:1m;
     identity basic anonymous;
+    signing_key $d/edge.pem; realm http://edge.test/token;
     state_file $d/state/team;
 }
 oci_policy other {
@@ -65,6 +67,7 @@ oci_policy other {
     poll 500ms;
     zone other:1m;
     identity basic anonymous;
+    signing_key $d/edge.pem; realm http://edge.test/token;
     state_file off;
 }
 log_format oci '\$uri \$status \$oci_subject \$oci_decision '

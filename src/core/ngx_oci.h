@@ -203,6 +203,9 @@ struct ngx_oci_policy_s {
 /* Owner: who asks; it stays as long as the request */
 
 struct ngx_oci_judge_s {
+    ngx_uint_t                      mixed;      /* somebody or nobody may come:
+                                                   only tokens are for both */
+    ngx_uint_t                      foreign;    /* the registry's are taken */
     ngx_http_request_t             *request;
     ngx_oci_ctx_t                  *ctx;
     ngx_oci_digest_t                digest;

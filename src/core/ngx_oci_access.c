@@ -111,6 +111,19 @@ ngx_oci_access_merge(ngx_conf_t *cf, ngx_oci_loc_conf_t *prev,
         return NGX_ERROR;
     }
 
+    if (conf->passes && conf->policy->mixed
+        && !ngx_oci_realm_listed(cf, conf))
+    {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "oci_policy \"%V\" has \"identity basic anonymous\", "
+                      "by which docker could pull nothing without logging "
+                      "in: \"oci_token policy=%V\" is required in the server "
+                      "of \"oci_pass\", or \"realm\", in %s:%ui",
+                      &conf->access_name, &conf->access_name, conf->file,
+                      conf->line);
+        return NGX_ERROR;
+    }
+
     if (conf->token) {
 
         /* it would get the secrets that the edge takes */

@@ -98,6 +98,61 @@ ngx_oci_realm_find(ngx_http_request_t *r, ngx_oci_policy_t *policy,
 }
 
 
+/* (a location of the server may be merged later: policies have names) */
+
+ngx_uint_t
+ngx_oci_realm_listed(ngx_conf_t *cf, ngx_oci_loc_conf_t *olcf)
+{
+    ngx_uint_t                  i, k;
+    ngx_str_t                  *name;
+    ngx_oci_pass_t             *pass;
+    ngx_oci_token_t           **token;
+    ngx_oci_loc_conf_t         *server;
+    ngx_http_core_srv_conf_t   *cscf;
+
+    cscf = ngx_http_conf_get_module_srv_conf(cf, ngx_http_core_module);
+    server = cscf->ctx->loc_conf[ngx_http_oci_module.ctx_index];
+
+    if (server->tokens == NULL) {
+        return 0;
+    }
+
+    name = &olcf->access_name;
+    token = server->tokens->elts;
+
+    for (i = 0; i < server->tokens->nelts; i++) {
+        if (token[i]->registry == NULL
+            && token[i]->policy_name.len == name->len
+            && ngx_memcmp(token[i]->policy_name.data, name->data, name->len)
+               == 0)
+        {
+            return 1;
+        }
+    }
+
+    if (!olcf->policy->foreign) {
+        return 0;
+    }
+
+    pass = olcf->passes->elts;
+
+    for (k = 0; k < olcf->passes->nelts; k++) {
+
+        for (i = 0; i < server->tokens->nelts; i++) {
+            if (token[i]->registry == pass[k].registry) {
+                break;
+            }
+        }
+
+        if (i == server->tokens->nelts) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
 ngx_int_t
 ngx_oci_realm_url(ngx_http_request_t *r, ngx_oci_token_t *token,
     ngx_str_t *realm)

@@ -410,6 +410,12 @@ ngx_oci_policy_done(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf)
     }
 
     if (ngx_oci_policy_redis_done(cf, pcf) != NGX_CONF_OK) {
+    /* (a realm is for who takes tokens) */
+
+    pcf->policy.mixed = (pcf->basic && pcf->anonymous
+                         && (!pcf->bearer || pcf->realm.len == 0));
+    pcf->policy.foreign = pcf->foreign;
+
         return NGX_CONF_ERROR;
     }
 

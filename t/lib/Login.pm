@@ -212,7 +212,7 @@ sub servers {
 
     my $file = "source file:$d/policy.json; zone";
     my %policy = (
-        basic => "$file basic:1m; identity basic anonymous;",
+        basic => "$file basic:1m; identity basic;",
         tokens => "$file tokens:1m; identity basic anonymous;"
             . " signing_key $d/edge.pem;",
         closed => "$file closed:1m; identity basic;"
