@@ -62,6 +62,7 @@ PURE       += src/policy/ngx_oci_jwt_signature.c
 PURE       += src/policy/ngx_oci_phc.c
 PURE       += src/policy/ngx_oci_policy_doc.c
 PURE       += src/policy/ngx_oci_policy_fields.c
+PURE       += src/policy/ngx_oci_policy_duties.c
 PURE       += src/policy/ngx_oci_policy_grants.c
 PURE       += src/policy/ngx_oci_policy_rules.c
 PURE       += src/policy/ngx_oci_rbac.c

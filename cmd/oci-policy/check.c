@@ -137,6 +137,7 @@ op_check_decide(op_check_t *check, json_t *doc, ngx_oci_rbac_t *rbac)
     ngx_oci_rbac_rule_t     *rule;
     ngx_oci_rbac_subject_t  *subject;
 
+    rights = 0;
     subject = NULL;
 
     if (strcmp(check->subject, "-") != 0) {
@@ -151,8 +152,18 @@ op_check_decide(op_check_t *check, json_t *doc, ngx_oci_rbac_t *rbac)
         }
     }
 
-    rights = ngx_oci_rbac_rights(rbac, subject, &check->repository,
-                                 check->action, &rule);
+    if (check->action == NGX_OCI_STATUS) {
+        rule = ngx_oci_rbac_anywhere(rbac, subject, check->action);
+
+        if (rule == NULL) {
+            puts("deny: no such right in any repository");
+            return OP_NO;
+        }
+
+    } else {
+        rights = ngx_oci_rbac_rights(rbac, subject, &check->repository,
+                                     check->action, &rule);
+    }
 
     if (rule == NULL) {
         puts(rights ? "deny: no such right in that repository"

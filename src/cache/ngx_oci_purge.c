@@ -48,6 +48,7 @@ typedef struct {
 static char *ngx_oci_purge_value(ngx_conf_t *cf, ngx_oci_purge_conf_t *pcf,
     ngx_str_t *value);
 static ngx_int_t ngx_oci_purge_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_oci_purge_name(ngx_http_request_t *r, ngx_str_t *name);
 static ngx_oci_registry_t *ngx_oci_purge_registry(ngx_http_request_t *r,
     ngx_oci_purge_conf_t *pcf);
 static ngx_int_t ngx_oci_purge_target(ngx_http_request_t *r,
@@ -73,6 +74,11 @@ static ngx_int_t ngx_oci_purge_send(ngx_oci_purge_t *pg);
 
 static const char  *ngx_oci_purge_names[] = {
     "tag", "manifest", "blob", "repository"
+};
+
+
+static const ngx_oci_duty_t  ngx_oci_purge_duty = {
+    NGX_OCI_DUTY_PURGE, ngx_oci_purge_name
 };
 
 
@@ -124,6 +130,8 @@ ngx_oci_purge_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     ocf->purge = pcf;
     clcf->handler = ngx_oci_purge_handler;
+
+    ngx_oci_core.duty_set(cf, &ngx_oci_purge_duty);
 
     return NGX_CONF_OK;
 }
@@ -321,6 +329,30 @@ ngx_oci_purge_target(ngx_http_request_t *r, ngx_oci_purge_conf_t *pcf,
     }
 
     return NGX_DECLINED;
+}
+
+
+/* of the repository, at the edge */
+
+static ngx_int_t
+ngx_oci_purge_name(ngx_http_request_t *r, ngx_str_t *name)
+{
+    u_char                     buf[NGX_OCI_DIGEST_LEN];
+    ngx_uint_t                 code;
+    ngx_oci_route_t            route;
+    ngx_oci_cache_loc_conf_t  *ocf;
+
+    ocf = ngx_http_get_module_loc_conf(r, ngx_http_oci_cache_module);
+
+    if (ocf->purge == NULL
+        || ngx_oci_purge_target(r, ocf->purge, &route, buf, &code) != NGX_OK)
+    {
+        return NGX_DECLINED;
+    }
+
+    *name = route.repository;
+
+    return NGX_OK;
 }
 
 

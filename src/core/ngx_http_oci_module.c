@@ -126,6 +126,10 @@ ngx_oci_core_t  ngx_oci_core = {
     ngx_oci_request_ctx,
     ngx_oci_access_policy,
     ngx_oci_access_dry_run,
+    ngx_oci_duty_set,
+    ngx_oci_duty,
+    ngx_oci_duty_decided,
+    ngx_oci_duty_may,
     ngx_oci_realm,
     ngx_oci_thread_pool,
     ngx_oci_registry_find,
@@ -809,6 +813,8 @@ ngx_http_oci_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_uint_t       i;
     ngx_oci_pass_t  *pass;
+
+    ngx_oci_duty_merge(cf, prev, conf);
 
     if (ngx_oci_token_merge(cf, prev, conf) != NGX_OK
         || ngx_oci_access_merge(cf, prev, conf) != NGX_OK)

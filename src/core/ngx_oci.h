@@ -189,6 +189,12 @@ struct ngx_oci_policy_s {
     const char                   *(*check)(ngx_conf_t *cf,
                                       ngx_oci_policy_t *policy);
 
+    /* of a request that was let in: see ngx_oci_core.may() */
+    ngx_int_t                     (*may)(ngx_http_request_t *r,
+                                      ngx_oci_policy_t *policy,
+                                      ngx_str_t *repository,
+                                      ngx_uint_t quiet);
+
     /* content handler of "oci_token policy=": NULL: it issues no tokens */
     ngx_int_t                     (*token)(ngx_http_request_t *r,
                                       ngx_oci_policy_t *policy);
@@ -197,15 +203,33 @@ struct ngx_oci_policy_s {
                                                    names at the registry:
                                                    whoever issues tokens has
                                                    no others */
+    ngx_uint_t                      mixed;      /* somebody or nobody may come:
+                                                   only tokens are for both */
+    ngx_uint_t                      foreign;    /* the registry's are taken */
 };
+
+
+/* what else than the registry's API a location is for: a right of its own */
+
+typedef enum {
+    NGX_OCI_DUTY_STATUS = 0,
+    NGX_OCI_DUTY_PREHEAT,
+    NGX_OCI_DUTY_PURGE
+} ngx_oci_duty_e;
+
+
+typedef struct {
+    ngx_uint_t                      what;       /* ngx_oci_duty_e */
+    /* the one that the URI names, which lives as long as the request.  NULL,
+       or NGX_DECLINED: it names none */
+    ngx_int_t                     (*repository)(ngx_http_request_t *r,
+                                      ngx_str_t *repository);
+} ngx_oci_duty_t;
 
 
 /* Owner: who asks; it stays as long as the request */
 
 struct ngx_oci_judge_s {
-    ngx_uint_t                      mixed;      /* somebody or nobody may come:
-                                                   only tokens are for both */
-    ngx_uint_t                      foreign;    /* the registry's are taken */
     ngx_http_request_t             *request;
     ngx_oci_ctx_t                  *ctx;
     ngx_oci_digest_t                digest;
@@ -642,6 +666,26 @@ typedef struct {
     ngx_oci_policy_t             *(*policy)(ngx_http_request_t *r);
     /* with one: it only says what it would do, nobody is refused */
     ngx_uint_t                    (*dry_run)(ngx_http_request_t *r);
+
+    /*
+     * From a directive: the location is for that; duty is constant.  duty():
+     * that of a request's location, NULL: it has none.  decided(), from a
+     * location's merging: does a policy decide there, not in a dry run?
+     */
+    void                          (*duty_set)(ngx_conf_t *cf,
+                                      const ngx_oci_duty_t *duty);
+    const ngx_oci_duty_t         *(*duty)(ngx_http_request_t *r);
+    ngx_uint_t                    (*decided)(ngx_conf_t *cf);
+
+    /*
+     * With a duty, of which more than the URI tells: is it for this repository
+     * that the caller has the right?  NGX_DECLINED: it is, or no policy
+     * decides; else the request was answered, as a content handler returns.
+     * quiet: NGX_ERROR instead, and nothing is said.
+     */
+    ngx_int_t                     (*may)(ngx_http_request_t *r,
+                                      ngx_str_t *repository,
+                                      ngx_uint_t quiet);
 
     /*
      * The URL of the server's oci_token location, as the client addresses the

@@ -69,6 +69,7 @@ typedef struct {
     ngx_uint_t                  dry_run;    /* with ..._NAME: nobody is
                                                refused */
     ngx_oci_policy_t           *policy;     /* with ..._NAME, else NULL */
+    const ngx_oci_duty_t       *duty;       /* NULL: it has none */
     ngx_uint_t                  prometheus; /* of oci_status */
     u_char                     *file;       /* of oci_pass or oci_token, for
                                                errors */
@@ -211,11 +212,20 @@ ngx_int_t ngx_oci_access_check(ngx_conf_t *cf, ngx_oci_loc_conf_t *conf,
     ngx_oci_registry_t *registry);
 ngx_oci_policy_t *ngx_oci_access_policy(ngx_http_request_t *r);
 ngx_uint_t ngx_oci_access_dry_run(ngx_http_request_t *r);
-/* NULL: there is none of that name */
 /* has the server of cf a token service that clients of a location are sent to,
    whatever registry theirs is? */
 ngx_uint_t ngx_oci_realm_listed(ngx_conf_t *cf, ngx_oci_loc_conf_t *olcf);
+/* NULL: there is none of that name */
 ngx_oci_policy_t *ngx_oci_access_find(ngx_conf_t *cf, ngx_str_t *name);
+
+/* ngx_oci_duty.c: see ngx_oci_core, and a location's merging */
+void ngx_oci_duty_set(ngx_conf_t *cf, const ngx_oci_duty_t *duty);
+const ngx_oci_duty_t *ngx_oci_duty(ngx_http_request_t *r);
+ngx_uint_t ngx_oci_duty_decided(ngx_conf_t *cf);
+ngx_int_t ngx_oci_duty_may(ngx_http_request_t *r, ngx_str_t *repository,
+    ngx_uint_t quiet);
+void ngx_oci_duty_merge(ngx_conf_t *cf, ngx_oci_loc_conf_t *prev,
+    ngx_oci_loc_conf_t *conf);
 
 /* ngx_oci_threads.c */
 ngx_int_t ngx_oci_thread_pool(ngx_cycle_t *cycle, ngx_str_t *name,

@@ -73,6 +73,11 @@ static ngx_oci_status_counter_t  ngx_oci_status_counters[] = {
 };
 
 
+static const ngx_oci_duty_t  ngx_oci_status_duty = {
+    NGX_OCI_DUTY_STATUS, NULL
+};
+
+
 char *
 ngx_oci_status_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
@@ -103,6 +108,8 @@ ngx_oci_status_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     clcf->handler = ngx_oci_status_handler;
+
+    ngx_oci_duty_set(cf, &ngx_oci_status_duty);
 
     return NGX_CONF_OK;
 }

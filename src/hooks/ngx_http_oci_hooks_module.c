@@ -208,6 +208,10 @@ ngx_oci_hooks_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_conf_merge_sec_value(conf->accounting, prev->accounting, 0);
 
+    if (conf->hook && ngx_oci_hook_check(cf, conf->hook) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
     /* "if" and "limit_except" in such a location are still that location */

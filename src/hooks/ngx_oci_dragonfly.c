@@ -22,7 +22,7 @@ static ngx_int_t ngx_oci_dragonfly_create(ngx_http_request_t *r,
     ngx_oci_hook_conf_t *conf, ngx_str_t *text, ngx_uint_t old);
 static const char *ngx_oci_dragonfly_add(ngx_http_request_t *r,
     ngx_oci_hook_conf_t *conf, json_t *args, uint64_t *id,
-    ngx_uint_t *status);
+    ngx_uint_t *status, ngx_int_t *rc);
 static ngx_int_t ngx_oci_dragonfly_token(ngx_oci_hook_conf_t *conf,
     json_t *headers, ngx_str_t *token);
 static ngx_int_t ngx_oci_dragonfly_poll(ngx_http_request_t *r,
@@ -86,6 +86,7 @@ ngx_oci_dragonfly_create(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     char           number[NGX_INT64_LEN + 1];
     json_t        *root, *args, *type;
     uint64_t       id;
+    ngx_int_t      rc;
     ngx_str_t      job;
     ngx_uint_t     status;
     const char    *error;
@@ -107,9 +108,13 @@ ngx_oci_dragonfly_create(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
         return ngx_oci_hook_message(r, 422, "no such type of jobs");
     }
 
-    error = ngx_oci_dragonfly_add(r, conf, args, &id, &status);
+    error = ngx_oci_dragonfly_add(r, conf, args, &id, &status, &rc);
 
     json_decref(root);
+
+    if (rc != NGX_DECLINED) {
+        return rc;
+    }
 
     if (error) {
         return ngx_oci_hook_message(r, status, error);
@@ -129,16 +134,18 @@ ngx_oci_dragonfly_create(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
 }
 
 
-/* NULL, or why not, with the status */
+/* NULL, or why not, with the status; *answered is what a content handler
+   returns if it was answered here, else NGX_DECLINED */
 
 static const char *
 ngx_oci_dragonfly_add(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
-    json_t *args, uint64_t *id, ngx_uint_t *status)
+    json_t *args, uint64_t *id, ngx_uint_t *status, ngx_int_t *answered)
 {
     json_t     *value;
     ngx_int_t   rc;
     ngx_str_t   url, token, repository, reference;
 
+    *answered = NGX_DECLINED;
     *status = 422;
     value = json_object_get(args, "url");
 
@@ -167,6 +174,12 @@ ngx_oci_dragonfly_add(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
 
     if (rc != NGX_OK) {
         return "no memory";
+    }
+
+    *answered = ngx_oci_core.may(r, &repository, 0);
+
+    if (*answered != NGX_DECLINED) {
+        return NULL;
     }
 
     if (ngx_oci_job_add(conf, &repository, &reference, &token, id)
@@ -262,6 +275,12 @@ ngx_oci_dragonfly_poll(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
 
     if (rc != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    rc = ngx_oci_core.may(r, &info.repository, 0);
+
+    if (rc != NGX_DECLINED) {
+        return rc;
     }
 
     return ngx_oci_hook_json(r, NGX_HTTP_OK,

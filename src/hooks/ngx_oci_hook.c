@@ -31,6 +31,11 @@ static ngx_int_t ngx_oci_hook_refuse(ngx_http_request_t *r,
 static void ngx_oci_hook_body(ngx_http_request_t *r);
 
 
+static const ngx_oci_duty_t  ngx_oci_hook_preheat_duty = {
+    NGX_OCI_DUTY_PREHEAT, NULL
+};
+
+
 char *
 ngx_oci_hook_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
@@ -93,8 +98,14 @@ ngx_oci_hook_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "needs \"registry=\"";
     }
 
-    if ((ph->secrets == NULL) == !open) {
+    if (ph->secrets ? open : (!open && ph->webhook)) {
         return "needs either \"secret=\" or \"open\"";
+    }
+
+    ph->open = open;
+
+    if (!ph->webhook) {
+        ngx_oci_core.duty_set(cf, &ngx_oci_hook_preheat_duty);
     }
 
     if (!ph->webhook
@@ -123,6 +134,44 @@ ngx_oci_hook_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     clcf->client_body_in_file_only = 0;
 
     return NGX_CONF_OK;
+}
+
+
+ngx_int_t
+ngx_oci_hook_check(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf)
+{
+    if (conf->webhook) {
+        return NGX_OK;
+    }
+
+    if (!ngx_oci_core.decided(cf)) {
+
+        if (conf->open || conf->secrets) {
+            return NGX_OK;
+        }
+
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"oci_preheat\" needs either \"secret=\" or \"open\", "
+                      "or \"oci_access\" with an oci_policy, in %s:%ui",
+                      conf->file, conf->line);
+        return NGX_ERROR;
+    }
+
+    /* one value can't be both */
+
+    if (conf->secrets && conf->header.len == sizeof("Authorization") - 1
+        && ngx_strncasecmp(conf->header.data, (u_char *) "Authorization",
+                           conf->header.len)
+           == 0)
+    {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"oci_access\" looks at \"Authorization\": "
+                      "\"secret=\" needs another \"header=\" in %s:%ui",
+                      conf->file, conf->line);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
 }
 
 

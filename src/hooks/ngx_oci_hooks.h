@@ -110,6 +110,7 @@ struct ngx_oci_hook_conf_s {
     ngx_uint_t                  line;
 
     unsigned                    webhook:1;
+    unsigned                    open:1;     /* to everybody who gets there */
     unsigned                    warm:1;     /* what was pushed */
 };
 
@@ -248,6 +249,9 @@ typedef enum {
 } ngx_oci_hook_e;
 
 char *ngx_oci_hook_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+/* of a location that has one of its own, when it is known whether a policy
+   decides there.  NGX_OK, or NGX_ERROR, which was logged */
+ngx_int_t ngx_oci_hook_check(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf);
 ngx_int_t ngx_oci_hook_handler(ngx_http_request_t *r);
 /* answers with a text in JSON; returns what a content handler returns */
 ngx_int_t ngx_oci_hook_send(ngx_http_request_t *r, ngx_uint_t status,

@@ -87,6 +87,13 @@ ngx_oci_job_api_create(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
         return ngx_oci_hook_message(r, 422, error);
     }
 
+    rc = ngx_oci_core.may(r, &repository, 0);
+
+    if (rc != NGX_DECLINED) {
+        json_decref(root);
+        return rc;
+    }
+
     ngx_str_null(&none);
 
     rc = ngx_oci_job_add(conf, &repository, &reference, &none, &id);
@@ -259,6 +266,10 @@ ngx_oci_job_api_list(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf)
 
     for (i = 0; i < n; i++) {
 
+        if (ngx_oci_core.may(r, &info[i].repository, 1) == NGX_ERROR) {
+            continue;
+        }
+
         if (json_array_append_new(jobs, ngx_oci_job_api_json(conf, &info[i]))
             != 0)
         {
@@ -286,8 +297,10 @@ static ngx_int_t
 ngx_oci_job_api_one(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     ngx_str_t *number)
 {
-    off_t      id;
-    ngx_str_t  value;
+    off_t                id;
+    ngx_int_t            rc;
+    ngx_str_t            value;
+    ngx_oci_job_info_t   info;
 
     id = ngx_atoof(number->data, number->len);
 
@@ -295,17 +308,28 @@ ngx_oci_job_api_one(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
         return ngx_oci_hook_message(r, NGX_HTTP_NOT_FOUND, "no such job");
     }
 
-    if (r->method == NGX_HTTP_DELETE) {
-        ngx_oci_job_cancel(conf, id);
-
-    } else if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_DELETE))) {
         return ngx_oci_hook_message(r, NGX_HTTP_NOT_ALLOWED,
                                     "no such method");
+    }
 
-    } else if (ngx_http_arg(r, (u_char *) "watch", 5, &value) == NGX_OK
-               && value.len == 1 && value.data[0] == '1')
-    {
-        return ngx_oci_job_watch(r, conf, id);
+    rc = ngx_oci_job_get(conf, id, r->pool, &info);
+
+    if (rc == NGX_OK) {
+        rc = ngx_oci_core.may(r, &info.repository, 0);
+
+        if (rc != NGX_DECLINED) {
+            return rc;
+        }
+
+        if (r->method == NGX_HTTP_DELETE) {
+            ngx_oci_job_cancel(conf, id);
+
+        } else if (ngx_http_arg(r, (u_char *) "watch", 5, &value) == NGX_OK
+                   && value.len == 1 && value.data[0] == '1')
+        {
+            return ngx_oci_job_watch(r, conf, id);
+        }
     }
 
     return ngx_oci_job_api_show(r, conf, id, NGX_HTTP_OK);

@@ -16,7 +16,7 @@
 
 static json_t *ngx_oci_kraken_get(json_t *object, const char *name);
 static ngx_int_t ngx_oci_kraken_event(ngx_http_request_t *r,
-    ngx_oci_hook_conf_t *conf, json_t *event);
+    ngx_oci_hook_conf_t *conf, json_t *event, ngx_int_t *answered);
 static ngx_int_t ngx_oci_kraken_names(ngx_oci_hook_conf_t *conf,
     json_t *target, ngx_pool_t *pool, ngx_str_t *repository,
     ngx_str_t *reference);
@@ -27,8 +27,8 @@ ngx_oci_kraken(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     ngx_str_t *path, ngx_str_t *text)
 {
     json_t        *root, *events;
-    size_t         i;
-    ngx_int_t      rc;
+    size_t         i, n;
+    ngx_int_t      rc, answered;
     json_error_t   err;
 
     if (ngx_oci_path_is(path, "health")) {
@@ -59,12 +59,25 @@ ngx_oci_kraken(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     }
 
     rc = NGX_OK;
+    answered = NGX_DECLINED;
+    n = json_array_size(events);
 
-    for (i = 0; i < json_array_size(events) && rc == NGX_OK; i++) {
-        rc = ngx_oci_kraken_event(r, conf, json_array_get(events, i));
+    /* all of them may be, or none is */
+
+    for (i = 0; i < n && rc == NGX_OK && answered == NGX_DECLINED; i++) {
+        rc = ngx_oci_kraken_event(r, conf, json_array_get(events, i),
+                                  &answered);
+    }
+
+    for (i = 0; i < n && rc == NGX_OK && answered == NGX_DECLINED; i++) {
+        rc = ngx_oci_kraken_event(r, conf, json_array_get(events, i), NULL);
     }
 
     json_decref(root);
+
+    if (answered != NGX_DECLINED) {
+        return answered;
+    }
 
     if (rc == NGX_BUSY) {
         return ngx_oci_hook_message(r, NGX_HTTP_SERVICE_UNAVAILABLE,
@@ -104,11 +117,12 @@ ngx_oci_kraken_get(json_t *object, const char *name)
 }
 
 
-/* what is no push is nothing to be done */
+/* what is no push is nothing to be done; answered: it is only asked whether
+   that may be, as ngx_oci_core.may() says */
 
 static ngx_int_t
 ngx_oci_kraken_event(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
-    json_t *event)
+    json_t *event, ngx_int_t *answered)
 {
     json_t      *action, *target, *type;
     uint64_t     id;
@@ -137,6 +151,11 @@ ngx_oci_kraken_event(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
                               &reference);
     if (rc != NGX_OK) {
         return rc;
+    }
+
+    if (answered) {
+        *answered = ngx_oci_core.may(r, &repository, 0);
+        return NGX_OK;
     }
 
     ngx_str_null(&none);

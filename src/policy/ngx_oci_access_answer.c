@@ -16,13 +16,31 @@ ngx_int_t
 ngx_oci_policy_refuse(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     ngx_uint_t status, ngx_uint_t code, const char *reason)
 {
-    ngx_table_elt_t  *h;
+    ngx_int_t  rc;
 
     if (ctx->dry_run) {
         return ngx_oci_policy_dry_run(r, ctx,
                        ngx_http_get_module_ctx(r, ngx_http_oci_module),
                        reason);
     }
+
+    rc = ngx_oci_policy_deny(r, ctx, status, code, reason);
+
+    if (rc == NGX_HTTP_INTERNAL_SERVER_ERROR) {
+        return rc;
+    }
+
+    ngx_http_finalize_request(r, rc);
+
+    return NGX_DONE;
+}
+
+
+ngx_int_t
+ngx_oci_policy_deny(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
+    ngx_uint_t status, ngx_uint_t code, const char *reason)
+{
+    ngx_table_elt_t  *h;
 
     /* a 401 has to have a challenge, which is answered by other means */
 
@@ -62,10 +80,7 @@ ngx_oci_policy_refuse(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
         r->headers_out.www_authenticate = h;
     }
 
-    ngx_http_finalize_request(r, ngx_oci_core.error(r, status, code,
-                                                    ctx->message));
-
-    return NGX_DONE;
+    return ngx_oci_core.error(r, status, code, ctx->message);
 }
 
 

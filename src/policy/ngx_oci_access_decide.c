@@ -52,8 +52,7 @@ ngx_oci_policy_decide(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     by = NULL;
     by_len = 0;
 
-    action = ngx_oci_rbac_action(octx->route.route, &r->method_name,
-                                 ngx_oci_policy_catalog(r));
+    action = ngx_oci_policy_action(r, octx);
 
     ngx_oci_policy_token(pcf, caller, &octx->route.repository, action);
 
@@ -298,7 +297,14 @@ ngx_oci_policy_right(ngx_oci_rbac_t *doc, ngx_oci_known_t *known,
         return;
     }
 
-    rights = ngx_oci_rbac_rights(doc, subject, repository, action, rule);
+    rights = 1;
+
+    if (repository->len == 0 && action != NGX_OCI_CATALOG) {
+        *rule = ngx_oci_rbac_anywhere(doc, subject, action);
+
+    } else {
+        rights = ngx_oci_rbac_rights(doc, subject, repository, action, rule);
+    }
 
     if (*rule) {
         verdict->status = 0;

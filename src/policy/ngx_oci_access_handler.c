@@ -61,7 +61,7 @@ ngx_oci_policy_handler(ngx_http_request_t *r)
         return NGX_DONE;
     }
 
-    if (status) {
+    if (!ngx_oci_policy_duty(r, octx) && status) {
         return ngx_oci_policy_refuse(r, ctx, status, code, "no such route");
     }
 

@@ -26,6 +26,8 @@ static ngx_uint_t  ngx_oci_audit_has_secret;
 
 static const char *ngx_oci_audit_action(ngx_http_request_t *r,
     ngx_oci_route_t *route, ngx_uint_t *single);
+static const char *ngx_oci_audit_duty(ngx_http_request_t *r,
+    ngx_oci_ctx_t *octx, ngx_oci_route_t *route, ngx_uint_t *single);
 static void ngx_oci_audit_who(ngx_http_request_t *r,
     ngx_oci_policy_ctx_t *ctx, ngx_oci_audit_record_t *rec);
 static void ngx_oci_audit_digest(ngx_http_request_t *r,
@@ -109,7 +111,7 @@ ngx_oci_audit_who(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     u_char                buf[NGX_OCI_DIGEST_LEN];
     ngx_str_t             subject;
     ngx_uint_t            code, known;
-    const char           *action;
+    const char           *action, *duty;
     ngx_oci_ctx_t        *octx;
     ngx_oci_route_t       route;
     ngx_oci_audit_out_t  *out;
@@ -138,8 +140,12 @@ ngx_oci_audit_who(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     }
 
     action = ngx_oci_audit_action(r, &route, &rec->single);
+    duty = ngx_oci_audit_duty(r, octx, &route, &rec->single);
 
-    if (ctx && ctx->issue) {
+    if (duty) {
+        action = duty;
+
+    } else if (ctx && ctx->issue) {
         action = "token";
     }
 
@@ -215,6 +221,32 @@ ngx_oci_audit_action(ngx_http_request_t *r, ngx_oci_route_t *route,
     }
 
     return "other";
+}
+
+
+/* in a location that a policy decides by a right of its own, or NULL */
+
+static const char *
+ngx_oci_audit_duty(ngx_http_request_t *r, ngx_oci_ctx_t *octx,
+    ngx_oci_route_t *route, ngx_uint_t *single)
+{
+    const ngx_oci_duty_t  *duty;
+
+    static const char  *names[] = { "status", "preheat", "purge" };
+
+    duty = ngx_oci_core.duty(r);
+
+    if (duty == NULL || ngx_oci_core.policy(r) == NULL || octx == NULL) {
+        return NULL;
+    }
+
+    ngx_memzero(route, sizeof(ngx_oci_route_t));
+    route->repository = octx->route.repository;
+
+    *single = (duty->what == NGX_OCI_DUTY_PURGE
+               || !(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD)));
+
+    return names[duty->what];
 }
 
 

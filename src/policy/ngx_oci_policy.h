@@ -208,6 +208,8 @@ typedef struct {
     const char                 *message;    /* what a client is told, or NULL:
                                                the code's own text */
     ngx_uint_t                  judged;     /* by its project's rules */
+    struct ngx_oci_caller_s    *caller;     /* whom it was allowed, or NULL;
+                                               ngx_oci_recheck.c's */
 
     ngx_queue_t                 queue;      /* of the check, with waiting */
     ngx_uint_t                  checked;    /* ..._checked_e, of this: */
@@ -239,7 +241,7 @@ typedef enum {
 } ngx_oci_caller_e;
 
 
-typedef struct {
+typedef struct ngx_oci_caller_s {
     ngx_uint_t                  how;        /* ngx_oci_caller_e */
     ngx_str_t                   subject;    /* "": nobody; in the request's
                                                pool */
@@ -438,6 +440,17 @@ ngx_int_t ngx_oci_recheck_init(ngx_oci_policy_conf_t *pcf,
 ngx_int_t ngx_oci_recheck_add(ngx_http_request_t *r,
     ngx_oci_policy_ctx_t *ctx, ngx_oci_caller_t *caller);
 
+/*
+ * ngx_oci_access_duty.c: locations that are for a right of their own.  duty():
+ * 1: it is one; then the route is none of the API's, with the repository that
+ * the request is about, if its URI tells.  action(): of any request.
+ * may_do(): of ngx_oci_policy_t.
+ */
+ngx_uint_t ngx_oci_policy_duty(ngx_http_request_t *r, ngx_oci_ctx_t *octx);
+ngx_uint_t ngx_oci_policy_action(ngx_http_request_t *r, ngx_oci_ctx_t *octx);
+ngx_int_t ngx_oci_policy_may_do(ngx_http_request_t *r,
+    ngx_oci_policy_t *policy, ngx_str_t *repository, ngx_uint_t quiet);
+
 /* is it the catalog that a request is for, in a form that all read alike? */
 ngx_uint_t ngx_oci_policy_catalog(ngx_http_request_t *r);
 
@@ -515,11 +528,15 @@ char *ngx_oci_bearer_done(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf);
 
 /*
  * ngx_oci_access_answer.c: refuse() answers, and ends the request, or says
- * that it would, and returns NGX_DECLINED, with "dry_run"; past() is
+ * that it would, and returns NGX_DECLINED, with "dry_run"; deny() answers,
+ * as a content handler, and lets the caller end it; past() is
  * that where there is no document that counts; pong() answers GET /v2/, which
  * asks whether credentials are right: no registry knows better.
  */
 ngx_int_t ngx_oci_policy_refuse(ngx_http_request_t *r,
+    ngx_oci_policy_ctx_t *ctx, ngx_uint_t status, ngx_uint_t code,
+    const char *reason);
+ngx_int_t ngx_oci_policy_deny(ngx_http_request_t *r,
     ngx_oci_policy_ctx_t *ctx, ngx_uint_t status, ngx_uint_t code,
     const char *reason);
 ngx_int_t ngx_oci_policy_past(ngx_http_request_t *r,

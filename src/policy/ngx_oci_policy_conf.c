@@ -146,6 +146,7 @@ ngx_oci_policy_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     pcf->policy.manifest = ngx_oci_artifact_manifest;
     pcf->policy.blob = ngx_oci_artifact_blob;
     pcf->policy.unseen = ngx_oci_artifact_unseen;
+    pcf->policy.may = ngx_oci_policy_may_do;
     pcf->valid = 60;
     pcf->recheck_interval = 30000;
 
@@ -409,13 +410,13 @@ ngx_oci_policy_done(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf)
         return NGX_CONF_ERROR;
     }
 
-    if (ngx_oci_policy_redis_done(cf, pcf) != NGX_CONF_OK) {
     /* (a realm is for who takes tokens) */
 
     pcf->policy.mixed = (pcf->basic && pcf->anonymous
                          && (!pcf->bearer || pcf->realm.len == 0));
     pcf->policy.foreign = pcf->foreign;
 
+    if (ngx_oci_policy_redis_done(cf, pcf) != NGX_CONF_OK) {
         return NGX_CONF_ERROR;
     }
 

@@ -125,6 +125,7 @@ ngx_oci_doc_root(ngx_oci_doc_t *doc)
     if (ngx_oci_doc_subjects(doc, subjects) != NGX_OK
         || ngx_oci_doc_dummy(doc, subjects) != NGX_OK
         || ngx_oci_doc_rules(doc, grants, projects) != NGX_OK
+        || ngx_oci_doc_duties(doc) != NGX_OK
         || ngx_oci_doc_artifacts(doc, projects,
                                  json_object_get(doc->root, "quarantine"))
            != NGX_OK)

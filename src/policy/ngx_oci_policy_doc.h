@@ -74,6 +74,9 @@ ngx_int_t ngx_oci_doc_memory(ngx_oci_doc_t *doc);
 ngx_int_t ngx_oci_doc_rules(ngx_oci_doc_t *doc, json_t *grants,
     json_t *projects);
 
+/* ngx_oci_policy_duties.c: the rules are there */
+ngx_int_t ngx_oci_doc_duties(ngx_oci_doc_t *doc);
+
 /* ngx_oci_policy_rules.c: the projects' names are good */
 ngx_int_t ngx_oci_doc_artifacts(ngx_oci_doc_t *doc, json_t *projects,
     json_t *quarantine);

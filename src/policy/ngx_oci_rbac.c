@@ -44,6 +44,8 @@ static ngx_uint_t ngx_oci_rbac_add(ngx_oci_rbac_t *doc, uint32_t principal,
 static ngx_uint_t ngx_oci_rbac_chain(ngx_oci_rbac_t *doc, uint32_t table,
     uint32_t mask, uint32_t principal, ngx_str_t *key, ngx_str_t *repository,
     ngx_uint_t action, ngx_oci_rbac_rule_t **rule);
+static uint32_t ngx_oci_rbac_first(ngx_oci_rbac_t *doc, uint32_t principal,
+    ngx_uint_t n);
 static ngx_uint_t ngx_oci_rbac_glob(const u_char *p, const u_char *end,
     const u_char *s, const u_char *last);
 
@@ -228,6 +230,74 @@ ngx_oci_rbac_chain(ngx_oci_rbac_t *doc, uint32_t table, uint32_t mask,
     }
 
     return rights;
+}
+
+
+ngx_uint_t
+ngx_oci_rbac_duty(ngx_uint_t action)
+{
+    switch (action) {
+
+    case NGX_OCI_PREHEAT:
+        return 0;
+
+    case NGX_OCI_PURGE:
+        return 1;
+
+    case NGX_OCI_STATUS:
+        return 2;
+    }
+
+    return NGX_OCI_RBAC_DUTIES;
+}
+
+
+/* nobody has them unless it is named */
+
+ngx_oci_rbac_rule_t *
+ngx_oci_rbac_anywhere(ngx_oci_rbac_t *doc, ngx_oci_rbac_subject_t *subject,
+    ngx_uint_t action)
+{
+    uint32_t     place, *groups;
+    ngx_uint_t   i, n;
+
+    n = ngx_oci_rbac_duty(action);
+
+    if (subject == NULL || n == NGX_OCI_RBAC_DUTIES) {
+        return NULL;
+    }
+
+    place = ngx_oci_rbac_first(doc, subject->principal, n);
+
+    groups = (uint32_t *) ngx_oci_rbac_at(doc, subject->groups);
+
+    for (i = 0; place == 0 && i < subject->ngroups; i++) {
+        place = ngx_oci_rbac_first(doc, groups[i], n);
+    }
+
+    return place ? (ngx_oci_rbac_rule_t *) ngx_oci_rbac_at(doc, place) : NULL;
+}
+
+
+static uint32_t
+ngx_oci_rbac_first(ngx_oci_rbac_t *doc, uint32_t principal, ngx_uint_t n)
+{
+    uint32_t              place, *places;
+    ngx_oci_rbac_duty_t  *duty;
+
+    places = (uint32_t *) ngx_oci_rbac_at(doc, doc->duties);
+    place = places[ngx_oci_rbac_hash(principal, NULL, 0) & doc->duties_mask];
+
+    for ( /* void */ ; place; place = duty->next) {
+
+        duty = (ngx_oci_rbac_duty_t *) ngx_oci_rbac_at(doc, place);
+
+        if (duty->principal == principal) {
+            return duty->rule[n];
+        }
+    }
+
+    return 0;
 }
 
 

@@ -37,6 +37,8 @@
 
 #define NGX_OCI_RBAC_ANYONE     0       /* the principal of public projects */
 
+#define NGX_OCI_RBAC_DUTIES     3       /* preheat, purge and status */
+
 
 /* places are offsets; 0: none */
 
@@ -67,6 +69,16 @@ typedef struct {
 } ngx_oci_rbac_rule_t;
 
 
+/* a principal with a right to look after the edge, somewhere */
+
+typedef struct {
+    uint32_t    next;               /* of the same hash value's place */
+    uint32_t    principal;
+    uint32_t    rule[NGX_OCI_RBAC_DUTIES];  /* by which it has each, the first
+                                       one of the document, or none */
+} ngx_oci_rbac_duty_t;
+
+
 typedef struct {
     uint32_t    magic;
     uint32_t    size;               /* of all */
@@ -81,6 +93,8 @@ typedef struct {
     uint32_t    globs_mask;
     uint32_t    dummy;              /* a PHC string as most subjects have, */
     uint32_t    dummy_len;          /* of no secret */
+    uint32_t    duties;             /* uint32_t places by principal */
+    uint32_t    duties_mask;
     uint32_t    nprojects;          /* with rules, see ngx_oci_rules.h */
     uint32_t    projects;
     uint32_t    projects_mask;
@@ -90,7 +104,7 @@ typedef struct {
 } ngx_oci_rbac_t;
 
 
-#define NGX_OCI_RBAC_MAGIC      0x4f435033      /* changes with the form */
+#define NGX_OCI_RBAC_MAGIC      0x4f435034      /* changes with the form */
 
 #define ngx_oci_rbac_at(doc, place)  ((u_char *) (doc) + (place))
 
@@ -115,6 +129,16 @@ ngx_oci_rbac_subject_t *ngx_oci_rbac_subject(ngx_oci_rbac_t *doc,
 ngx_uint_t ngx_oci_rbac_rights(ngx_oci_rbac_t *doc,
     ngx_oci_rbac_subject_t *subject, ngx_str_t *repository,
     ngx_uint_t action, ngx_oci_rbac_rule_t **rule);
+
+/*
+ * The rule by which a subject has the right to preheat, to purge or to see the
+ * status in any repository.  NULL: it has it in none.
+ */
+ngx_oci_rbac_rule_t *ngx_oci_rbac_anywhere(ngx_oci_rbac_t *doc,
+    ngx_oci_rbac_subject_t *subject, ngx_uint_t action);
+/* the place of such a right in ngx_oci_rbac_duty_t; NGX_OCI_RBAC_DUTIES: it is
+   another one */
+ngx_uint_t ngx_oci_rbac_duty(ngx_uint_t action);
 
 /* does a repository's name match a pattern? */
 ngx_uint_t ngx_oci_rbac_match(ngx_str_t *pattern, ngx_str_t *name);

@@ -121,6 +121,7 @@ ngx_oci_recheck_add(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     tr->ctx = ctx;
     tr->caller = *caller;
     tr->caller.known = NULL;
+    ctx->caller = &tr->caller;
     tr->round = re->round;
 
     cln->handler = ngx_oci_recheck_leave;

@@ -79,7 +79,7 @@ fuzz_subject(ngx_oci_rbac_t *doc, ngx_oci_rbac_subject_t *subject,
     ngx_str_t *name)
 {
     ngx_uint_t            i, rights;
-    ngx_oci_rbac_rule_t  *rule;
+    ngx_oci_rbac_rule_t  *rule, *first;
 
     for (i = 1; i < NGX_OCI_LOGIN; i *= 2) {
 
@@ -87,6 +87,14 @@ fuzz_subject(ngx_oci_rbac_t *doc, ngx_oci_rbac_subject_t *subject,
 
         fuzz_check((rule != NULL) == ((rights & i) != 0));
         fuzz_check(subject || (rights & ~(ngx_uint_t) NGX_OCI_PULL) == 0);
+
+        /* what one has here one has somewhere */
+
+        first = ngx_oci_rbac_anywhere(doc, subject, i);
+
+        fuzz_check(first == NULL || (first->actions & i));
+        fuzz_check(first || rule == NULL
+                   || ngx_oci_rbac_duty(i) == NGX_OCI_RBAC_DUTIES);
 
         if (rule) {
             fuzz_check(rule->actions & i);

@@ -593,6 +593,94 @@ t_subjects(void)
 }
 
 
+/* rights that concern no repository, or one that is not known yet */
+
+static const char  t_duties[] =
+    "{\"version\":1,"
+    "\"subjects\":{\"a\":{\"groups\":[\"g\",\"none\"]},\"b\":{},"
+    "\"c\":{\"groups\":[\"h\"]},\"d\":{}},"
+    "\"roles\":{\"heat\":[\"preheat\"],\"two\":[\"purge\",\"status\"],"
+    "\"none\":[]},"
+    "\"grants\":{"
+    "\"1\":{\"role\":\"heat\",\"subjects\":[\"b\"],\"groups\":[\"g\"],"
+    "\"repositories\":[\"llm/a\",\"x/**\"]},"
+    "\"2\":{\"role\":\"two\",\"subjects\":[\"b\"],\"repositories\":[\"y\"]},"
+    "\"3\":{\"role\":\"two\",\"subjects\":[\"b\"],\"groups\":[\"h\"],"
+    "\"repositories\":[\"*/z\"]},"
+    "\"4\":{\"role\":\"none\",\"subjects\":[\"d\"],"
+    "\"repositories\":[\"**\"]},"
+    "\"5\":{\"role\":\"projectAdmin\",\"subjects\":[\"d\"],"
+    "\"repositories\":[\"**\"]}},"
+    "\"projects\":{\"public\":{\"public\":true}}}";
+
+static struct {
+    const char  *subject;
+    const char  *preheat;           /* the grants */
+    const char  *purge;
+    const char  *status;
+} t_somewhere[] = {
+    { "a", "grants/1", "-", "-" },
+    { "b", "grants/1", "grants/2", "grants/2" },
+    { "c", "-", "grants/3", "grants/3" },
+    { "d", "-", "-", "-" },
+    { NULL, "-", "-", "-" }
+};
+
+
+static ngx_uint_t
+t_first(ngx_oci_rbac_t *doc, ngx_oci_rbac_subject_t *subject,
+    ngx_uint_t action, const char *want)
+{
+    ngx_oci_rbac_rule_t  *rule;
+
+    rule = ngx_oci_rbac_anywhere(doc, subject, action);
+
+    if (rule == NULL) {
+        return *want == '-';
+    }
+
+    return rule->name_len == strlen(want)
+           && memcmp(ngx_oci_rbac_at(doc, rule->name), want, strlen(want))
+              == 0;
+}
+
+
+static void
+t_anywhere(void)
+{
+    ngx_str_t                s;
+    ngx_uint_t               i;
+    const char              *name;
+    ngx_oci_rbac_t          *doc;
+    ngx_oci_rbac_subject_t  *subject;
+    ngx_oci_policy_error_t   error;
+
+    doc = ngx_oci_policy_compile(t_duties, sizeof(t_duties) - 1, &error);
+    tap_ok(doc != NULL, doc ? "duties" : error.text);
+
+    for (i = 0; doc && i < sizeof(t_somewhere) / sizeof(t_somewhere[0]); i++) {
+
+        name = t_somewhere[i].subject;
+        subject = NULL;
+
+        if (name) {
+            s = t_str(name);
+            subject = ngx_oci_rbac_subject(doc, &s);
+        }
+
+        tap_ok(t_first(doc, subject, NGX_OCI_PREHEAT, t_somewhere[i].preheat)
+               && t_first(doc, subject, NGX_OCI_PURGE, t_somewhere[i].purge)
+               && t_first(doc, subject, NGX_OCI_STATUS,
+                          t_somewhere[i].status)
+               && t_first(doc, subject, NGX_OCI_PULL, "-")
+               && t_first(doc, subject, NGX_OCI_CATALOG, "-"),
+               name ? name : "nobody: no rights of that kind");
+    }
+
+    free(doc);
+}
+
+
 int
 main(void)
 {
@@ -654,6 +742,7 @@ main(void)
     t_schema();
     t_subjects();
     t_cells();
+    t_anywhere();
 
     return tap_done();
 }
