@@ -13,6 +13,7 @@
 #   make takeover           20 pulls of 1 GiB, the filling worker killed
 #   make revoke             how soon a change in Redis is in force
 #   make outage             a minute without Redis, under load
+#   make timing             times of refusals, of what is there and what isn't
 #   make reload             reloads and upgrades under load, for a minute
 #   make audit              20 workers killed during 100,000 requests
 #   make preheat-long       a preheat of 20 GiB, restarts, clients beside it
@@ -112,7 +113,8 @@ JOBS       ?= 2
 
 
 .PHONY: all modules deps need run test test-asan fuzz faults crash soak bench \
-        takeover reload revoke outage audit preheat-long clean unit preloads commands
+        takeover reload revoke outage timing audit preheat-long clean unit \
+        preloads commands
 
 all: modules preloads commands
 
@@ -243,6 +245,10 @@ revoke: need
 outage: need
 	@$(MAKE) --no-print-directory modules
 	OUTAGE=full $(TEST_ENV) prove --timer --verbose t/redis_outage.t
+
+timing: need
+	@$(MAKE) --no-print-directory modules
+	TIMING=full $(TEST_ENV) prove --timer --verbose t/policy_timing.t
 
 reload: need
 	@$(MAKE) --no-print-directory modules
