@@ -177,6 +177,7 @@ my %client = (
         login => sub {
             my ($host, $user, $secret, $auth) = @_;
             $t->write_file('curlrc', "user = \"$user:$secret\"\n", 0600);
+            Canary::mine("$auth.curl");
             rename "$d/curlrc", "$auth.curl";
             my ($rc, $token) = curl_token($host, "$auth.curl", '');
             return ($rc, 'no token') if $rc;

@@ -82,7 +82,7 @@ my $port = $t->upstream(sub {
             'Docker-Content-Digest' => $digest }, $manifest);
     }
     return $t->reply($c, $q, 307, { %h, 'Content-Length' => 0,
-        Location => "http://127.0.0.1:$store/$ref?sig=$secret" }, '')
+        Location => "http://127.0.0.1:$store/$ref?sig=link-$secret" }, '')
         if $repo eq 'moved' && $q->{method} eq 'GET';
     return $t->reply_blob($c, $q, $blob{$ref}, \%h);
 }, quiet => 1);
