@@ -30,7 +30,8 @@ my $manifest = encode_json({ schemaVersion => 2,
     mediaType => $OCI::TYPE{manifest}, layers => [{ size => length $blob,
         mediaType => 'application/octet-stream',
         digest => $t->digest($blob) }] });
-my %digest = (forbidden => $t->digest($blob), absent => 'sha256:' . '0' x 64);
+my %digest = (forbidden => $t->digest($blob),
+    absent => $t->digest('absent'));
 
 my $port = $t->upstream(sub {
     my ($c, $q) = @_;
