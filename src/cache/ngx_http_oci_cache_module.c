@@ -15,6 +15,7 @@
 #include "ngx_oci_open.h"
 #include "ngx_oci_prove.h"
 #include "ngx_oci_purge.h"
+#include "ngx_oci_push.h"
 
 
 static ngx_int_t ngx_oci_cache_content(ngx_http_request_t *r,
@@ -120,6 +121,13 @@ static ngx_command_t  ngx_oci_cache_commands[] = {
     { ngx_string("oci_cache_purge"),
       NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
       ngx_oci_purge_directive,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("oci_push"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_oci_push_directive,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
@@ -298,6 +306,7 @@ ngx_oci_cache_create_loc_conf(ngx_conf_t *cf)
     conf->fill_ahead = NGX_CONF_UNSET;
     conf->abandoned_finish = NGX_CONF_UNSET_UINT;
     conf->abandoned_after = NGX_CONF_UNSET_MSEC;
+    conf->push = NGX_CONF_UNSET_UINT;
 
     return conf;
 }
@@ -334,6 +343,15 @@ ngx_oci_cache_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                       "\"oci_cache_purge\" needs \"oci_cache\" in %s:%ui",
                       conf->purge->file, conf->purge->line);
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_conf_merge_uint_value(conf->push, prev->push, 0);
+
+    if (conf->push && conf->push_file && conf->cache == NULL) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"oci_push both\" needs \"oci_cache\" in %s:%ui",
+                      conf->push_file, conf->push_line);
         return NGX_CONF_ERROR;
     }
 
@@ -399,6 +417,7 @@ ngx_oci_cache_postconfiguration(ngx_conf_t *cf)
     }
 
     ngx_oci_negative_init_filter();
+    ngx_oci_push_init_filter();
 
     omcf->content = ngx_oci_cache_content;
     omcf->changed = ngx_oci_changed;
@@ -407,6 +426,8 @@ ngx_oci_cache_postconfiguration(ngx_conf_t *cf)
     omcf->blob_info = ngx_oci_cache_blob_info;
     omcf->beside_place = ngx_oci_beside_place;
     omcf->beside = ngx_oci_beside;
+    omcf->push = ngx_oci_push_begin;
+    omcf->pushed = ngx_oci_push_answered;
 
     return NGX_OK;
 }

@@ -56,6 +56,7 @@ typedef struct {
                                                    ngx_oci_digest_alg_e */
     int                             refs_dir;   /* of "refs/" */
     int                             manifests;  /* of "manifests/" */
+    int                             uploads;    /* of "uploads/" */
     uint64_t                        dir_id;     /* what they lead to, see
                                                    ngx_oci_dir.c */
     uid_t                           owner;      /* of path */
@@ -89,6 +90,8 @@ typedef struct {
     time_t                          walked;
     ngx_msec_t                      pins_since; /* only what is pinned could
                                                    go; 0: it is not so */
+    time_t                          uploads_looked;     /* at, for what was
+                                                   left there */
     void                           *scrubbing;  /* of ngx_oci_scrub.c */
 
     char                            boot_id[40];    /* of the kernel */
@@ -110,6 +113,10 @@ typedef struct {
     off_t                           fill_ahead;
     ngx_uint_t                      abandoned_finish;
     ngx_msec_t                      abandoned_after;
+    ngx_uint_t                      push;       /* is what is pushed copied? */
+    u_char                         *push_file;  /* of oci_push, for errors;
+                                                   NULL: it is not set here */
+    ngx_uint_t                      push_line;
     ngx_oci_purge_conf_t           *purge;      /* NULL: no oci_cache_purge
                                                    here */
 } ngx_oci_cache_loc_conf_t;

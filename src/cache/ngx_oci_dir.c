@@ -18,7 +18,7 @@
 
 
 #define NGX_OCI_DIR_LATE    (2 * NGX_OCI_DIR_CHECK + 1000)
-#define NGX_OCI_DIR_FDS     6
+#define NGX_OCI_DIR_FDS     7
 
 #define ngx_oci_dir_good(id)       ((ngx_uint_t) (id) & 3)
 
@@ -62,6 +62,7 @@ ngx_oci_dir_places(ngx_oci_cache_t *cache, int **places)
     places[3] = &cache->algs[NGX_OCI_SHA512];
     places[4] = &cache->refs_dir;
     places[5] = &cache->manifests;
+    places[6] = &cache->uploads;
 }
 
 
@@ -367,7 +368,8 @@ ngx_oci_dir_open(ngx_oci_cache_t *cache, int *fds, struct stat *sb,
         { 1, "sha256", "opening its \"blobs/sha256\" failed" },
         { 1, "sha512", "opening its \"blobs/sha512\" failed" },
         { 0, "refs", "opening its \"refs\" failed" },
-        { 0, "manifests", "opening its \"manifests\" failed" }
+        { 0, "manifests", "opening its \"manifests\" failed" },
+        { 0, "uploads", "opening its \"uploads\" failed" }
     };
 
     for (i = 1; i < NGX_OCI_DIR_FDS; i++) {

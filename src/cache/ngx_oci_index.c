@@ -61,7 +61,7 @@ ngx_oci_index_init(ngx_oci_cache_t *cache, ngx_uint_t existing)
 
     cache->index = sh;
 
-    return NGX_OK;
+    return ngx_oci_push_init(cache);
 }
 
 
@@ -821,6 +821,8 @@ ngx_oci_index_sweep(ngx_oci_cache_t *cache, ngx_int_t slot)
         }
     }
 
+    ngx_oci_push_sweep(cache, slot);
+
     ngx_oci_index_unlock(cache);
 
     ngx_oci_doorbell_ring(cache, waiters & ~bit);
@@ -832,7 +834,7 @@ ngx_oci_index_totals(ngx_oci_cache_t *cache, ngx_oci_zone_info_t *info)
 {
     ngx_oci_index_lock(cache);
     info->bytes = cache->index->bytes + cache->index->forgotten;
-    info->reserved = cache->index->reserved;
+    info->reserved = cache->index->reserved + cache->index->pushed;
     info->blobs = cache->index->count;
     info->fills = cache->index->fills;
     ngx_oci_index_unlock(cache);

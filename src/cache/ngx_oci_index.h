@@ -27,6 +27,7 @@
 
 
 typedef struct ngx_oci_want_s  ngx_oci_want_t;
+typedef struct ngx_oci_push_sh_s  ngx_oci_push_sh_t;
 
 
 typedef struct {
@@ -196,6 +197,10 @@ struct ngx_oci_index_sh_s {
     uint32_t                  refused;      /* when there was no room, s, since
                                                when nothing was released; 0 */
     uint64_t                  refused_size;     /* for this */
+    ngx_oci_push_sh_t        *pushes;       /* copies of pushes, */
+    ngx_uint_t                pushes_n;     /* so many at most */
+    uint64_t                  pushed;       /* bytes that they may take, */
+    uint64_t                  pushed_done;  /* and written of them */
 };
 
 

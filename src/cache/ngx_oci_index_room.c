@@ -22,8 +22,6 @@ static uint64_t ngx_oci_index_lacks(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, uint64_t pos, uint64_t end);
 static ngx_int_t ngx_oci_index_raise(ngx_oci_cache_t *cache,
     ngx_oci_entry_t *entry, uint64_t goal, ngx_oci_shortage_t *shortage);
-static void ngx_oci_index_shortage(ngx_oci_cache_t *cache, uint64_t need,
-    ngx_oci_shortage_t *shortage);
 static uint64_t ngx_oci_index_quota(ngx_oci_cache_t *cache);
 static ngx_msec_t ngx_oci_index_now(void);
 
@@ -136,7 +134,7 @@ ngx_oci_index_raise(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
 }
 
 
-static void
+void
 ngx_oci_index_shortage(ngx_oci_cache_t *cache, uint64_t need,
     ngx_oci_shortage_t *shortage)
 {
@@ -163,7 +161,8 @@ ngx_oci_index_shortage(ngx_oci_cache_t *cache, uint64_t need,
 
     /* what was written since may not be in the file system's answer */
 
-    left = cache->min_free + (sh->written - sh->looked) + sh->reserved + need;
+    left = cache->min_free + (sh->written - sh->looked) + sh->reserved
+           + (sh->pushed - sh->pushed_done) + need;
 
     if (left > (uint64_t) sh->free
         && left - sh->free > shortage->bytes)
@@ -181,7 +180,7 @@ ngx_oci_index_used(ngx_oci_cache_t *cache)
 
     sh = cache->index;
 
-    return sh->bytes + sh->forgotten + sh->extra
+    return sh->bytes + sh->forgotten + sh->extra + sh->pushed
            + ngx_oci_index_quota(cache);
 }
 
@@ -218,7 +217,8 @@ ngx_oci_index_small(ngx_oci_cache_t *cache, int64_t bytes)
         goto done;
     }
 
-    blobs = sh->bytes + sh->forgotten + sh->extra + sh->reserved;
+    blobs = sh->bytes + sh->forgotten + sh->extra + sh->reserved
+            + sh->pushed;
 
     if (sh->small + bytes > cache->small_max
         || sh->small + bytes + blobs > (uint64_t) cache->max_size)

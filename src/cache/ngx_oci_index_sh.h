@@ -15,6 +15,7 @@
 
 
 #include "ngx_oci_index.h"
+#include "ngx_oci_room.h"
 
 
 #define ngx_oci_index_entry(n)                                                \
@@ -87,6 +88,9 @@ void ngx_oci_index_trim(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry);
 /* under the mutex: so many bytes more are stored, of those reserved */
 void ngx_oci_index_add(ngx_oci_cache_t *cache, ngx_oci_entry_t *entry,
     uint64_t bytes);
+/* under the mutex: what lacks of so many more bytes; 0: nothing */
+void ngx_oci_index_shortage(ngx_oci_cache_t *cache, uint64_t need,
+    ngx_oci_shortage_t *shortage);
 /* bytes of an entry's files beside those of the blob, about */
 uint64_t ngx_oci_index_extra(ngx_oci_entry_t *entry);
 
@@ -103,6 +107,11 @@ void *ngx_oci_index_alloc(ngx_oci_cache_t *cache, size_t size,
     ngx_uint_t forget);
 
 #define NGX_OCI_INDEX_FORGET      32
+
+
+/* ngx_oci_push_index.c; the latter under the mutex */
+ngx_int_t ngx_oci_push_init(ngx_oci_cache_t *cache);
+void ngx_oci_push_sweep(ngx_oci_cache_t *cache, ngx_int_t slot);
 
 
 #endif /* _NGX_OCI_INDEX_SH_H_INCLUDED_ */

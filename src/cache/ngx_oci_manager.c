@@ -10,7 +10,7 @@
 #include "ngx_oci_index.h"
 #include "ngx_oci_open.h"
 #include "ngx_oci_purge.h"
-#include "ngx_oci_room.h"
+#include "ngx_oci_push.h"
 
 
 #define NGX_OCI_MANAGER_IDLE      10000     /* ms */
@@ -94,6 +94,7 @@ ngx_oci_manager(void *data)
     }
 
     ngx_oci_manager_moved(cache);
+    ngx_oci_push_clean(cache);
 
     next = ngx_oci_manager_round(cache);
 

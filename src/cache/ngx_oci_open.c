@@ -427,6 +427,10 @@ ngx_oci_open_where(ngx_oci_cache_t *cache, int dir)
         return "manifests";
     }
 
+    if (dir == cache->uploads) {
+        return "uploads";
+    }
+
     return (dir == cache->algs[NGX_OCI_SHA512]) ? "blobs/sha512"
                                                 : "blobs/sha256";
 }

@@ -551,6 +551,67 @@ ngx_oci_refs_store(ngx_oci_cache_t *cache, ngx_uint_t kind,
 
 
 void
+ngx_oci_refs_seen(ngx_oci_cache_t *cache, ngx_oci_registry_t *registry,
+    ngx_str_t *repository, ngx_oci_refs_mark_t *seen)
+{
+    ngx_str_t             none;
+    ngx_oci_refs_place_t  place;
+
+    ngx_str_set(&none, "");
+
+    ngx_oci_refs_place(&place, NGX_OCI_REFS_MANIFEST, registry, repository,
+                       &none);
+
+    ngx_oci_refs_lock(cache);
+    *seen = *ngx_oci_refs_mark(cache, &place);
+    ngx_oci_refs_unlock(cache);
+}
+
+
+/*
+ * What a push made true is not undone by what was taken back of others, nor by
+ * the end of its own removal of what was there before.
+ */
+
+void
+ngx_oci_refs_pushed(ngx_oci_cache_t *cache, ngx_uint_t kind,
+    ngx_oci_registry_t *registry, ngx_str_t *repository, ngx_str_t *reference,
+    ngx_oci_ref_t *ref, ngx_oci_refs_mark_t *seen, ngx_log_t *log)
+{
+    ngx_oci_refs_node_t   *node;
+    ngx_oci_refs_place_t   place;
+
+    ngx_oci_refs_place(&place, kind, registry, repository, reference);
+
+    ngx_oci_refs_lock(cache);
+
+    place.seen = *ngx_oci_refs_mark(cache, &place);
+    node = ngx_oci_refs_find(cache, place.key);
+
+    if (place.seen.epoch != seen->epoch
+        || (node && node->type == NGX_OCI_REFS_REMOVED
+            && (int32_t) (node->epoch - seen->changes) > 0)
+        || (node && ngx_oci_refs_live(cache, &place, node)
+            && (node->alg != ref->digest.alg
+                || ngx_memcmp(node->digest, ref->digest.bytes,
+                              ref->digest.size)
+                   != 0)))
+    {
+        /* it was removed, or leads somewhere else, since then */
+
+        ngx_oci_refs_unlock(cache);
+        return;
+    }
+
+    (void) ngx_oci_refs_put_ref(cache, &place, ref, ngx_time());
+
+    ngx_oci_refs_unlock(cache);
+
+    ngx_oci_refs_write(cache, &place, ref, log);
+}
+
+
+void
 ngx_oci_refs_remove(ngx_oci_cache_t *cache, ngx_uint_t kind,
     ngx_oci_registry_t *registry, ngx_str_t *repository, ngx_str_t *reference,
     ngx_log_t *log)
@@ -598,6 +659,7 @@ ngx_oci_refs_gone(ngx_oci_cache_t *cache, ngx_oci_refs_place_t *place)
                             NGX_OCI_REFS_SHORT);
     if (node) {
         node->checked = ngx_time();
+        node->epoch = ngx_oci_refs_mark(cache, place)->changes;
     }
 
     return node;

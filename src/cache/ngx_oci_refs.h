@@ -90,7 +90,8 @@ typedef struct {
     u_char                    key[NGX_OCI_REFS_KEY];
     time_t                    accessed;
     time_t                    checked;      /* of a removal: when */
-    uint32_t                  epoch;        /* of its repository */
+    uint32_t                  epoch;        /* of its repository; of a removal:
+                                               the changes at that time */
     unsigned                  room:8;       /* it takes, in smallest chunks */
     unsigned                  type:4;       /* ..._type_e */
     unsigned                  alg:4;
@@ -148,6 +149,16 @@ ngx_oci_refs_node_t *ngx_oci_refs_put_ref(ngx_oci_cache_t *cache,
 void ngx_oci_refs_get(ngx_oci_refs_node_t *node, ngx_oci_ref_t *ref);
 ngx_uint_t ngx_oci_refs_equal(ngx_oci_refs_node_t *node,
     ngx_oci_ref_t *ref);
+
+/* what was taken back of the repository so far */
+void ngx_oci_refs_seen(ngx_oci_cache_t *cache, ngx_oci_registry_t *registry,
+    ngx_str_t *repository, ngx_oci_refs_mark_t *seen);
+/* as ngx_oci_refs_store(), of what a registry took after that was seen.  Only
+   the removal of just this reference, or of the repository, has it not
+   recorded, and another target that is known of it by now */
+void ngx_oci_refs_pushed(ngx_oci_cache_t *cache, ngx_uint_t kind,
+    ngx_oci_registry_t *registry, ngx_str_t *repository, ngx_str_t *reference,
+    ngx_oci_ref_t *ref, ngx_oci_refs_mark_t *seen, ngx_log_t *log);
 
 /* ngx_oci_refs_file.c: disk tasks; failures are logged.  rc: what the handler
    of a purge is told if nothing is on disk */

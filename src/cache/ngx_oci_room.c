@@ -8,7 +8,7 @@
  */
 
 
-#include "ngx_oci_room.h"
+#include "ngx_oci_push.h"
 
 
 #define NGX_OCI_ROOM_FAILURES  64       /* of removals, by one task */
@@ -287,6 +287,34 @@ ngx_oci_room_done(void *data)
     ngx_free(op);
 
     ngx_oci_reader_run(rd, c);
+}
+
+
+ngx_int_t
+ngx_oci_room_push(ngx_oci_push_t *up, uint64_t bytes)
+{
+    ngx_oci_shortage_t    shortage;
+    ngx_oci_room_tries_t  tries;
+
+    if (ngx_oci_push_reserve(up, bytes, &shortage) == NGX_OK) {
+        return NGX_OK;
+    }
+
+    ngx_memzero(&tries, sizeof(ngx_oci_room_tries_t));
+
+    (void) ngx_oci_room_look(up->cache);
+
+    for ( ;; ) {
+        if (ngx_oci_push_reserve(up, bytes, &shortage) == NGX_OK) {
+            return NGX_OK;
+        }
+
+        if (shortage.bytes == 0 || ngx_terminate
+            || ngx_oci_room_evict(up->cache, &shortage, &tries) != NGX_OK)
+        {
+            return NGX_DECLINED;
+        }
+    }
 }
 
 

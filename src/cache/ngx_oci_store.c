@@ -505,16 +505,10 @@ ngx_oci_store_nonce(void)
 }
 
 
-static ngx_int_t
-ngx_oci_store_write_new(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
-    off_t size, uint32_t origin, ngx_oci_store_t *st, ngx_log_t *log)
+void
+ngx_oci_store_header_init(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    off_t size, uint32_t origin, ngx_oci_store_header_t *h)
 {
-    off_t                    len;
-    ngx_err_t                err;
-    ngx_uint_t               level;
-    ngx_oci_store_header_t  *h;
-
-    h = &st->header;
     ngx_memzero(h, sizeof(ngx_oci_store_header_t));
 
     ngx_memcpy(h->magic, ngx_oci_store_magic, 8);
@@ -526,6 +520,20 @@ ngx_oci_store_write_new(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
     h->slice = cache->slice;
     ngx_memcpy(h->digest, digest->bytes, digest->size);
     ngx_memcpy(h->boot_id, cache->boot_id, sizeof(h->boot_id));
+}
+
+
+static ngx_int_t
+ngx_oci_store_write_new(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest,
+    off_t size, uint32_t origin, ngx_oci_store_t *st, ngx_log_t *log)
+{
+    off_t                    len;
+    ngx_err_t                err;
+    ngx_uint_t               level;
+    ngx_oci_store_header_t  *h;
+
+    h = &st->header;
+    ngx_oci_store_header_init(cache, digest, size, origin, h);
 
     st->slices = (h->size + h->slice - 1) / h->slice;
     len = NGX_OCI_STORE_RECORDS
@@ -623,6 +631,13 @@ ngx_oci_store_lock(ngx_oci_cache_t *cache, ngx_oci_digest_t *digest, int map)
     }
 
     return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_oci_store_trylock(int map)
+{
+    return ngx_oci_store_setlk(map, F_WRLCK);
 }
 
 

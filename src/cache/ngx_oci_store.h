@@ -124,6 +124,8 @@ void ngx_oci_store_forget(ngx_oci_store_t *st);
 ngx_int_t ngx_oci_store_lock(ngx_oci_cache_t *cache,
     ngx_oci_digest_t *digest, int map);
 void ngx_oci_store_unlock(int map);
+/* the same of a sidecar that has another name; NGX_OK, NGX_BUSY, NGX_ERROR */
+ngx_int_t ngx_oci_store_trylock(int map);
 
 /* which fill wrote last: a number that it made up, 0: none.  NGX_OK or
    NGX_ERROR (errno) */
@@ -140,6 +142,11 @@ time_t ngx_oci_store_pinned(int map);
 /* records slice n; the lock must be held.  NGX_OK or NGX_ERROR (errno) */
 ngx_int_t ngx_oci_store_record(int map, size_t n, uint32_t crc,
     uint32_t state);
+
+/* the header of a blob of which nothing is known; origin: see above */
+void ngx_oci_store_header_init(ngx_oci_cache_t *cache,
+    ngx_oci_digest_t *digest, off_t size, uint32_t origin,
+    ngx_oci_store_header_t *header);
 
 /* writes the header; the lock must be held */
 ngx_int_t ngx_oci_store_header(int map, ngx_oci_store_header_t *header);

@@ -268,7 +268,8 @@ struct ngx_oci_ctx_s {
                                                        behalf of this */
     ngx_str_t                       upstream_authorization; /* passed on:
                                         what proxy_set_header sends */
-    void                           *cache;      /* the cache module's state */
+    void                           *cache;      /* the cache module's state, */
+    void                           *push;       /* and that of a push */
     ngx_oci_policy_t               *allowed;    /* this request, or NULL */
     ngx_uint_t                      judge;      /* with it: what is sent has
                                                    to be judged first */
@@ -505,6 +506,14 @@ typedef void (*ngx_oci_changed_pt)(ngx_http_request_t *r, ngx_oci_ctx_t *ctx);
 
 
 /*
+ * The cache module's hooks: POST, PUT, PATCH or DELETE is about to be passed
+ * on, its body is still to be read; and has been answered by the registry, or
+ * by an error: what it said is as it came, and changed() was called.
+ */
+typedef void (*ngx_oci_push_pt)(ngx_http_request_t *r, ngx_oci_ctx_t *ctx);
+
+
+/*
  * The cache module's hook: how old, in s, may what is known be that is used
  * in place of this answer of the registry's, an error (502, 504: of the
  * core's own)?  0: it may not be used.
@@ -584,6 +593,8 @@ typedef struct {
     ngx_oci_blob_info_pt            blob_info;  /* likewise */
     ngx_oci_beside_place_pt         beside_place;   /* likewise */
     ngx_oci_beside_pt               beside;     /* likewise */
+    ngx_oci_push_pt                 push;       /* likewise */
+    ngx_oci_push_pt                 pushed;     /* likewise */
     ngx_shm_zone_t                 *stats_zone;
     ngx_shm_zone_t                 *health_zone;
 } ngx_oci_main_conf_t;

@@ -27,6 +27,7 @@ static ngx_uint_t ngx_oci_pass_overridden(ngx_oci_registry_t *registry,
     const char *name);
 static void ngx_oci_pass_authorized(ngx_http_request_t *r, ngx_int_t rc);
 static ngx_int_t ngx_oci_pass_limited(ngx_http_request_t *r);
+static void ngx_oci_pass_push(ngx_http_request_t *r, ngx_oci_ctx_t *ctx);
 
 
 char *
@@ -545,7 +546,27 @@ ngx_oci_pass_request(ngx_http_request_t *r)
         ngx_http_update_location_config(r);
     }
 
+    ngx_oci_pass_push(r, ctx);
+
     return pass->proxy(r);
+}
+
+
+/* a body may be worth to be looked at on its way */
+
+static void
+ngx_oci_pass_push(ngx_http_request_t *r, ngx_oci_ctx_t *ctx)
+{
+    ngx_oci_main_conf_t  *omcf;
+
+    omcf = ngx_http_get_module_main_conf(r, ngx_http_oci_module);
+
+    if (omcf->push
+        && (r->method & (NGX_HTTP_POST|NGX_HTTP_PUT|NGX_HTTP_PATCH
+                         |NGX_HTTP_DELETE)))
+    {
+        omcf->push(r, ctx);
+    }
 }
 
 

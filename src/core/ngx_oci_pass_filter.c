@@ -102,6 +102,26 @@ ngx_oci_pass_changed(ngx_http_request_t *r, ngx_oci_ctx_t *ctx)
 }
 
 
+/* what was known before goes first */
+
+static void
+ngx_oci_pass_pushed(ngx_http_request_t *r, ngx_oci_ctx_t *ctx)
+{
+    ngx_oci_main_conf_t  *omcf;
+
+    ngx_oci_pass_changed(r, ctx);
+
+    omcf = ngx_http_get_module_main_conf(r, ngx_http_oci_module);
+
+    if (omcf->pushed
+        && (r->method & (NGX_HTTP_POST|NGX_HTTP_PUT|NGX_HTTP_PATCH
+                         |NGX_HTTP_DELETE)))
+    {
+        omcf->pushed(r, ctx);
+    }
+}
+
+
 /* URLs; NGX_OK, NGX_DECLINED: it is something else, or NGX_ERROR */
 
 static ngx_int_t
@@ -180,7 +200,7 @@ ngx_oci_pass_header_filter(ngx_http_request_t *r)
     ngx_str_null(&challenge);
     challenges = 0;
 
-    ngx_oci_pass_changed(r, ctx);
+    ngx_oci_pass_pushed(r, ctx);
 
     olcf = ngx_http_get_module_loc_conf(r, ngx_http_oci_module);
 
