@@ -463,6 +463,18 @@ renameat(int dir, const char *from, int to_dir, const char *to)
 
 
 int
+renameat2(int dir, const char *from, int to_dir, const char *to,
+    unsigned flags)
+{
+    if (fault_name(FAULT_RENAME, dir, from)) {
+        return -1;
+    }
+
+    return syscall(SYS_renameat2, dir, from, to_dir, to, flags);
+}
+
+
+int
 rename(const char *from, const char *to)
 {
     return renameat(AT_FDCWD, from, AT_FDCWD, to);

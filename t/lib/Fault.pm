@@ -26,8 +26,8 @@ my $LIBRARY = abs_path(dirname(__FILE__) . '/../../build/faults/fault.so');
 # fault_t and fault_function_e
 
 my %FIELD;
-@FIELD{qw/ armed function n on error port skew count fired cold from /}
-    = 0 .. 10;
+@FIELD{qw/ armed function n on error port skew count fired cold from hang
+    released /} = 0 .. 12;
 
 my %FUNCTION;
 @FUNCTION{qw/ open mkdir write read probe truncate sync rename unlink stat
@@ -77,16 +77,21 @@ sub set {
 
 # The n-th call of the function fails with the error.  on: also those after
 # it; port: only connections to that; cold: no file is in memory; from: reads
-# before this place of a file don't count.
+# before this place of a file don't count; hang: its thread waits there until
+# release(), and then goes on as it would, if there is no error.
 
 sub arm {
     my ($self, $function, $n, $error, %o) = @_;
 
-    $self->set(on => 0, port => 0, cold => 0, from => 0, %o, n => $n,
+    $self->set(on => 0, port => 0, cold => 0, from => 0, hang => 0,
+        released => 0, %o, n => $n,
         function => $FUNCTION{$function} // croak("no function $function"),
         error => $error, count => 0, fired => 0);
     $self->set(armed => 1);
 }
+
+
+sub release { $_[0]->set(released => 1) }
 
 
 # (calls that counted, calls that failed)
