@@ -209,6 +209,9 @@ for (
     ['-', 'pull', 'llm/a', 1, 'deny: no right at all in that repository'],
     ['robot$p+ci', 'catalog', '-', 0, 'allow: by grants/admins, on **'],
     ['alice', 'catalog', '-', 1, 'deny: no right at all in that repository'],
+    ['robot$p+ci', 'status', '-', 0, 'allow: by grants/admins, on **'],
+    ['alice', 'status', '-', 1, 'deny: no such right in any repository'],
+    ['-', 'status', '-', 1, 'deny: no such right in any repository'],
     ['off', 'pull', 'llm/a', 1, 'deny: the subject is disabled'],
     ["x\x1b", 'pull', 'llm/a', 1, 'deny: there is no subject x\x1b'],
 ) {

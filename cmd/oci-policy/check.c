@@ -112,7 +112,7 @@ op_check_args(op_check_t *check, char **argv)
     check->repository.data = (u_char *) argv[2];
     check->repository.len = strlen(argv[2]);
 
-    if (check->action == NGX_OCI_CATALOG) {
+    if (check->action == NGX_OCI_CATALOG || check->action == NGX_OCI_STATUS) {
         check->repository.len = 0;
         return OP_OK;
     }
