@@ -237,11 +237,19 @@ ngx_oci_push_finish_task(void *data, ngx_log_t *log)
         up->rc = NGX_DECLINED;
     }
 
-    if (up->rc == NGX_OK) {
-        up->rc = ngx_oci_push_final(up);
+    if (up->rc != NGX_OK) {
+        goto done;
     }
 
+    up->rc = ngx_oci_push_final(up);
+
     if (up->rc != NGX_OK) {
+
+        /* as of an upload that did not come this way from its beginning */
+
+        ngx_log_error(NGX_LOG_INFO, log, 0,
+                      "what was copied of a push in \"%V\" is not what the "
+                      "registry took", &up->cache->path->name);
         goto done;
     }
 
