@@ -786,7 +786,12 @@ ngx_oci_manifest_serve(ngx_oci_manifest_t *mf)
         return;
     }
 
-    if (mf->type.len && ngx_oci_manifest_find(mf)) {
+    /* the edge's own pull wants to know that it is on the disk */
+
+    if (mf->type.len
+        && ngx_oci_core.pull_own(mf->r) == NGX_OCI_PULL_NOT
+        && ngx_oci_manifest_find(mf))
+    {
         ngx_oci_manifest_send(mf);
         return;
     }

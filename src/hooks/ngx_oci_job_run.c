@@ -16,6 +16,7 @@
 #define NGX_OCI_JOB_PULLS    4          /* at once, of a job */
 #define NGX_OCI_JOB_PIECES   8192
 #define NGX_OCI_JOB_TRIES    5          /* of a piece */
+#define NGX_OCI_JOB_CHECK    300        /* ms, then a manifest is on disk */
 
 
 typedef struct ngx_oci_job_run_s  ngx_oci_job_run_t;
@@ -26,7 +27,7 @@ typedef struct {
     ngx_str_t               reference;
     off_t                   size;       /* bytes; 0: not known */
     ngx_uint_t              tries;
-    ngx_msec_t              due;        /* with tries: ms */
+    ngx_msec_t              due;        /* ms; 0: at once */
     unsigned                pulled:1;   /* is being */
     unsigned                hit:1;      /* it was there before */
     unsigned                checked:1;  /* whether it is was asked once */
@@ -376,7 +377,7 @@ ngx_oci_job_go(ngx_oci_job_run_t *run)
          i++)
     {
         if (piece[i].done || piece[i].pulled
-            || (piece[i].tries
+            || (piece[i].due
                 && (ngx_msec_int_t) (piece[i].due - ngx_current_msec) > 0))
         {
             continue;
@@ -623,6 +624,7 @@ ngx_oci_job_parsed(ngx_oci_job_parse_t *parse, void *data, ngx_uint_t i)
 
         } else {
             piece[i].checked = 1;
+            piece[i].due = ngx_current_msec + NGX_OCI_JOB_CHECK;
         }
 
     } else {
@@ -752,6 +754,7 @@ ngx_oci_job_tagged(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull,
 {
     ngx_int_t             rc;
     ngx_str_t            *digest;
+    ngx_uint_t            n;
     ngx_oci_job_piece_t  *piece;
     ngx_oci_digest_t      parsed;
     ngx_oci_job_found_t   found;
@@ -772,10 +775,15 @@ ngx_oci_job_tagged(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull,
     ngx_memcpy(found.digest, digest->data, digest->len);
     found.hash = ngx_crc32_short(found.digest, found.len);
 
+    n = run->pieces.nelts;
     rc = ngx_oci_job_piece(run, &found);
 
     if (rc == NGX_OK) {
         piece = run->pieces.elts;
+
+        if (n < run->pieces.nelts && !piece[i].hit) {
+            piece[n].due = ngx_current_msec + NGX_OCI_JOB_CHECK;
+        }
 
         /* both are one */
 
