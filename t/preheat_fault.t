@@ -267,7 +267,7 @@ for my $get (@get) {
     sleep 0.5;
 }
 cmp_ok($job->{errors} // 0, '>', 0, 'a job says so') or diag(explain($job));
-like($job->{error}, qr/connection|cut short|fetched/, 'what it lacks');
+like($job->{error}, qr/connection|cut short|fetched|failed/, 'what it lacks');
 close $_ for @held, map { $_->[0] } @get;
 like(ended($id)->{state}, qr/success|failure/, 'it comes to an end');
 $job = (call('POST', '/p2p/jobs', { ref => 'm/full:v1' }))[1];

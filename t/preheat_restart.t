@@ -128,7 +128,7 @@ sub call {
 my $id;
 sub job { return (call('GET', "/p2p/jobs/$id"))[1] // {} }
 
-sub state_files { return scalar(() = glob "$d/jobs/*") }
+sub state_files { return scalar(() = glob "$d/jobs/*.job") }
 
 # the job's bytes that are there: waits until this share of them is
 

@@ -17,6 +17,7 @@
 #define NGX_OCI_JOB_STATE_FILES  1024
 #define NGX_OCI_JOB_STATE_OLD    (7 * 86400)    /* s, then what has no location
                                                any more goes */
+#define NGX_OCI_JOB_STATE_LEFT   60         /* s, then nobody writes it */
 #define NGX_OCI_JOB_STATE_NAME   (NGX_INT64_LEN + sizeof(".job"))
 
 
@@ -49,6 +50,7 @@ static void ngx_oci_job_state_done(ngx_event_t *ev);
 static ngx_uint_t ngx_oci_job_state_stale(ngx_oci_job_state_op_t *op);
 static void ngx_oci_job_state_load(ngx_oci_hook_conf_t *conf);
 static void ngx_oci_job_state_load_task(void *data, ngx_log_t *log);
+static void ngx_oci_job_state_leftover(int dir, const char *name);
 static json_t *ngx_oci_job_state_read(int dir, const char *name);
 static void ngx_oci_job_state_loaded(ngx_event_t *ev);
 static void ngx_oci_job_state_restore(ngx_oci_hook_conf_t *conf,
@@ -403,6 +405,11 @@ ngx_oci_job_state_load_task(void *data, ngx_log_t *log)
     {
         len = strspn(de->d_name, "0123456789");
 
+        if (len && strncmp(de->d_name + len, ".job.", 5) == 0) {
+            ngx_oci_job_state_leftover(dirfd(dir), de->d_name);
+            continue;
+        }
+
         if (len == 0 || strcmp(de->d_name + len, ".job") != 0) {
             continue;
         }
@@ -435,6 +442,21 @@ ngx_oci_job_state_load_task(void *data, ngx_log_t *log)
     }
 
     (void) closedir(dir);
+}
+
+
+/* of who was killed while he wrote it */
+
+static void
+ngx_oci_job_state_leftover(int dir, const char *name)
+{
+    struct stat  sb;
+
+    if (fstatat(dir, name, &sb, AT_SYMLINK_NOFOLLOW) == 0
+        && ngx_time() - sb.st_mtime > NGX_OCI_JOB_STATE_LEFT)
+    {
+        (void) unlinkat(dir, name, 0);
+    }
 }
 
 
