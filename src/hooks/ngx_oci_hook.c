@@ -542,8 +542,13 @@ ngx_oci_hook_body(ngx_http_request_t *r)
 
     text.data = p;
 
-    for (cl = body; len && cl; cl = cl->next) {
-        p = ngx_cpymem(p, cl->buf->pos, cl->buf->last - cl->buf->pos);
+    for (cl = body; cl; cl = cl->next) {
+
+        /* the last one of a chunked body has nothing */
+
+        if (cl->buf->last != cl->buf->pos) {
+            p = ngx_cpymem(p, cl->buf->pos, cl->buf->last - cl->buf->pos);
+        }
     }
 
     *p = '\0';
