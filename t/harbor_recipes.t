@@ -36,6 +36,7 @@ my $api = HarborApi::start($t, user => 'admin', secret => 'admin-secret',
     projects => [qw/ llm other /], %edge);
 
 mkdir "$d/etc" or die $!;
+Canary::mine("$d/etc");
 $t->write_file('netrc', "machine 127.0.0.1 login admin password "
     . "admin-secret\n", 0600);
 
