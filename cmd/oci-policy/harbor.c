@@ -138,7 +138,7 @@ op_map_project(op_map_t *map, json_t *project)
 
     name = json_string_value(json_object_get(project, "name"));
 
-    why = ngx_oci_rbac_pattern(name, strlen(name));
+    why = ngx_oci_pattern_check(name, strlen(name));
 
     if (why || strpbrk(name, "/*")) {
         op_map_note(map->notes, "project \"%s\" is left out: it is no first "

@@ -109,6 +109,15 @@ u_char *ngx_oci_digest_print(u_char *p, ngx_oci_digest_t *digest);
 ngx_int_t ngx_oci_name_valid(u_char *p, size_t len);
 ngx_int_t ngx_oci_tag_valid(u_char *p, size_t len);
 
+/* does a repository's name match a pattern? */
+
+#define NGX_OCI_PATTERN_STARS  8    /* in one pattern */
+
+ngx_uint_t ngx_oci_pattern_match(ngx_str_t *pattern, ngx_str_t *name);
+
+/* NULL: it is a pattern, else why it is none */
+const char *ngx_oci_pattern_check(const char *p, size_t len);
+
 #define ngx_oci_digest_equal(a, b)                                            \
     ((a)->alg == (b)->alg                                                     \
      && ngx_memcmp((a)->bytes, (b)->bytes, (a)->size) == 0)

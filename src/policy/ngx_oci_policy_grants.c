@@ -245,8 +245,8 @@ ngx_oci_doc_patterns(ngx_oci_doc_t *doc, const char *name, json_t *value,
     json_array_foreach(value, i, pattern) {
 
         why = json_is_string(pattern)
-              ? ngx_oci_rbac_pattern(json_string_value(pattern),
-                                     json_string_length(pattern))
+              ? ngx_oci_pattern_check(json_string_value(pattern),
+                                      json_string_length(pattern))
               : "not a string";
 
         if (why == NULL && all

@@ -509,7 +509,7 @@ ngx_oci_doc_exempt(ngx_oci_doc_t *doc, const char *place, json_t *value,
     if (ngx_oci_doc_keys(doc, value, path, NULL, keys) != NGX_OK
         || ngx_oci_doc_list(doc, path, "repositories",
                             json_object_get(value, "repositories"),
-                            ngx_oci_rbac_pattern, block,
+                            ngx_oci_pattern_check, block,
                             offsetof(ngx_oci_rules_t, exempt))
            != NGX_OK)
     {

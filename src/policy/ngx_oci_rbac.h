@@ -33,7 +33,6 @@
 #define NGX_OCI_RBAC_NAME_MAX   255     /* bytes of a subject, group, role,
                                            grant */
 #define NGX_OCI_RBAC_GROUPS     64      /* of one subject */
-#define NGX_OCI_RBAC_STARS      8       /* in one pattern */
 
 #define NGX_OCI_RBAC_ANYONE     0       /* the principal of public projects */
 
@@ -139,12 +138,6 @@ ngx_oci_rbac_rule_t *ngx_oci_rbac_anywhere(ngx_oci_rbac_t *doc,
 /* the place of such a right in ngx_oci_rbac_duty_t; NGX_OCI_RBAC_DUTIES: it is
    another one */
 ngx_uint_t ngx_oci_rbac_duty(ngx_uint_t action);
-
-/* does a repository's name match a pattern? */
-ngx_uint_t ngx_oci_rbac_match(ngx_str_t *pattern, ngx_str_t *name);
-
-/* NULL: it is a pattern, else why it is none */
-const char *ngx_oci_rbac_pattern(const char *p, size_t len);
 
 /* a built-in role's rights; NGX_DECLINED: there is none of that name */
 ngx_int_t ngx_oci_rbac_role(const char *name, ngx_uint_t *actions);

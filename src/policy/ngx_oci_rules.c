@@ -133,7 +133,7 @@ ngx_oci_rules_match_repository(ngx_oci_rules_t *rules,
 
     for (i = 0; ngx_oci_rules_element(rules, list, i, &pattern) == NGX_OK; i++)
     {
-        if (ngx_oci_rbac_match(&pattern, repository)) {
+        if (ngx_oci_pattern_match(&pattern, repository)) {
             return 1;
         }
     }

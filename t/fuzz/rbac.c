@@ -54,14 +54,14 @@ fuzz_pattern(ngx_str_t *pattern, ngx_str_t *name)
     size_t      i;
     ngx_uint_t  stars;
 
-    if (ngx_oci_rbac_pattern((char *) pattern->data, pattern->len)
+    if (ngx_oci_pattern_check((char *) pattern->data, pattern->len)
         || ngx_oci_name_valid(name->data, name->len) != NGX_OK)
     {
-        (void) ngx_oci_rbac_match(pattern, name);
+        (void) ngx_oci_pattern_match(pattern, name);
         return;
     }
 
-    match = ngx_oci_rbac_match(pattern, name);
+    match = ngx_oci_pattern_match(pattern, name);
 
     for (i = 0, stars = 0; i < pattern->len; i++) {
         stars += (pattern->data[i] == '*');

@@ -694,7 +694,7 @@ main(void)
         a = tap_copy(t_matches[i].pattern, strlen(t_matches[i].pattern));
         b = tap_copy(t_matches[i].name, strlen(t_matches[i].name));
 
-        tap_ok(ngx_oci_rbac_match(&a, &b) == t_matches[i].match,
+        tap_ok(ngx_oci_pattern_match(&a, &b) == t_matches[i].match,
                t_matches[i].name);
         free(a.data);
         free(b.data);
@@ -703,7 +703,7 @@ main(void)
     for (i = 0; i < sizeof(t_patterns) / sizeof(t_patterns[0]); i++) {
         a = tap_copy(t_patterns[i].pattern, strlen(t_patterns[i].pattern));
 
-        tap_ok((ngx_oci_rbac_pattern((char *) a.data, a.len) == NULL)
+        tap_ok((ngx_oci_pattern_check((char *) a.data, a.len) == NULL)
                == (t_patterns[i].good == 1), t_patterns[i].pattern);
         free(a.data);
     }
