@@ -22,7 +22,7 @@
 
 
 #define NGX_OCI_VERSION             "0.1.0"
-#define NGX_OCI_ABI                 13
+#define NGX_OCI_ABI                 14
 #define NGX_OCI_BUILD               "nginx-oci/" NGX_OCI_VERSION " for "      \
                                     NGINX_VER
 
@@ -37,6 +37,7 @@ typedef struct ngx_oci_names_s     ngx_oci_names_t;
 typedef struct ngx_oci_ctx_s       ngx_oci_ctx_t;
 typedef struct ngx_oci_judge_s     ngx_oci_judge_t;
 typedef struct ngx_oci_pull_s      ngx_oci_pull_t;
+typedef struct ngx_oci_post_s      ngx_oci_post_t;
 
 
 /* whose credentials go upstream */
@@ -120,6 +121,8 @@ struct ngx_oci_registry_s {
     unsigned                        ssl:1;
     unsigned                        ssl_verify:1;
     unsigned                        breaker:1;
+    unsigned                        target:1;   /* none at all: a receiver of
+                                                   posts */
 };
 
 
@@ -450,6 +453,41 @@ struct ngx_oci_pull_s {
 };
 
 
+/*
+ * One POST of a small body to a receiver that the configuration names: no
+ * redirect is followed, no challenge answered, and it is sent once.
+ *
+ * Owner: whoever called post_create(), until done() returned, after which it
+ * is freed by itself.
+ */
+
+struct ngx_oci_post_s {
+    /* set by post_create() */
+    ngx_pool_t                     *pool;
+    ngx_log_t                      *log;
+    ngx_oci_registry_t             *target;
+
+    /* set by the owner before post_start() */
+    ngx_oci_url_t                  *url;        /* the target's */
+    ngx_str_t                       headers;    /* lines with their ends */
+    ngx_str_t                       body;
+    ngx_msec_t                      timeout;    /* ms, of all of it */
+    ngx_uint_t                      quiet;      /* nothing is logged */
+    void                           *data;
+
+    /*
+     * Called exactly once, from the event loop.  NGX_OK: status is the
+     * answer's; NGX_ERROR: there was none, or none of HTTP; NGX_BUSY: none in
+     * time; NGX_ABORT: by post_abort().
+     */
+    void                          (*done)(ngx_oci_post_t *post, ngx_int_t rc);
+
+    ngx_uint_t                      status;
+
+    void                           *priv;       /* ngx_oci_post.c's */
+};
+
+
 /* statistics, in shared memory of the core, summed over all workers */
 
 typedef enum {
@@ -551,6 +589,22 @@ typedef ngx_int_t (*ngx_oci_blob_info_pt)(ngx_oci_digest_t *digest,
     ngx_oci_blob_info_t *info);
 
 
+/* a queue of notifications, for oci_status */
+
+typedef struct {
+    ngx_str_t                       name;
+    uint64_t                        events;     /* that wait */
+    uint64_t                        bytes;      /* of its files */
+    uint64_t                        sent;       /* events that were taken */
+    uint64_t                        failed;     /* tries that failed */
+    uint64_t                        dropped;    /* events */
+} ngx_oci_queue_info_t;
+
+/* of queue i.  NGX_OK, or NGX_DECLINED: there is no such one */
+typedef ngx_int_t (*ngx_oci_queue_info_pt)(ngx_uint_t i,
+    ngx_oci_queue_info_t *info);
+
+
 /*
  * The cache module's hooks: a text of the policy module's beside a manifest.
  * beside_place(): where those of the request's location are kept, NULL:
@@ -595,6 +649,7 @@ typedef struct {
     ngx_oci_beside_pt               beside;     /* likewise */
     ngx_oci_push_pt                 push;       /* likewise */
     ngx_oci_push_pt                 pushed;     /* likewise */
+    ngx_oci_queue_info_pt           queue_info; /* by the hooks module */
     ngx_shm_zone_t                 *stats_zone;
     ngx_shm_zone_t                 *health_zone;
 } ngx_oci_main_conf_t;
@@ -630,6 +685,29 @@ typedef struct {
     ngx_uint_t                    (*pull_own)(ngx_http_request_t *r);
     /* its pin, 0 also for a client's */
     time_t                        (*pull_pin)(ngx_http_request_t *r);
+
+    /*
+     * A receiver of posts: what is known of it while the configuration is
+     * read.  url and the strings stay; certificate: "" is the system's own.
+     * NULL: why not was logged.
+     */
+    ngx_oci_registry_t           *(*target)(ngx_conf_t *cf, ngx_str_t *name,
+                                      ngx_oci_url_t *url,
+                                      ngx_str_t *certificate,
+                                      ngx_msec_t timeout);
+    /* when all of it was read: the server whose resolver is used.  NGX_OK;
+       NGX_DECLINED: it would need one, and has none */
+    ngx_int_t                     (*target_server)(ngx_oci_registry_t *target,
+                                      ngx_oci_url_t *url,
+                                      ngx_http_conf_ctx_t *server);
+    /* NULL: no memory; log: of the cycle or the worker */
+    ngx_oci_post_t               *(*post_create)(ngx_oci_registry_t *target,
+                                      ngx_log_t *log);
+    /* NGX_OK: done() will be called; NGX_ERROR: it will not, it is freed */
+    ngx_int_t                     (*post_start)(ngx_oci_post_t *post);
+    /* ends it; done(NGX_ABORT) follows from the event loop.  Before
+       post_start(): frees it at once, without done() */
+    void                          (*post_abort)(ngx_oci_post_t *post);
 
     /*
      * Hands a request that a content handler holds (NGX_DONE returned,

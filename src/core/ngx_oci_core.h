@@ -145,6 +145,16 @@ ngx_uint_t ngx_oci_pull_own(ngx_http_request_t *r);
 time_t ngx_oci_pull_pin(ngx_http_request_t *r);
 ngx_int_t ngx_oci_pull_handler(ngx_http_request_t *r);
 
+/* ngx_oci_post.c: see ngx_oci.h */
+ngx_oci_registry_t *ngx_oci_post_target(ngx_conf_t *cf, ngx_str_t *name,
+    ngx_oci_url_t *url, ngx_str_t *certificate, ngx_msec_t timeout);
+ngx_int_t ngx_oci_post_server(ngx_oci_registry_t *target, ngx_oci_url_t *url,
+    ngx_http_conf_ctx_t *server);
+ngx_oci_post_t *ngx_oci_post_create(ngx_oci_registry_t *target,
+    ngx_log_t *log);
+ngx_int_t ngx_oci_post_start(ngx_oci_post_t *post);
+void ngx_oci_post_abort(ngx_oci_post_t *post);
+
 void ngx_oci_pass_async(ngx_http_request_t *r);
 ngx_oci_pass_t *ngx_oci_pass_find(ngx_http_request_t *r,
     ngx_oci_loc_conf_t *olcf);

@@ -212,6 +212,12 @@ ngx_oci_hop_request(ngx_oci_hop_t *hop)
         r->uri.len = p - hop->uri.data;
     }
 
+    /* and all that follows a receiver's name */
+
+    if (hop->method == NGX_HTTP_POST) {
+        r->uri.len = 1;
+    }
+
     r->header_only = (hop->method == NGX_HTTP_HEAD);
     r->start_sec = ngx_time();
     r->headers_in.content_length_n = -1;
@@ -219,6 +225,9 @@ ngx_oci_hop_request(ngx_oci_hop_t *hop)
 
     if (hop->method == NGX_HTTP_HEAD) {
         ngx_str_set(&r->method_name, "HEAD");
+
+    } else if (hop->method == NGX_HTTP_POST) {
+        ngx_str_set(&r->method_name, "POST");
 
     } else {
         ngx_str_set(&r->method_name, "GET");
@@ -327,10 +336,11 @@ ngx_oci_hop_text(ngx_oci_hop_t *hop)
 
     len = sizeof("HEAD  HTTP/1.1" CRLF "Host: " CRLF
                  "User-Agent: nginx-oci/" NGX_OCI_VERSION CRLF
-                 "Accept-Encoding: identity" CRLF
+                 "Accept-Encoding: identity" CRLF "Content-Length: " CRLF
                  "Accept: " CRLF "Authorization: " CRLF CRLF)
           + hop->uri.len + host.len + range.len + hop->accept.len
-          + hop->authorization.len;
+          + hop->authorization.len + hop->headers.len + NGX_SIZE_T_LEN
+          + hop->body.len;
 
     b = ngx_create_temp_buf(hop->pool, len);
     cl = ngx_alloc_chain_link(hop->pool);
@@ -346,7 +356,8 @@ ngx_oci_hop_text(ngx_oci_hop_t *hop)
     p = ngx_sprintf(b->last, "%s %V HTTP/1.1" CRLF "Host: %V" CRLF
                     "User-Agent: nginx-oci/" NGX_OCI_VERSION CRLF
                     "Accept-Encoding: identity" CRLF "%V",
-                    hop->method == NGX_HTTP_HEAD ? "HEAD" : "GET",
+                    hop->method == NGX_HTTP_HEAD ? "HEAD"
+                    : hop->method == NGX_HTTP_POST ? "POST" : "GET",
                     &hop->uri, &host, &range);
 
     if (hop->accept.len) {
@@ -357,7 +368,15 @@ ngx_oci_hop_text(ngx_oci_hop_t *hop)
         p = ngx_sprintf(p, "Authorization: %V" CRLF, &hop->authorization);
     }
 
-    b->last = ngx_cpymem(p, CRLF, 2);
+    if (hop->method == NGX_HTTP_POST) {
+        p = ngx_sprintf(p, "%VContent-Length: %uz" CRLF CRLF "%V",
+                        &hop->headers, hop->body.len, &hop->body);
+
+    } else {
+        p = ngx_cpymem(p, CRLF, 2);
+    }
+
+    b->last = p;
 
     /* else it stays in the TLS buffer of a kept-alive connection */
 
@@ -939,7 +958,8 @@ ngx_oci_hop_log_error(ngx_log_t *log, u_char *buf, size_t len)
     u = ctx->request->upstream;
     hop = u->input_filter_ctx;
 
-    p = ngx_snprintf(buf, len, ", registry: \"%V\", request: \"%V %V\"",
+    p = ngx_snprintf(buf, len, ", %s: \"%V\", request: \"%V %V\"",
+                     hop->registry->target ? "notifications" : "registry",
                      &hop->registry->name, &ctx->request->method_name,
                      &ctx->request->uri);
     len -= p - buf;

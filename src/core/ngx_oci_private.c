@@ -115,7 +115,9 @@ ngx_oci_private_allowed(ngx_oci_registry_t *registry, ngx_str_t *host,
         return 1;
     }
 
-    if (kind == NGX_OCI_PRIVATE_SITE && ngx_oci_private_inside(registry)) {
+    if (kind == NGX_OCI_PRIVATE_SITE
+        && (registry->target || ngx_oci_private_inside(registry)))
+    {
         return 1;
     }
 
@@ -136,6 +138,14 @@ ngx_oci_private_log(ngx_oci_registry_t *registry, ngx_str_t *host,
 
     text.data = buf;
     text.len = ngx_sock_ntop(sa, socklen, buf, NGX_SOCKADDR_STRLEN, 0);
+
+    if (registry->target) {
+        ngx_log_error(NGX_LOG_ERR, log, 0,
+                      "\"%V\" is %V, where nothing is sent unless the "
+                      "\"oci_notify\" directive names the address itself",
+                      host, &text);
+        return;
+    }
 
     ngx_log_error(NGX_LOG_ERR, log, 0,
                   "\"%V\" is %V, which is not used without \"address_allow "
