@@ -22,7 +22,8 @@ my ($cert, $key) = $t->certificate('edge');
 $t->write_file('robot', "robot:canary-robot\n", 0600);
 $t->write_file('policy.json', '{"version":1}', 0600);
 Jwt::key($t, 'harbor', 'RSA');
-$t->write_file("$_.secret", "Bearer x\n", 0600) for qw/ preheat webhook /;
+$t->write_file("$_.secret", "Bearer x\n", 0600) for qw/ preheat webhook
+    notify /;
 Policy::signing_key($t, 'token.pem', 'ED25519');
 
 my %conf;
@@ -76,7 +77,7 @@ for my $c (@blocks) {
 
     $c =~ s!/etc/nginx/(policy\.json|token\.pem|\w+\.secret)!$t->{dir}/$1!g;
     $c =~ s!/etc/nginx/redis\.password!$t->{dir}/robot!g;
-    $c =~ s!/var/(lib/nginx-oci|log/nginx)!$t->{dir}!g;
+    $c =~ s!/var/(lib/nginx-oci|(log|spool)/nginx)!$t->{dir}!g;
     $c =~ s!listen \S+ ssl;!'listen 127.0.0.1:' . OCI::port() . ';'!e;
     $c = 'server { listen 127.0.0.1:' . OCI::port() . "; $c }"
         if $c !~ /^(server|oci_policy|log_format) /m;

@@ -36,6 +36,9 @@ static u_char *ngx_oci_status_wakeup(u_char *p, ngx_oci_stats_t *st);
 static u_char *ngx_oci_status_policies(u_char *p, ngx_oci_main_conf_t *omcf);
 static u_char *ngx_oci_status_json_policies(u_char *p,
     ngx_oci_main_conf_t *omcf);
+static u_char *ngx_oci_status_queues(u_char *p, ngx_oci_main_conf_t *omcf);
+static u_char *ngx_oci_status_json_queues(u_char *p,
+    ngx_oci_main_conf_t *omcf);
 
 
 #define ngx_oci_status_get(v)  __atomic_load_n(&(v), __ATOMIC_RELAXED)
@@ -168,6 +171,7 @@ ngx_oci_status_size(ngx_oci_main_conf_t *omcf)
     ngx_oci_policy_t     **policy;
     ngx_oci_registry_t   **registry;
     ngx_oci_zone_info_t    info;
+    ngx_oci_queue_info_t   queue;
 
     lines = NGX_OCI_ROUTE_N * NGX_OCI_STAT_CODES * NGX_OCI_CACHE_N
             + NGX_OCI_STAT_N * 2 + NGX_OCI_STAT_BUCKETS + 32;
@@ -188,6 +192,13 @@ ngx_oci_status_size(ngx_oci_main_conf_t *omcf)
 
     for (i = 0; i < omcf->policies.nelts; i++) {
         names += NGX_OCI_STATUS_LINE + 6 * policy[i]->name.len;
+    }
+
+    for (i = 0;
+         omcf->queue_info && omcf->queue_info(i, &queue) == NGX_OK;
+         i++)
+    {
+        names += 5 * (NGX_OCI_STATUS_LINE + 6 * queue.name.len);
     }
 
     return lines * NGX_OCI_STATUS_LINE + names;
@@ -266,6 +277,7 @@ ngx_oci_status_json(u_char *p, ngx_oci_main_conf_t *omcf,
 
     p = ngx_sprintf(p, "},");
     p = ngx_oci_status_json_policies(p, omcf);
+    p = ngx_oci_status_json_queues(p, omcf);
     p = ngx_oci_status_json_requests(p, st);
     p = ngx_oci_status_json_wakeup(p, st);
 
@@ -380,6 +392,7 @@ ngx_oci_status_prometheus(u_char *p, ngx_oci_main_conf_t *omcf,
 
     p = ngx_oci_status_zones(p, omcf);
     p = ngx_oci_status_policies(p, omcf);
+    p = ngx_oci_status_queues(p, omcf);
 
     return ngx_oci_status_wakeup(p, st);
 }
@@ -518,6 +531,72 @@ ngx_oci_status_json_policies(u_char *p, ngx_oci_main_conf_t *omcf)
         } else {
             p = ngx_sprintf(p, "\":{\"age_ms\":%L}", age);
         }
+    }
+
+    return ngx_sprintf(p, "},");
+}
+
+
+/* of oci_notify */
+
+static u_char *
+ngx_oci_status_queues(u_char *p, ngx_oci_main_conf_t *omcf)
+{
+    ngx_uint_t            i, n;
+    ngx_oci_queue_info_t  info;
+
+    static struct {
+        const char  *name;
+        const char  *type;
+        size_t       offset;
+    } metrics[] = {
+        { "notify_events", "gauge",
+          offsetof(ngx_oci_queue_info_t, events) },
+        { "notify_bytes", "gauge", offsetof(ngx_oci_queue_info_t, bytes) },
+        { "notify_sent_total", "counter",
+          offsetof(ngx_oci_queue_info_t, sent) },
+        { "notify_failed_total", "counter",
+          offsetof(ngx_oci_queue_info_t, failed) },
+        { "notify_dropped_total", "counter",
+          offsetof(ngx_oci_queue_info_t, dropped) }
+    };
+
+    for (n = 0; omcf->queue_info && n < 5; n++) {
+
+        p = ngx_sprintf(p, "# TYPE nginx_oci_%s %s\n", metrics[n].name,
+                        metrics[n].type);
+
+        for (i = 0; omcf->queue_info(i, &info) == NGX_OK; i++) {
+
+            p = ngx_sprintf(p, "nginx_oci_%s{queue=\"", metrics[n].name);
+            p = ngx_oci_status_name(p, &info.name);
+            p = ngx_sprintf(p, "\"} %uL\n",
+                            *(uint64_t *) ((u_char *) &info
+                                           + metrics[n].offset));
+        }
+    }
+
+    return p;
+}
+
+
+static u_char *
+ngx_oci_status_json_queues(u_char *p, ngx_oci_main_conf_t *omcf)
+{
+    ngx_uint_t            i;
+    ngx_oci_queue_info_t  info;
+
+    p = ngx_sprintf(p, "\"notify\":{");
+
+    for (i = 0;
+         omcf->queue_info && omcf->queue_info(i, &info) == NGX_OK;
+         i++)
+    {
+        p = ngx_sprintf(p, i ? ",\"" : "\"");
+        p = ngx_oci_status_name(p, &info.name);
+        p = ngx_sprintf(p, "\":{\"events\":%uL,\"bytes\":%uL,\"sent\":%uL,"
+                        "\"failed\":%uL,\"dropped\":%uL}", info.events,
+                        info.bytes, info.sent, info.failed, info.dropped);
     }
 
     return ngx_sprintf(p, "},");

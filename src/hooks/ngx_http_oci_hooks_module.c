@@ -6,17 +6,21 @@
  */
 
 
-#include "ngx_oci_hooks.h"
+#include "ngx_oci_notify.h"
 
 
 static ngx_int_t ngx_oci_hooks_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_oci_hooks_postconfiguration(ngx_conf_t *cf);
 static void ngx_oci_hooks_places(ngx_oci_hooks_main_conf_t *hmcf);
 static void *ngx_oci_hooks_create_main_conf(ngx_conf_t *cf);
+static void *ngx_oci_hooks_create_srv_conf(ngx_conf_t *cf);
+static char *ngx_oci_hooks_merge_srv_conf(ngx_conf_t *cf, void *parent,
+    void *child);
 static void *ngx_oci_hooks_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_oci_hooks_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
 static ngx_int_t ngx_oci_hooks_init_process(ngx_cycle_t *cycle);
+static void ngx_oci_hooks_exit_process(ngx_cycle_t *cycle);
 
 
 static ngx_command_t  ngx_oci_hooks_module_commands[] = {
@@ -42,6 +46,13 @@ static ngx_command_t  ngx_oci_hooks_module_commands[] = {
       0,
       NULL },
 
+    { ngx_string("oci_notify"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_CONF_2MORE,
+      ngx_oci_notify_directive,
+      NGX_HTTP_SRV_CONF_OFFSET,
+      0,
+      NULL },
+
       ngx_null_command
 };
 
@@ -53,8 +64,8 @@ static ngx_http_module_t  ngx_http_oci_hooks_module_ctx = {
     ngx_oci_hooks_create_main_conf,        /* create main configuration */
     NULL,                                  /* init main configuration */
 
-    NULL,                                  /* create server configuration */
-    NULL,                                  /* merge server configuration */
+    ngx_oci_hooks_create_srv_conf,         /* create server configuration */
+    ngx_oci_hooks_merge_srv_conf,          /* merge server configuration */
 
     ngx_oci_hooks_create_loc_conf,         /* create location configuration */
     ngx_oci_hooks_merge_loc_conf           /* merge location configuration */
@@ -71,7 +82,7 @@ ngx_module_t  ngx_http_oci_hooks_module = {
     ngx_oci_hooks_init_process,            /* init process */
     NULL,                                  /* init thread */
     NULL,                                  /* exit thread */
-    NULL,                                  /* exit process */
+    ngx_oci_hooks_exit_process,            /* exit process */
     NULL,                                  /* exit master */
     NGX_MODULE_V1_PADDING
 };
@@ -106,6 +117,10 @@ ngx_oci_hooks_postconfiguration(ngx_conf_t *cf)
     hmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_oci_hooks_module);
 
     if (hmcf->accounting && ngx_oci_accounting_init(cf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (hmcf->notify.nelts && ngx_oci_notify_init(cf, hmcf) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -174,12 +189,36 @@ ngx_oci_hooks_create_main_conf(ngx_conf_t *cf)
 
     if (ngx_array_init(&hmcf->hooks, cf->pool, 2,
                        sizeof(ngx_oci_hook_conf_t *))
-        != NGX_OK)
+        != NGX_OK
+        || ngx_array_init(&hmcf->notify, cf->pool, 2,
+                          sizeof(ngx_oci_notify_t *))
+           != NGX_OK)
     {
         return NULL;
     }
 
     return hmcf;
+}
+
+
+static void *
+ngx_oci_hooks_create_srv_conf(ngx_conf_t *cf)
+{
+    return ngx_pcalloc(cf->pool, sizeof(ngx_oci_hooks_srv_conf_t));
+}
+
+
+static char *
+ngx_oci_hooks_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child)
+{
+    ngx_oci_hooks_srv_conf_t *prev = parent;
+    ngx_oci_hooks_srv_conf_t *conf = child;
+
+    if (conf->notify == NULL) {
+        conf->notify = prev->notify;
+    }
+
+    return NGX_CONF_OK;
 }
 
 
@@ -242,9 +281,29 @@ ngx_oci_hooks_init_process(ngx_cycle_t *cycle)
     hmcf = ngx_http_cycle_get_module_main_conf(cycle,
                                                ngx_http_oci_hooks_module);
 
-    if (hmcf == NULL || hmcf->hooks.nelts == 0) {
+    if (hmcf == NULL) {
         return NGX_OK;
     }
 
-    return ngx_oci_job_run_init(cycle, hmcf);
+    if (hmcf->notify.nelts
+        && ngx_oci_notify_init_process(cycle, hmcf) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return hmcf->hooks.nelts ? ngx_oci_job_run_init(cycle, hmcf) : NGX_OK;
+}
+
+
+static void
+ngx_oci_hooks_exit_process(ngx_cycle_t *cycle)
+{
+    ngx_oci_hooks_main_conf_t  *hmcf;
+
+    hmcf = ngx_http_cycle_get_module_main_conf(cycle,
+                                               ngx_http_oci_hooks_module);
+
+    if (hmcf) {
+        ngx_oci_notify_exit_process(hmcf);
+    }
 }

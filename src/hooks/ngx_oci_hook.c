@@ -18,9 +18,7 @@
 
 static char *ngx_oci_hook_argument(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
     ngx_str_t *value, ngx_uint_t *open);
-static char *ngx_oci_hook_secrets(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
-    ngx_str_t *name);
-static char *ngx_oci_hook_lines(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
+static char *ngx_oci_hook_lines(ngx_conf_t *cf, ngx_array_t **secrets,
     ngx_str_t *name, u_char *p, u_char *last);
 static ngx_uint_t ngx_oci_hook_known(ngx_http_request_t *r,
     ngx_oci_hook_conf_t *conf);
@@ -243,7 +241,7 @@ ngx_oci_hook_argument(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
         return NGX_CONF_OK;
 
     case 1:
-        return ngx_oci_hook_secrets(cf, conf, &s);
+        return ngx_oci_hook_secrets(cf, &conf->secrets, &s);
 
     case 2:
         conf->header = s;
@@ -271,9 +269,8 @@ invalid:
 
 /* a line each, so that one can follow another */
 
-static char *
-ngx_oci_hook_secrets(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
-    ngx_str_t *name)
+char *
+ngx_oci_hook_secrets(ngx_conf_t *cf, ngx_array_t **secrets, ngx_str_t *name)
 {
     u_char       *p;
     ssize_t       n;
@@ -314,19 +311,19 @@ ngx_oci_hook_secrets(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
     (void) ngx_close_file(fd);
 
     return (n < 0) ? NGX_CONF_ERROR
-                   : ngx_oci_hook_lines(cf, conf, name, p, p + n);
+                   : ngx_oci_hook_lines(cf, secrets, name, p, p + n);
 }
 
 
 static char *
-ngx_oci_hook_lines(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
+ngx_oci_hook_lines(ngx_conf_t *cf, ngx_array_t **secrets,
     ngx_str_t *name, u_char *p, u_char *last)
 {
     u_char     *end;
     ngx_str_t  *secret;
 
-    conf->secrets = ngx_array_create(cf->pool, 2, sizeof(ngx_str_t));
-    if (conf->secrets == NULL) {
+    *secrets = ngx_array_create(cf->pool, 2, sizeof(ngx_str_t));
+    if (*secrets == NULL) {
         return NGX_CONF_ERROR;
     }
 
@@ -342,7 +339,7 @@ ngx_oci_hook_lines(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
             continue;
         }
 
-        secret = ngx_array_push(conf->secrets);
+        secret = ngx_array_push(*secrets);
         if (secret == NULL) {
             return NGX_CONF_ERROR;
         }
@@ -361,7 +358,7 @@ ngx_oci_hook_lines(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
         }
     }
 
-    if (conf->secrets->nelts == 0) {
+    if ((*secrets)->nelts == 0) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"%V\" is empty", name);
         return NGX_CONF_ERROR;
     }

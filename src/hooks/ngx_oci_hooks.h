@@ -119,7 +119,14 @@ typedef struct {
     ngx_array_t                 hooks;      /* of ngx_oci_hook_conf_t * */
     ngx_shm_zone_t             *zone;       /* of jobs */
     ngx_uint_t                  accounting; /* some location has it */
+    ngx_array_t                 notify;     /* of ngx_oci_notify_t * */
 } ngx_oci_hooks_main_conf_t;
+
+
+typedef struct {
+    ngx_array_t                *notify;     /* of ngx_oci_notify_t *; NULL:
+                                               nobody is told */
+} ngx_oci_hooks_srv_conf_t;
 
 
 typedef struct {
@@ -253,6 +260,9 @@ char *ngx_oci_hook_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
    decides there.  NGX_OK, or NGX_ERROR, which was logged */
 ngx_int_t ngx_oci_hook_check(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf);
 ngx_int_t ngx_oci_hook_handler(ngx_http_request_t *r);
+/* a file's lines, of which there is one at least: name is made a full one */
+char *ngx_oci_hook_secrets(ngx_conf_t *cf, ngx_array_t **secrets,
+    ngx_str_t *name);
 /* answers with a text in JSON; returns what a content handler returns */
 ngx_int_t ngx_oci_hook_send(ngx_http_request_t *r, ngx_uint_t status,
     const char *json);
@@ -279,6 +289,10 @@ ngx_int_t ngx_oci_preheat_unmap(ngx_oci_registry_t *registry,
 char *ngx_oci_accounting_directive(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 ngx_int_t ngx_oci_accounting_init(ngx_conf_t *cf);
+
+/* ngx_oci_notify.c: a job is over; error: NULL if it ended well */
+void ngx_oci_notify_job(ngx_oci_hook_conf_t *hook, ngx_str_t *repository,
+    ngx_str_t *reference, const char *error);
 
 /* ngx_oci_webhook.c */
 ngx_int_t ngx_oci_webhook(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,

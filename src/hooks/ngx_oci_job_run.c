@@ -929,6 +929,11 @@ ngx_oci_job_over(ngx_oci_job_run_t *run)
                           run->task.id, &run->task.reference,
                           &run->task.repository, run->error);
         }
+
+        ngx_oci_notify_job(run->conf, &run->task.repository,
+                           &run->task.reference,
+                           run->state == NGX_OCI_JOB_SUCCESS ? NULL
+                                                             : run->error);
     }
 
     ngx_queue_remove(&run->queue);
