@@ -253,8 +253,8 @@ $t->http($e, 'PUT', "/v2/llm/x/blobs/uploads/1?_state=canary-state"
 ($i) = Audit::grep_records($log, event => 'intent', action => 'push',
     method => 'PUT');
 is($i->{digest}, $uploaded, 'push of a blob');
-($i) = Audit::grep_records($log, event => 'end', action => 'push',
-    method => 'PUT');
+until_true(sub { ($i) = Audit::grep_records($log, event => 'end',
+    action => 'push', method => 'PUT') });
 is($i->{outcome}, 'complete', 'which ends at once');
 $t->http($e, 'POST', "/v2/llm/x/blobs/uploads/?mount=$uploaded&from=llm/y",
     as('alice'), '');
