@@ -95,7 +95,7 @@ sub copies { return scalar grep { -e } glob "$d/cache/uploads/*" }
 
 sub stored {
     my ($digest) = @_;
-    return until_true(10, sub { -e file($digest) && !copies() });
+    return until_true(30, sub { -e file($digest) && !copies() });
 }
 
 # all of it has ended, and it is not stored
