@@ -8,6 +8,9 @@
 #include "ngx_oci_room.h"
 
 
+static ngx_oci_exchange_t *ngx_oci_run_ask(ngx_oci_run_t *run,
+    ngx_oci_registry_t *registry, ngx_str_t *repository,
+    ngx_str_t *authorization);
 static ngx_int_t ngx_oci_run_header(ngx_oci_exchange_t *ex);
 static void ngx_oci_run_accepted(ngx_oci_run_t *run, ngx_oci_exchange_t *ex);
 static ngx_int_t ngx_oci_run_buffer(ngx_oci_exchange_t *ex, u_char **p,
@@ -125,8 +128,6 @@ ngx_oci_run_cover(ngx_oci_run_t *run, uint64_t end)
 ngx_int_t
 ngx_oci_run_exchange(ngx_oci_run_t *run)
 {
-    u_char              *p;
-    size_t               len;
     ngx_int_t            rc;
     ngx_str_t            repository, authorization;
     ngx_msec_t           delay;
@@ -163,53 +164,13 @@ ngx_oci_run_exchange(ngx_oci_run_t *run)
 
     fill->down = 0;
 
-    ex = ngx_oci_core.exchange_create(registry, ngx_cycle->log);
-    if (ex == NULL) {
-        ngx_explicit_memzero(authorization.data, authorization.len);
-        return NGX_ERROR;
-    }
-
-    len = sizeof("/v2//blobs/") - 1 + repository.len + NGX_OCI_DIGEST_LEN;
-
-    ex->uri.data = ngx_pnalloc(ex->pool, len);
-    ex->repository.data = ngx_pstrdup(ex->pool, &repository);
-    ex->authorization.data = ngx_pstrdup(ex->pool, &authorization);
+    ex = ngx_oci_run_ask(run, registry, &repository, &authorization);
 
     ngx_explicit_memzero(authorization.data, authorization.len);
 
-    if (ex->uri.data == NULL || ex->repository.data == NULL
-        || (authorization.len && ex->authorization.data == NULL))
-    {
-        ngx_oci_core.exchange_abort(ex);
+    if (ex == NULL) {
         return NGX_ERROR;
     }
-
-    ex->repository.len = repository.len;
-    ex->authorization.len = authorization.len;
-
-    p = ngx_sprintf(ex->uri.data, "/v2/%V/blobs/", &repository);
-    p = ngx_oci_digest_print(p, &fill->blob->digest);
-    ex->uri.len = p - ex->uri.data;
-
-    if (registry->fill) {
-        ex->credentials = NGX_OCI_CREDENTIALS_STORED;
-        ex->stored = registry->fill;
-
-    } else {
-        ex->credentials = registry->credentials;
-        ex->stored = registry->stored;
-    }
-
-    ex->method = NGX_HTTP_GET;
-    ex->range_start = run->pos;
-    ex->range_end = run->end;
-    ex->data = run;
-    ex->header = ngx_oci_run_header;
-    ex->buffer = ngx_oci_run_buffer;
-    ex->received = ngx_oci_run_received;
-    ex->done = ngx_oci_run_exchange_done;
-
-    ngx_oci_target_get(&fill->target, ex, run->source);
 
     run->paused = 0;
     run->skip = 0;
@@ -235,6 +196,66 @@ ngx_oci_run_exchange(ngx_oci_run_t *run)
     run->ex = ex;
 
     return NGX_OK;
+}
+
+
+/* the exchange that brings what the run misses, not started.  NULL: no
+   memory */
+
+static ngx_oci_exchange_t *
+ngx_oci_run_ask(ngx_oci_run_t *run, ngx_oci_registry_t *registry,
+    ngx_str_t *repository, ngx_str_t *authorization)
+{
+    u_char              *p;
+    size_t               len;
+    ngx_oci_exchange_t  *ex;
+
+    ex = ngx_oci_core.exchange_create(registry, ngx_cycle->log);
+    if (ex == NULL) {
+        return NULL;
+    }
+
+    len = sizeof("/v2//blobs/") - 1 + repository->len + NGX_OCI_DIGEST_LEN;
+
+    ex->uri.data = ngx_pnalloc(ex->pool, len);
+    ex->repository.data = ngx_pstrdup(ex->pool, repository);
+    ex->authorization.data = ngx_pstrdup(ex->pool, authorization);
+
+    if (ex->uri.data == NULL || ex->repository.data == NULL
+        || (authorization->len && ex->authorization.data == NULL))
+    {
+        ngx_oci_core.exchange_abort(ex);
+        return NULL;
+    }
+
+    ex->repository.len = repository->len;
+    ex->authorization.len = authorization->len;
+
+    p = ngx_sprintf(ex->uri.data, "/v2/%V/blobs/", repository);
+    p = ngx_oci_digest_print(p, &run->fill->blob->digest);
+    ex->uri.len = p - ex->uri.data;
+
+    if (registry->fill) {
+        ex->credentials = NGX_OCI_CREDENTIALS_STORED;
+        ex->stored = registry->fill;
+
+    } else {
+        ex->credentials = registry->credentials;
+        ex->stored = registry->stored;
+    }
+
+    ex->method = NGX_HTTP_GET;
+    ex->range_start = run->pos;
+    ex->range_end = run->end;
+    ex->data = run;
+    ex->header = ngx_oci_run_header;
+    ex->buffer = ngx_oci_run_buffer;
+    ex->received = ngx_oci_run_received;
+    ex->done = ngx_oci_run_exchange_done;
+
+    ngx_oci_target_get(&run->fill->target, ex, run->source);
+
+    return ex;
 }
 
 

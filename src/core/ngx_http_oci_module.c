@@ -9,6 +9,8 @@
 #include "ngx_oci_health.h"
 
 
+static ngx_int_t ngx_oci_handler_refuse(ngx_http_request_t *r,
+    ngx_uint_t status, ngx_uint_t code);
 static ngx_int_t ngx_http_oci_map(ngx_http_request_t *r, ngx_oci_ctx_t *ctx);
 static ngx_int_t ngx_http_oci_map_from(ngx_http_request_t *r,
     ngx_oci_ctx_t *ctx, ngx_str_t *from, ngx_str_t *name);
@@ -256,24 +258,9 @@ ngx_oci_handler(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_POST|NGX_HTTP_PUT
-                       |NGX_HTTP_PATCH|NGX_HTTP_DELETE)))
-    {
-        return ngx_oci_error(r, NGX_HTTP_NOT_ALLOWED,
-                             NGX_OCI_ERR_UNSUPPORTED, NULL);
-    }
-
-    if (status) {
-        return ngx_oci_error(r, status, code, status == NGX_HTTP_NOT_FOUND
-                             ? "no such endpoint" : NULL);
-    }
-
-    if ((r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))
-        && (r->headers_in.content_length_n > 0 || r->headers_in.chunked))
-    {
-        return ngx_oci_error(r, NGX_HTTP_BAD_REQUEST,
-                             NGX_OCI_ERR_UNSUPPORTED,
-                             "a body is not expected here");
+    rc = ngx_oci_handler_refuse(r, status, code);
+    if (rc != NGX_DECLINED) {
+        return rc;
     }
 
     olcf = ngx_http_get_module_loc_conf(r, ngx_http_oci_module);
@@ -346,6 +333,36 @@ ngx_oci_handler(ngx_http_request_t *r)
     }
 
     return ngx_oci_pass_request(r);
+}
+
+
+/* what no registry has to be asked for.  NGX_DECLINED: it is not that */
+
+static ngx_int_t
+ngx_oci_handler_refuse(ngx_http_request_t *r, ngx_uint_t status,
+    ngx_uint_t code)
+{
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_POST|NGX_HTTP_PUT
+                       |NGX_HTTP_PATCH|NGX_HTTP_DELETE)))
+    {
+        return ngx_oci_error(r, NGX_HTTP_NOT_ALLOWED,
+                             NGX_OCI_ERR_UNSUPPORTED, NULL);
+    }
+
+    if (status) {
+        return ngx_oci_error(r, status, code, status == NGX_HTTP_NOT_FOUND
+                             ? "no such endpoint" : NULL);
+    }
+
+    if ((r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))
+        && (r->headers_in.content_length_n > 0 || r->headers_in.chunked))
+    {
+        return ngx_oci_error(r, NGX_HTTP_BAD_REQUEST,
+                             NGX_OCI_ERR_UNSUPPORTED,
+                             "a body is not expected here");
+    }
+
+    return NGX_DECLINED;
 }
 
 
