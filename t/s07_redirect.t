@@ -22,7 +22,7 @@ OCI->skip_all_unless('openssl');
 
 # (a header of no meaning to the edge goes to the registry)
 
-my $t = OCI->new(workers => 2, told => [
+my $t = OCI->new(workers => 2, unwind => 1, told => [
     qr!^upstream\d\S+ GET /v2/\S+\?r=own: host: \S+ x-api-key: \w+$! ]);
 my $d = $t->{dir};
 my ($cert, $key) = $t->certificate('registry.test');

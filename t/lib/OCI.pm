@@ -324,7 +324,7 @@ sub upgrade {
 
 sub wait_port {
     my ($self, $port) = @_;
-    for (1 .. 200) {
+    for (1 .. 600) {
         my $s = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port");
         return close $s if $s;
         sleep 0.05;
