@@ -499,7 +499,10 @@ is(ask('alice', "/v2/llm/a/blobs/$digest"), '200:3',
 $subject{alice}{disabled} = JSON::PP::true;
 Policy::write_doc($t, $doc);
 $t->signal('HUP');
-sleep 1;
+until_true(20, sub {
+    my @w = $t->workers();
+    return @w >= 3 && !grep { $s{$_} } @w;
+});
 %s = $t->to_workers();
 is(ask('alice', "/v2/llm/a/blobs/$digest"), '401:3',
     'one with a good one takes it');
