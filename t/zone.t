@@ -54,7 +54,7 @@ sub zone { return $t->status()->{zones}{models} }
 sub pull {
     my ($wrong, $i) = (0, 0);
     for my $digest (@_) {
-        sleep 7 if ++$i % 30 == 0;
+        sleep 7 if ++$i % 20 == 0;
         my $r = $t->get("/v2/m/a/blobs/$digest");
         $wrong++ if $r->{body} ne $blobs{$digest};
     }
