@@ -191,6 +191,11 @@ for my $c (@cases) {
             if $hooked != 200 && $hooked < 500 && $hooked
             && $hooked != $memory;
 
+        # (what the webhook began asks the registry, too)
+
+        until_true(60, sub {
+            !grep { $_->{state} =~ /pending|running/ } jobs() });
+
         if ($job && $job->{id}) {
             my $end = ended($job->{id});
             $failed += ($end->{state} // '') eq 'failure';
