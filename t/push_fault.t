@@ -206,5 +206,6 @@ check('a disk that hung', @p);
 
 $t->allow(qr/exited on signal 9/, qr/failed \(12: Cannot allocate memory\)/,
     qr/writing the copy of a push in/,
-    qr/can't be used any more|writing "[^"]+\/refs\/.* failed/);
+    qr/can't be used any more/,
+    qr/(?:writing|open\(\)) "[^"]+\/refs\/.* failed \(/);
 $t->done();
