@@ -10,19 +10,13 @@ use warnings;
 use strict;
 
 use Test::More;
-use Cwd qw/ abs_path /;
+use Errno qw/ EMFILE /;
 use File::Basename qw/ dirname /;
 use Time::HiRes qw/ sleep time /;
 
 use lib dirname(__FILE__) . '/lib';
+use Fault;
 use OCI;
-
-my $library = abs_path(dirname(__FILE__) . '/../build/faults/fault.so');
-
-plan(skip_all => 'not built, see "make preloads"')
-    unless $library && -e $library;
-
-my ($OPEN, $UNLINK, $DEATH, $EMFILE) = (1, 9, 4095, 24);
 
 my $t = OCI->new(workers => 1);
 my $d = $t->{dir};
@@ -52,30 +46,17 @@ location /purge/ { oci_cache_purge demo; oci_cache models; }
 EOL
 $t->allow(qr/exited on signal 9/, qr/open\(\) .* \(24: /);
 
-my $control = $t->write_file('fault', "\0" x 4096);
-
-sub control {
-    my ($offset, @values) = @_;
-    open my $f, '+<:raw', $control or die "$control: $!";
-    sysseek $f, 4 * $offset, 0;
-    syswrite $f, pack 'L*', @values;
-    close $f;
-}
+my $fault = Fault->new($t);
 
 # the first call for this name, by whichever thread; hang: a bit, it waits
 # until that is released
 
 sub arm {
     my ($function, $name, $error, $hang) = @_;
-    control(0, 0);
-    control(7, 0, 0);
-    control(11, $hang);
-    control(13, unpack 'L*', pack 'a160', $name);
-    control(1, $function, 1, 0, $error);
-    control(0, 1);
+    $fault->arm($function, 1, $error, name => $name, hang => $hang);
 }
 
-sub fired { return (unpack 'L*', $t->read_file('fault'))[8] }
+sub fired { return $fault->fired() }
 
 sub hex_of { return substr $digest{$_[0]}, 7 }
 
@@ -114,8 +95,7 @@ sub ends {
 # workers close what nobody uses
 
 sub idle {
-    my $skew = 10 * ++(our $idled);
-    control(6, $skew);
+    $fault->later(10);
     return until_true(sub {
         my %s = $t->to_workers();
         close $_ for values %s;
@@ -124,13 +104,7 @@ sub idle {
     });
 }
 
-{
-    local $ENV{FAULT_FILE} = $control;
-    local $ENV{FAULT_DIR} = "$d/cache";
-    local $ENV{LD_PRELOAD} = join ' ', $OCI::ASAN
-        ? (split ' ', `gcc -print-file-name=libasan.so`) : (), $library;
-    $t->start();
-}
+$fault->start();
 
 # two threads want the same one to go: the first is about to open its sidecar
 # when the second marks it
@@ -139,23 +113,23 @@ is(pull('old'), 'nginx-oci; fwd=uri-miss; stored', 'stored');
 is(pull('next'), 'nginx-oci; fwd=uri-miss; stored', 'another one');
 ok(idle(), 'they are closed');
 
-arm($OPEN, hex_of('old') . '.map', $EMFILE, 1);
+arm('open', hex_of('old') . '.map', EMFILE, 1);
 my $one = begin('one');
 ok(until_true(\&fired), 'a thread is about to open');
 
-arm($UNLINK, hex_of('old'), 0, 2);
+arm('unlink', hex_of('old'), 0, 2);
 my $two = begin('two');
 ok(until_true(\&fired), 'another one is about to unlink');
 
-control(12, 1);
+$fault->release(1);
 isnt(ends($one, 'one'), 'none', 'the first: stored, in the place of another');
 is(scalar(() = files('next')), 0, 'which is gone');
 is(scalar(() = files('old')), 2, 'the second has not gone on');
 is(pull('old'), 'none', 'nobody else opens what it removes');
 
-control(12, 3);
+$fault->release(3);
 isnt(ends($two, 'two'), 'none', 'the second: stored');
-control(0, 0);
+$fault->disarm();
 ok(until_true(sub { !files('old') }), 'and it is gone');
 like($t->read_file('error.log'), qr/open\(\) .* failed \(24: /,
     'the first could not open it');
@@ -164,10 +138,10 @@ like($t->read_file('error.log'), qr/open\(\) .* failed \(24: /,
 
 isnt(pull('old'), 'none', 'it is stored again');
 ok(idle(), 'closed');
-arm($UNLINK, hex_of('old'), $DEATH, 0);
+arm('unlink', hex_of('old'), $DEATH, 0);
 $t->http($t->{edge}, 'DELETE', '/purge' . uri('old'));
 ok(until_true(\&fired), 'the worker died');
-control(0, 0);
+$fault->disarm();
 is(scalar(() = files('old')), 2, 'what it marked is there');
 ok(until_true(sub { eval { $t->get('/oci_status')->{status} == 200 } }),
     'another worker');
@@ -179,7 +153,7 @@ is(scalar(() = files('old')), 0, 'what was marked went');
 
 isnt(pull("n$_"), 'none', "n$_: stored") for 1 .. 6;
 ok(idle(), 'all are closed');
-arm($UNLINK, hex_of('n1'), 0, 4);
+arm('unlink', hex_of('n1'), 0, 4);
 my $most = begin('most');
 ok(until_true(\&fired), 'a thread is about to unlink the first');
 my ($worker) = $t->workers();
@@ -187,9 +161,9 @@ kill 'TERM', $worker;
 ok(until_true(sub {
     $t->read_file('error.log') =~ /\[notice\] $worker#\d+: exiting/;
 }), 'the worker is to exit');
-control(12, 7);
+$fault->release(7);
 ok(until_true(sub { $t->ended($worker) }), 'it does');
-control(0, 0);
+$fault->disarm();
 close $most;
 is(scalar(() = files('n1')), 0, 'that one is gone');
 is(scalar(map { files("n$_") } 2 .. 6), 10, 'the others stay');

@@ -8,22 +8,15 @@ use warnings;
 use strict;
 
 use Test::More;
-use Cwd qw/ abs_path /;
 use Digest::SHA qw/ sha256_hex /;
 use File::Basename qw/ dirname /;
 use Time::HiRes qw/ sleep /;
 
 use lib dirname(__FILE__) . '/lib';
+use Fault;
 use Harbor;
 use HarborCore;
 use OCI;
-
-my $library = abs_path(dirname(__FILE__) . '/../build/faults/fault.so');
-
-plan(skip_all => 'not built, see "make preloads"')
-    unless $library && -e $library;
-
-my ($OPEN, $UNLINK) = (1, 9);
 
 my $t = OCI->new(workers => 1);
 my $d = $t->{dir};
@@ -39,38 +32,10 @@ location /v2/ { oci_pass demo; oci_cache models; oci_access open; }
 location = /hook { oci_webhook registry=demo open; }
 EOL
 
-# as in t/lib/Fault.pm: a call for a file of this name waits until it is
-# released; on: all such calls
+my $fault = Fault->new($t);
+$fault->start();
 
-my $control = $t->write_file('fault', "\0" x 4096);
-
-sub control {
-    my ($offset, @values) = @_;
-    open my $f, '+<:raw', $control or die "$control: $!";
-    sysseek $f, 4 * $offset, 0;
-    syswrite $f, pack 'L*', @values;
-    close $f;
-}
-
-sub arm {
-    my ($function, $name, $on, $hang) = @_;
-    control(0, 0);
-    control(7, 0, 0);
-    control(11, $hang);
-    control(13, unpack 'L*', pack 'a160', $name);
-    control(1, $function, 1, $on, 0);
-    control(0, 1);
-}
-
-sub fired { return (unpack 'L*', $t->read_file('fault'))[8] }
-
-{
-    local $ENV{FAULT_FILE} = $control;
-    local $ENV{FAULT_DIR} = "$d/cache";
-    local $ENV{LD_PRELOAD} = join ' ', $OCI::ASAN
-        ? (split ' ', `gcc -print-file-name=libasan.so`) : (), $library;
-    $t->start();
-}
+sub fired { return $fault->fired() }
 
 my %hex = (repository => sha256_hex("pdemo\0m/a\0"),
     tag => sha256_hex("rdemo\0m/a\0v1"));
@@ -103,7 +68,7 @@ sleep 0.3;
 
 # it is stored again, but its file has to wait: for that of its repository
 
-arm($OPEN, $hex{repository}, 1, 1);
+$fault->arm('open', 1, 0, name => $hex{repository}, on => 1, hang => 1);
 is(tag(), $old, 'stored again');
 ok(until_true(\&fired), 'its file waits');
 
@@ -113,14 +78,14 @@ sleep 0.5;
 
 # now it comes, and waits to go
 
-arm($UNLINK, $hex{tag}, 0, 2);
-control(12, 1);
+$fault->arm('unlink', 1, 0, name => $hex{tag}, hang => 2);
+$fault->release(1);
 ok(until_true(\&fired), 'it is to go');
 ok(-e file('tag'), 'and is there');
 
 is(tag(), $new, 'it is not believed');
-control(12, 3);
-control(0, 0);
+$fault->release(3);
+$fault->disarm();
 sleep 0.5;
 is(tag(), $new, 'nor afterwards');
 

@@ -27,7 +27,7 @@ my $LIBRARY = abs_path(dirname(__FILE__) . '/../../build/faults/fault.so');
 
 my %FIELD;
 @FIELD{qw/ armed function n on error port skew count fired cold from hang
-    released /} = 0 .. 12;
+    released name /} = 0 .. 13;
 
 my %FUNCTION;
 @FUNCTION{qw/ open mkdir write read probe truncate sync rename unlink stat
@@ -68,7 +68,7 @@ sub set {
     for my $name (keys %values) {
         my $field = $FIELD{$name} // croak "no such field: $name";
         sysseek $f, 4 * $field, 0;
-        syswrite $f, pack 'L', $values{$name};
+        syswrite $f, pack $name eq 'name' ? 'a160' : 'L', $values{$name};
     }
 
     close $f;
@@ -77,21 +77,31 @@ sub set {
 
 # The n-th call of the function fails with the error.  on: also those after
 # it; port: only connections to that; cold: no file is in memory; from: reads
-# before this place of a file don't count; hang: its thread waits there until
-# release(), and then goes on as it would, if there is no error.
+# before this place of a file don't count; name: nor does any other file, of
+# which this is the end; hang: its thread waits there until release(), and then
+# goes on as it would, if there is no error: a bit, so that several can wait.
 
 sub arm {
     my ($self, $function, $n, $error, %o) = @_;
 
+    $self->set(armed => 0);
     $self->set(on => 0, port => 0, cold => 0, from => 0, hang => 0,
-        released => 0, %o, n => $n,
+        released => 0, name => '', %o, n => $n,
         function => $FUNCTION{$function} // croak("no function $function"),
         error => $error, count => 0, fired => 0);
     $self->set(armed => 1);
 }
 
 
-sub release { $_[0]->set(released => 1) }
+sub release { $_[0]->set(released => $_[1] // 1) }
+
+
+# how many calls failed, or began to wait, so far
+
+sub fired {
+    my ($self) = @_;
+    return (unpack 'L*', $self->{t}->read_file('fault'))[$FIELD{fired}];
+}
 
 
 # (calls that counted, calls that failed)
