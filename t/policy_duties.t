@@ -110,6 +110,7 @@ server {
     location = /token { oci_token policy=tokens; }
     location = /dry { oci_status; oci_access dry_run team; }
     location = /off { oci_status; oci_access off; }
+    location = /included.html { ssi on; root $d; oci_access off; }
 }
 server { listen 127.0.0.1:$store; oci_access store; $places }
 server { listen 127.0.0.1:$access; oci_access access; $places }
@@ -338,6 +339,17 @@ for my $c (['ops', $access, 401], ['robot', $access, 401],
 # without a policy, and in a dry run
 
 is($t->http($tokens, 'GET', $_)->{status}, 200, $_) for qw! /dry /off !;
+
+# what nobody has decided, as it came past the access phase
+
+is(ask('ops', 'POST', '/p2p/jobs', '{"ref":"llm/a:v4"}', $tokens)->{status},
+    202, 'a job there');
+$t->write_file('included.html', join ' ', 'begin', (map {
+    "<!--# include virtual=\"$_\" -->" } qw! /status /p2p/jobs /off !), 'end');
+my $page = $t->http($tokens, 'GET', '/included.html', as('admin'))->{body};
+like($page, qr/^begin (?:\{"errors":\[\{"code":"DENIED".*?\}\]\}\s+){2}(?#
+    )\{.*"counters".*\send$/s, 'subrequests are refused');
+unlike($page, qr!llm/a!, 'and tell nothing');
 
 # a right that is taken away, and another document
 

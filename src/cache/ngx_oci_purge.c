@@ -78,7 +78,7 @@ static const char  *ngx_oci_purge_names[] = {
 
 
 static const ngx_oci_duty_t  ngx_oci_purge_duty = {
-    NGX_OCI_DUTY_PURGE, ngx_oci_purge_name
+    NGX_OCI_DUTY_PURGE, ngx_oci_purge_handler, ngx_oci_purge_name
 };
 
 
@@ -129,7 +129,6 @@ ngx_oci_purge_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     ocf->purge = pcf;
-    clcf->handler = ngx_oci_purge_handler;
 
     ngx_oci_core.duty_set(cf, &ngx_oci_purge_duty);
 

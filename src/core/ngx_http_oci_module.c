@@ -271,12 +271,7 @@ ngx_oci_handler(ngx_http_request_t *r)
                              NGX_OCI_ERR_NAME_UNKNOWN, "no such registry");
     }
 
-    /*
-     * What came here without the access phase, such as a subrequest, was not
-     * decided.
-     */
-
-    if (olcf->policy && !olcf->dry_run && ctx->allowed != olcf->policy) {
+    if (ngx_oci_access_undecided(r)) {
         return ngx_oci_error(r, NGX_HTTP_FORBIDDEN, NGX_OCI_ERR_DENIED, NULL);
     }
 

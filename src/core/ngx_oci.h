@@ -223,6 +223,9 @@ typedef enum {
 
 typedef struct {
     ngx_uint_t                      what;       /* ngx_oci_duty_e */
+    ngx_http_handler_pt             handler;    /* of the content, where a
+                                                   policy allows it or there
+                                                   is none */
     /* the one that the URI names, which lives as long as the request.  NULL,
        or NGX_DECLINED: it names none */
     ngx_int_t                     (*repository)(ngx_http_request_t *r,
@@ -757,9 +760,10 @@ typedef struct {
     ngx_uint_t                    (*dry_run)(ngx_http_request_t *r);
 
     /*
-     * From a directive: the location is for that; duty is constant.  duty():
-     * that of a request's location, NULL: it has none.  decided(), from a
-     * location's merging: does a policy decide there, not in a dry run?
+     * From a directive: the location is for that, and its content too; duty is
+     * constant.  duty(): that of a request's location, NULL: it has none.
+     * decided(), from a location's merging: does a policy decide there, not in
+     * a dry run?
      */
     void                          (*duty_set)(ngx_conf_t *cf,
                                       const ngx_oci_duty_t *duty);

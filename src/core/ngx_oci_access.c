@@ -228,3 +228,21 @@ ngx_oci_access_dry_run(ngx_http_request_t *r)
 
     return olcf->dry_run;
 }
+
+
+ngx_uint_t
+ngx_oci_access_undecided(ngx_http_request_t *r)
+{
+    ngx_oci_ctx_t       *ctx;
+    ngx_oci_loc_conf_t  *olcf;
+
+    olcf = ngx_http_get_module_loc_conf(r, ngx_http_oci_module);
+
+    if (olcf->policy == NULL || olcf->dry_run) {
+        return 0;
+    }
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_oci_module);
+
+    return ctx == NULL || ctx->allowed != olcf->policy;
+}

@@ -222,6 +222,9 @@ ngx_int_t ngx_oci_access_check(ngx_conf_t *cf, ngx_oci_loc_conf_t *conf,
     ngx_oci_registry_t *registry);
 ngx_oci_policy_t *ngx_oci_access_policy(ngx_http_request_t *r);
 ngx_uint_t ngx_oci_access_dry_run(ngx_http_request_t *r);
+/* a policy is to decide, and has not: it came here without the access phase,
+   as subrequests do */
+ngx_uint_t ngx_oci_access_undecided(ngx_http_request_t *r);
 /* has the server of cf a token service that clients of a location are sent to,
    whatever registry theirs is? */
 ngx_uint_t ngx_oci_realm_listed(ngx_conf_t *cf, ngx_oci_loc_conf_t *olcf);

@@ -10,14 +10,35 @@
 #include "ngx_oci_core.h"
 
 
+static ngx_int_t ngx_oci_duty_handler(ngx_http_request_t *r);
+
+
 void
 ngx_oci_duty_set(ngx_conf_t *cf, const ngx_oci_duty_t *duty)
 {
-    ngx_oci_loc_conf_t  *olcf;
+    ngx_oci_loc_conf_t        *olcf;
+    ngx_http_core_loc_conf_t  *clcf;
 
     olcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_oci_module);
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
     olcf->duty = duty;
+    clcf->handler = ngx_oci_duty_handler;
+}
+
+
+static ngx_int_t
+ngx_oci_duty_handler(ngx_http_request_t *r)
+{
+    ngx_oci_loc_conf_t  *olcf;
+
+    olcf = ngx_http_get_module_loc_conf(r, ngx_http_oci_module);
+
+    if (ngx_oci_access_undecided(r)) {
+        return ngx_oci_error(r, NGX_HTTP_FORBIDDEN, NGX_OCI_ERR_DENIED, NULL);
+    }
+
+    return olcf->duty->handler(r);
 }
 
 

@@ -77,7 +77,7 @@ static ngx_oci_status_counter_t  ngx_oci_status_counters[] = {
 
 
 static const ngx_oci_duty_t  ngx_oci_status_duty = {
-    NGX_OCI_DUTY_STATUS, NULL
+    NGX_OCI_DUTY_STATUS, ngx_oci_status_handler, NULL
 };
 
 
@@ -109,8 +109,6 @@ ngx_oci_status_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             return NGX_CONF_ERROR;
         }
     }
-
-    clcf->handler = ngx_oci_status_handler;
 
     ngx_oci_duty_set(cf, &ngx_oci_status_duty);
 

@@ -30,7 +30,7 @@ static void ngx_oci_hook_body(ngx_http_request_t *r);
 
 
 static const ngx_oci_duty_t  ngx_oci_hook_preheat_duty = {
-    NGX_OCI_DUTY_PREHEAT, NULL
+    NGX_OCI_DUTY_PREHEAT, ngx_oci_hook_handler, NULL
 };
 
 
@@ -102,10 +102,6 @@ ngx_oci_hook_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     ph->open = open;
 
-    if (!ph->webhook) {
-        ngx_oci_core.duty_set(cf, &ngx_oci_hook_preheat_duty);
-    }
-
     if (!ph->webhook
         && (clcf->regex || clcf->named || clcf->name.len == 0
             || clcf->name.data[clcf->name.len - 1] != '/'))
@@ -122,7 +118,12 @@ ngx_oci_hook_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     ph->place = place;
 
-    clcf->handler = ngx_oci_hook_handler;
+    if (ph->webhook) {
+        clcf->handler = ngx_oci_hook_handler;
+
+    } else {
+        ngx_oci_core.duty_set(cf, &ngx_oci_hook_preheat_duty);
+    }
 
     /* what is longer is refused when it is known who asks, and what is not
        stays in memory */

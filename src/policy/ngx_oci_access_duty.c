@@ -65,6 +65,7 @@ ngx_int_t
 ngx_oci_policy_may_do(ngx_http_request_t *r, ngx_oci_policy_t *policy,
     ngx_str_t *repository, ngx_uint_t quiet)
 {
+    ngx_int_t              rc;
     ngx_str_t              rule, before;
     ngx_oci_ctx_t         *octx;
     ngx_oci_verdict_t      verdict;
@@ -78,7 +79,7 @@ ngx_oci_policy_may_do(ngx_http_request_t *r, ngx_oci_policy_t *policy,
     if (ctx == NULL || octx == NULL || octx->allowed != policy
         || ctx->caller == NULL)
     {
-        return NGX_HTTP_FORBIDDEN;
+        return quiet ? NGX_ERROR : NGX_HTTP_FORBIDDEN;
     }
 
     rule = ctx->rule;
@@ -94,15 +95,17 @@ ngx_oci_policy_may_do(ngx_http_request_t *r, ngx_oci_policy_t *policy,
         }
     }
 
-    if (ngx_oci_policy_decide(r, ctx, octx, ctx->caller, &verdict) != NGX_OK) {
-        octx->route.repository = before;
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
+    rc = ngx_oci_policy_decide(r, ctx, octx, ctx->caller, &verdict);
 
     if (quiet) {
         octx->route.repository = before;
         ctx->rule = rule;
-        return verdict.status ? NGX_ERROR : NGX_DECLINED;
+        return (rc != NGX_OK || verdict.status) ? NGX_ERROR : NGX_DECLINED;
+    }
+
+    if (rc != NGX_OK) {
+        octx->route.repository = before;
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     if (verdict.status == 0) {
