@@ -370,6 +370,18 @@ is_deeply([ (pull('r/b/manifests/v1'))[0, 1] ], [ $m[1], 0 ],
 $t->get("/v2/r/a/manifests/$m[2]");
 is((pull('r/a/manifests/v1'))[0], $m[2], 'what was purged is not');
 
+# one reference is purged, of which the registry is asked; others are known
+# from their files
+
+lead($m[0]);
+pull("one/manifests/$_") for qw/ v1 v2 /, $m[0];
+$t->stop();
+$t->start();
+is(purge('one/manifests/v1')->{status}, 200, 'one of three');
+is((pull("one/manifests/$_"))[1], 0, "$_ is known") for 'v2', $m[0];
+is((pull('one/manifests/v1'))[1], 1, 'the one is not');
+lead($m[2]);
+
 # a name that the registry has another for
 
 is((pull('edge/x/manifests/v1'))[0], $m[2], 'a mapped name');

@@ -34,6 +34,7 @@ static void ngx_oci_refs_insert(ngx_rbtree_node_t *temp,
     ngx_rbtree_node_t *node, ngx_rbtree_node_t *sentinel);
 static ngx_oci_refs_node_t *ngx_oci_refs_put(ngx_oci_cache_t *cache,
     u_char *key, ngx_uint_t type, size_t size);
+static void ngx_oci_refs_purged(ngx_oci_refs_mark_t *mark, u_char *key);
 static ngx_oci_refs_node_t *ngx_oci_refs_gone(ngx_oci_cache_t *cache,
     ngx_oci_refs_place_t *place);
 static void ngx_oci_refs_touch(ngx_oci_cache_t *cache,
@@ -650,6 +651,26 @@ ngx_oci_refs_remove(ngx_oci_cache_t *cache, ngx_uint_t kind,
 }
 
 
+/* one of them is known by its key, more are all of those with this mark */
+
+static void
+ngx_oci_refs_purged(ngx_oci_refs_mark_t *mark, u_char *key)
+{
+    uint32_t  reference;
+
+    ngx_memcpy(&reference, key, sizeof(uint32_t));
+
+    if (ngx_time() - (time_t) mark->purged <= NGX_OCI_REFS_GONE
+        && mark->reference != reference)
+    {
+        reference = 0;
+    }
+
+    mark->purged = (uint32_t) ngx_time();
+    mark->reference = reference;
+}
+
+
 static ngx_oci_refs_node_t *
 ngx_oci_refs_gone(ngx_oci_cache_t *cache, ngx_oci_refs_place_t *place)
 {
@@ -695,7 +716,7 @@ ngx_oci_refs_purge(ngx_oci_cache_t *cache, ngx_uint_t kind,
         mark->epoch++;
 
     } else {
-        mark->purged = ngx_time();
+        ngx_oci_refs_purged(mark, place.key);
         node = ngx_oci_refs_find(cache, place.key);
 
         if (node && ngx_oci_refs_live(cache, &place, node)) {

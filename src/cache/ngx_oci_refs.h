@@ -62,9 +62,12 @@ typedef struct {
                                                when its file has gone */
     uint32_t                  epoch;        /* raised with all of them: what
                                                memory has of it is void */
-    time_t                    purged;       /* the last reference: a file that
-                                               was posted before may come to
-                                               the disk after it */
+    uint32_t                  purged;       /* s since 1970, the last
+                                               reference: a file that was
+                                               posted before may come to the
+                                               disk after it */
+    uint32_t                  reference;    /* of its key, or 0: others have
+                                               been just before it */
 } ngx_oci_refs_mark_t;
 
 

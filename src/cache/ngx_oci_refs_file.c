@@ -777,12 +777,18 @@ ngx_oci_refs_slow(ngx_oci_refs_op_t *op)
 static ngx_uint_t
 ngx_oci_refs_late(ngx_oci_refs_op_t *op, ngx_oci_ref_t *ref)
 {
-    time_t  purged;
+    time_t                purged;
+    ngx_oci_refs_mark_t  *mark;
 
-    purged = ngx_oci_refs_mark(op->cache, &op->place)->purged;
+    mark = ngx_oci_refs_mark(op->cache, &op->place);
+    purged = mark->purged;
 
     return ngx_time() - purged < NGX_OCI_REFS_GONE
-           && ref->checked <= purged + 1;
+           && ref->checked <= purged + 1
+           && (mark->reference == 0
+               || ngx_memcmp(&mark->reference, op->place.key,
+                             sizeof(uint32_t))
+                  == 0);
 }
 
 
