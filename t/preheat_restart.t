@@ -12,6 +12,7 @@ use Test::More;
 use Digest::SHA;
 use File::Basename qw/ dirname /;
 use JSON::PP;
+use MIME::Base64;
 use Time::HiRes qw/ sleep time /;
 
 use lib dirname(__FILE__) . '/lib';
@@ -82,6 +83,10 @@ my $port = $t->upstream(sub {
     my ($c, $q) = @_;
     my ($what, $ref) = $q->{uri} =~ m!/v2/m/a/(\w+)/(\S+)!
         or return $t->reply($c, $q, 404, {}, '{}');
+    if ($ref =~ /^held/) {
+        $t->write_file("with.$ref", $q->{h}{authorization} // 'none');
+        until_true(120, sub { !-e "$d/hold" });
+    }
     return $t->reply($c, $q, 200, { 'Content-Type' => $type,
         'Docker-Content-Digest' => $mdigest }, $manifest)
         if $what eq 'manifests' && $ref =~ /^(v1|$mdigest)$/;
@@ -100,16 +105,25 @@ my $port = $t->upstream(sub {
     return 1;
 }, quiet => 1);
 
-my $second = OCI::port();
+my ($second, $third) = (OCI::port(), OCI::port());
+$t->write_file('robot', "robot:fills\n", 0600);
 my $max = $full ? 'max_size=40g' : '';
 
 $t->conf(http => <<EOC, cache_args => "slice=1m $max", location => <<EOL);
 oci_registry demo { url http://127.0.0.1:$port; credentials anonymous; }
 oci_registry other { url http://127.0.0.1:$port; }
+oci_registry filled {
+    url http://127.0.0.1:$port; fill_credentials file $d/robot;
+}
 server {
     listen 127.0.0.1:$second;
     location /v2/ { oci_pass other; oci_cache models; }
     location /other/ { oci_preheat registry=other open state=$d/jobs; }
+}
+server {
+    listen 127.0.0.1:$third;
+    location /v2/ { oci_pass filled; oci_cache models; }
+    location /filled/ { oci_preheat registry=filled open state=$d/jobs; }
 }
 EOC
 location /v2/ { oci_pass demo; oci_access open; oci_cache models; }
@@ -119,7 +133,8 @@ $t->start();
 
 sub call {
     my ($method, $path, $body) = @_;
-    my $r = $t->http($path =~ /other/ ? $second : $t->{edge}, $method, $path,
+    my $r = $t->http($path =~ /other/ ? $second : $path =~ /filled/ ? $third
+        : $t->{edge}, $method, $path,
         { 'Content-Type' => 'application/json' },
         $body ? encode_json($body) : undef);
     return ($r->{status}, eval { decode_json($r->{body}) });
@@ -205,9 +220,14 @@ cmp_ok($t->upstream_bytes() - $mark, '<', 1000, 'nothing is fetched');
 
 # a token is no more after a restart, and that is said
 
-($status, $job) = call('POST', '/other/oapi/v1/jobs', { type => 'preheat',
-    args => { type => 'image', url => '/v2/m/a/manifests/none',
-        headers => { Authorization => 'Bearer s3cret' } } });
+sub token_job {
+    my ($place, $tag) = @_;
+    return call('POST', "/$place/oapi/v1/jobs", { type => 'preheat',
+        args => { type => 'image', url => "/v2/m/a/manifests/$tag",
+            headers => { Authorization => 'Bearer s3cret' } } });
+}
+
+($status, $job) = token_job('other', 'none');
 is($status, 200, 'a job with a token');
 my $other = $job->{id};
 ok(until_true(sub { state_files() == 1 }), 'is kept');
@@ -220,6 +240,33 @@ ok(until_true(20, sub { (call('GET', "/other/jobs/$other"))[0] == 200 }),
 is($job->{state}, 'failure', 'as a failure');
 like($job->{error}, qr/nginx was restarted/, 'and why');
 ok(until_true(sub { state_files() == 0 }), 'nothing is kept of it');
+
+# but what has none, or is filled with others', goes on
+
+$t->write_file('hold', '');
+my %held = (other => (call('POST', '/other/jobs', { ref => 'm/a:held1' }))[1],
+    filled => (token_job('filled', 'held2'))[1]);
+ok(until_true(sub { -s "$d/with.held1" && -s "$d/with.held2" }),
+    'jobs without a token, and with fill_credentials');
+is($t->read_file('with.held2'), 'Bearer s3cret', 'with the token, at first');
+ok(until_true(sub { state_files() == 2 }), 'are kept');
+unlike(join('', map { $t->read_file('jobs/' . s!.*/!!r) } glob "$d/jobs/*"),
+    qr/s3cret|fills/, 'without anything secret');
+unlink "$d/with.held1", "$d/with.held2";
+killed();
+for my $c (['other', 'held1', 'none'],
+    ['filled', 'held2', 'Basic ' . encode_base64('robot:fills', '')])
+{
+    my ($place, $tag, $with) = @$c;
+    ok(until_true(20, sub { -s "$d/with.$tag" }),
+        "$place: it goes on after a restart");
+    is($t->read_file("with.$tag"), $with, 'with that');
+    is((call('GET', "/$place/jobs/$held{$place}{id}"))[1]{state}, 'running',
+        'and is no failure');
+    call('DELETE', "/$place/jobs/$held{$place}{id}");
+}
+unlink "$d/hold";
+ok(until_true(sub { state_files() == 0 }), 'nothing is kept of them');
 
 # what is no job is ignored
 

@@ -71,6 +71,7 @@ typedef struct {
     ngx_uint_t                  slices_done;
     ngx_uint_t                  errors;     /* tries that failed */
     time_t                      pin;        /* until then; 0: none */
+    ngx_uint_t                  token;      /* one came along */
     ngx_str_t                   repository; /* at the edge */
     ngx_str_t                   reference;
     ngx_str_t                   error;

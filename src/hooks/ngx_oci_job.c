@@ -189,7 +189,7 @@ ngx_oci_job_add(ngx_oci_hook_conf_t *conf, ngx_str_t *repository,
 
     ngx_shmtx_unlock(&ngx_oci_job_shpool->mutex);
 
-    if (rc == NGX_OK && news) {
+    if (rc == NGX_OK && (news || authorization->len)) {
         ngx_oci_job_state_sync(conf, *id);
     }
 
@@ -409,6 +409,7 @@ ngx_oci_job_info(ngx_oci_job_t *job, ngx_pool_t *pool,
     info->slices_done = job->slices_done;
     info->errors = job->errors;
     info->pin = job->pin;
+    info->token = (job->authorization != NULL);
 
     if (ngx_oci_job_copy(pool, &info->repository, job->names,
                          job->repository_len)

@@ -177,8 +177,7 @@ ngx_oci_job_state_text(ngx_oci_hook_conf_t *conf, ngx_oci_job_info_t *info)
                      "id", (json_int_t) info->id,
                      "created", (json_int_t) info->created,
                      "pin", (json_int_t) info->pin,
-                     "token", conf->registry->credentials
-                              == NGX_OCI_CREDENTIALS_CLIENT,
+                     "token", (int) info->token,
                      "repository", (char *) info->repository.data,
                      "reference", (char *) info->reference.data);
 
@@ -555,8 +554,14 @@ ngx_oci_job_state_restore(ngx_oci_hook_conf_t *conf, json_t *file)
     info.created = json_integer_value(json_object_get(file, "created"));
     info.pin = json_integer_value(json_object_get(file, "pin"));
 
-    error = json_is_true(json_object_get(file, "token"))
-            ? "nginx was restarted, and its token is not kept" : NULL;
+    error = NULL;
+
+    if (json_is_true(json_object_get(file, "token"))
+        && conf->registry->credentials == NGX_OCI_CREDENTIALS_CLIENT
+        && conf->registry->fill == NULL)
+    {
+        error = "nginx was restarted, and its token is not kept";
+    }
 
     ngx_oci_job_restore(conf, &info, error);
 
