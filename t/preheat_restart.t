@@ -252,8 +252,17 @@ is($t->read_file('with.held2'), 'Bearer s3cret', 'with the token, at first');
 ok(until_true(sub { state_files() == 2 }), 'are kept');
 unlike(join('', map { $t->read_file('jobs/' . s!.*/!!r) } glob "$d/jobs/*"),
     qr/s3cret|fills/, 'without anything secret');
-unlink "$d/with.held1", "$d/with.held2";
-killed();
+
+# also those of a restart that took more than a week
+
+killed(sub {
+    for my $file (map { "jobs/$_->{id}.job" } values %held) {
+        my $text = decode_json($t->read_file($file));
+        $text->{created} -= 8 * 86400;
+        $t->write_file($file, encode_json($text));
+    }
+    unlink "$d/with.held1", "$d/with.held2";
+});
 for my $c (['other', 'held1', 'none'],
     ['filled', 'held2', 'Basic ' . encode_base64('robot:fills', '')])
 {
@@ -263,6 +272,7 @@ for my $c (['other', 'held1', 'none'],
     is($t->read_file("with.$tag"), $with, 'with that');
     is((call('GET', "/$place/jobs/$held{$place}{id}"))[1]{state}, 'running',
         'and is no failure');
+    ok(-f "$d/jobs/$held{$place}{id}.job", 'and is kept for the next one');
     call('DELETE', "/$place/jobs/$held{$place}{id}");
 }
 unlink "$d/hold";
@@ -284,12 +294,14 @@ $t->done();
 
 
 sub killed {
+    my ($then) = @_;
     my @all = ($t->{pids}{nginx}, $t->children());
     kill 'KILL', @all;
     until_true(20, sub { $t->ended($all[0])
         && !grep { -d "/proc/$_" && !$t->ended($_) } @all });
     delete $t->{pids}{nginx};
     unlink "$d/nginx.pid";
+    $then->() if $then;
     $t->start();
 }
 

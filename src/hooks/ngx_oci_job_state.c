@@ -34,6 +34,7 @@ typedef struct {
 
 typedef struct {
     ngx_thread_task_t       thread;
+    ngx_array_t            *hooks;      /* of ngx_oci_hook_conf_t * */
     ngx_oci_hook_conf_t    *conf;
     ngx_uint_t              n;
     json_t                 *files[NGX_OCI_JOB_STATE_FILES];
@@ -48,8 +49,11 @@ static ngx_err_t ngx_oci_job_state_write(int dir, const char *name,
     const char *text);
 static void ngx_oci_job_state_done(ngx_event_t *ev);
 static ngx_uint_t ngx_oci_job_state_stale(ngx_oci_job_state_op_t *op);
-static void ngx_oci_job_state_load(ngx_oci_hook_conf_t *conf);
+static void ngx_oci_job_state_load(ngx_oci_hooks_main_conf_t *hmcf,
+    ngx_oci_hook_conf_t *conf);
 static void ngx_oci_job_state_load_task(void *data, ngx_log_t *log);
+static ngx_uint_t ngx_oci_job_state_nobodys(ngx_oci_job_state_load_t *load,
+    json_t *file);
 static void ngx_oci_job_state_leftover(int dir, const char *name);
 static json_t *ngx_oci_job_state_read(int dir, const char *name);
 static void ngx_oci_job_state_loaded(ngx_event_t *ev);
@@ -341,14 +345,15 @@ ngx_oci_job_state_init(ngx_oci_hooks_main_conf_t *hmcf)
 
     for (i = 0; i < hmcf->hooks.nelts; i++) {
         if (conf[i]->state && !ngx_oci_job_restored(conf[i])) {
-            ngx_oci_job_state_load(conf[i]);
+            ngx_oci_job_state_load(hmcf, conf[i]);
         }
     }
 }
 
 
 static void
-ngx_oci_job_state_load(ngx_oci_hook_conf_t *conf)
+ngx_oci_job_state_load(ngx_oci_hooks_main_conf_t *hmcf,
+    ngx_oci_hook_conf_t *conf)
 {
     ngx_oci_job_state_load_t  *load;
 
@@ -357,6 +362,7 @@ ngx_oci_job_state_load(ngx_oci_hook_conf_t *conf)
         return;
     }
 
+    load->hooks = &hmcf->hooks;
     load->conf = conf;
 
     load->thread.ctx = load;
@@ -427,9 +433,7 @@ ngx_oci_job_state_load_task(void *data, ngx_log_t *log)
         {
             /* another location's, or of one that is no more */
 
-            if (json_integer_value(json_object_get(file, "created"))
-                < ngx_time() - NGX_OCI_JOB_STATE_OLD)
-            {
+            if (ngx_oci_job_state_nobodys(load, file)) {
                 (void) unlinkat(dirfd(dir), de->d_name, 0);
             }
 
@@ -441,6 +445,29 @@ ngx_oci_job_state_load_task(void *data, ngx_log_t *log)
     }
 
     (void) closedir(dir);
+}
+
+
+/* it has had no location for long */
+
+static ngx_uint_t
+ngx_oci_job_state_nobodys(ngx_oci_job_state_load_t *load, json_t *file)
+{
+    json_int_t             place;
+    ngx_uint_t             i;
+    ngx_oci_hook_conf_t  **conf;
+
+    place = json_integer_value(json_object_get(file, "place"));
+    conf = load->hooks->elts;
+
+    for (i = 0; i < load->hooks->nelts; i++) {
+        if (conf[i]->place == place) {
+            return 0;
+        }
+    }
+
+    return json_integer_value(json_object_get(file, "created"))
+           < ngx_time() - NGX_OCI_JOB_STATE_OLD;
 }
 
 
