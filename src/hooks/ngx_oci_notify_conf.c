@@ -180,6 +180,12 @@ ngx_oci_notify_enter(ngx_conf_t *cf, ngx_oci_notify_t *notify)
         return "is there more than 64 times";
     }
 
+    /* whoever sends has a thread, where there is no cache, too */
+
+    if (ngx_thread_pool_add(cf, NULL) == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
     /* the core makes the directory, for the workers' user */
 
     path = &notify->path;
