@@ -120,4 +120,30 @@ for my $function (qw/ open unlink stat read write lock /) {
     ok(until_true(sub { Notify::queue($t)->{events} == 0 }), 'none is left');
 }
 
+# what is appended while the next worker counts is counted once
+
+sub waits {
+    my ($n, $what) = @_;
+    ok(until_true(sub { Notify::queue($t)->{events} == $n }),
+        "$what: $n wait") or diag(Notify::queue($t)->{events});
+}
+
+sub killed { kill 'KILL', $t->workers() }
+
+Notify::mode($t, '500');
+my @wait = pull();
+waits(1, 'a slow disk');
+killed();
+$fault->arm('read', 2, 0, hang => 1);
+ok(until_true(sub { $fault->fired() }), 'a worker counts');
+push @wait, map { pull() } 1 .. 5;
+unlink "$d/received";
+$fault->release();
+ok(until_true(sub { Notify::received($t) }), 'and sends');
+waits(6, 'a slow disk');
+$fault->disarm();
+Notify::mode($t, '200');
+comes($_, 'a slow disk') for @wait;
+waits(0, 'a slow disk');
+
 $t->done();

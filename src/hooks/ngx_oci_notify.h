@@ -33,7 +33,8 @@
 typedef struct {
     uint64_t                    key;        /* of the directory; 0: free */
     uint64_t                    appended;   /* events, ever */
-    uint64_t                    events;     /* that wait */
+    uint64_t                    gone;       /* of these, as whoever sends
+                                               knows: all others wait */
     uint64_t                    bytes;
     uint64_t                    sent;
     uint64_t                    failed;
@@ -86,8 +87,8 @@ typedef struct {
     ngx_oci_notify_event_t      events[NGX_OCI_NOTIFY_WINDOW];
     ngx_uint_t                  n;
     uint64_t                    bytes;
-    uint64_t                    counted;
-    uint64_t                    since;      /* appended before that */
+    uint64_t                    counted;    /* that wait, with begin, */
+    uint64_t                    since;      /* when so many were appended */
     uint64_t                    dropped;    /* events that were not read */
     ngx_uint_t                  more;       /* there is more to be read */
     ngx_err_t                   err;
@@ -161,6 +162,8 @@ ngx_int_t ngx_oci_notify_log(ngx_http_request_t *r);
 ngx_int_t ngx_oci_notify_append(ngx_oci_notify_t *notify,
     ngx_oci_record_t *record);
 void ngx_oci_notify_close(ngx_oci_notify_t *notify);
+/* events that wait */
+uint64_t ngx_oci_notify_waiting(ngx_oci_notify_sh_t *sh);
 /* numbers of the files, in their order, to be freed with free().  NGX_OK, *n
    of them; NGX_ERROR: errno says why */
 ngx_int_t ngx_oci_notify_files(const char *dir, uint64_t **files,

@@ -725,7 +725,7 @@ ngx_oci_notify_info(ngx_uint_t i, ngx_oci_queue_info_t *info)
     n = ((ngx_oci_notify_t **) hmcf->notify.elts)[i];
 
     info->name = n->dir;
-    info->events = ngx_oci_notify_get(n->sh->events);
+    info->events = ngx_oci_notify_waiting(n->sh);
     info->bytes = ngx_oci_notify_get(n->sh->bytes);
     info->sent = ngx_oci_notify_get(n->sh->sent);
     info->failed = ngx_oci_notify_get(n->sh->failed);

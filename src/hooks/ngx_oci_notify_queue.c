@@ -57,7 +57,6 @@ ngx_oci_notify_append(ngx_oci_notify_t *notify, ngx_oci_record_t *record)
 
         if (rc == NGX_OK) {
             ngx_oci_notify_add(notify->sh->appended, 1);
-            ngx_oci_notify_add(notify->sh->events, 1);
 
             if (notify->lost) {
                 notify->lost = 0;
@@ -205,6 +204,20 @@ ngx_oci_notify_lose(ngx_oci_notify_t *notify, ngx_err_t err)
     ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, err,
                   "events can't be written to \"%V\", they are dropped",
                   &notify->dir);
+}
+
+
+/* another nginx, which appends as well, counts in a memory of its own */
+
+uint64_t
+ngx_oci_notify_waiting(ngx_oci_notify_sh_t *sh)
+{
+    int64_t  n;
+
+    n = (int64_t) (ngx_oci_notify_get(sh->appended)
+                   - ngx_oci_notify_get(sh->gone));
+
+    return (n > 0) ? n : 0;
 }
 
 

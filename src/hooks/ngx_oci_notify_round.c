@@ -14,6 +14,7 @@
 #define NGX_OCI_NOTIFY_BUFFER  (NGX_OCI_NOTIFY_FILE + NGX_OCI_NOTE_RECORD)
 #define NGX_OCI_NOTIFY_QUIET   5        /* s: nobody writes the rest of a
                                            record that late */
+#define NGX_OCI_NOTIFY_COUNTS  16       /* tries, while others append */
 #define NGX_OCI_NOTIFY_CURSOR  "%016llx %08x"
 #define NGX_OCI_NOTIFY_SAVED   35       /* bytes of the file "cursor" */
 
@@ -39,8 +40,11 @@ static ngx_int_t ngx_oci_notify_unlink(ngx_oci_notify_work_t *w,
     uint64_t file);
 static ngx_int_t ngx_oci_notify_remove(ngx_oci_notify_work_t *w);
 static ngx_int_t ngx_oci_notify_room(ngx_oci_notify_work_t *w);
+static ngx_int_t ngx_oci_notify_all(ngx_oci_notify_work_t *w);
+static ngx_int_t ngx_oci_notify_end(ngx_oci_notify_work_t *w, size_t *end);
+static size_t ngx_oci_notify_size(ngx_oci_notify_work_t *w, uint64_t file);
 static uint64_t ngx_oci_notify_count(ngx_oci_notify_work_t *w,
-    uint64_t file, size_t pos);
+    uint64_t file, size_t pos, size_t end);
 static ngx_int_t ngx_oci_notify_load(ngx_oci_notify_work_t *w,
     uint64_t file, size_t pos);
 static ngx_int_t ngx_oci_notify_read(ngx_oci_notify_work_t *w);
@@ -127,13 +131,8 @@ ngx_oci_notify_work(ngx_oci_notify_work_t *w)
         return NGX_ERROR;
     }
 
-    for (i = w->i; round->begin && i < w->n; i++) {
-
-        if (w->files[i] >= round->next.file) {
-            round->counted += ngx_oci_notify_count(w, w->files[i],
-                              w->files[i] == round->next.file
-                              ? round->next.pos : 0);
-        }
+    if (round->begin && ngx_oci_notify_all(w) != NGX_OK) {
+        return NGX_ERROR;
     }
 
     return ngx_oci_notify_read(w);
@@ -264,23 +263,14 @@ ngx_oci_notify_remove(ngx_oci_notify_work_t *w)
 static ngx_int_t
 ngx_oci_notify_room(ngx_oci_notify_work_t *w)
 {
-    char                     path[NGX_MAX_PATH], name[NGX_OCI_NOTIFY_NAME];
     uint64_t                 file;
     ngx_uint_t               i;
-    struct stat              st;
     ngx_oci_notify_round_t  *round;
 
     round = w->round;
 
     for (i = w->i; i < w->n; i++) {
-
-        ngx_oci_notify_file_name(name, w->files[i]);
-
-        (void) snprintf(path, sizeof(path), "%s/%s", round->dir, name);
-
-        if (stat(path, &st) == 0) {
-            round->bytes += st.st_size;
-        }
+        round->bytes += ngx_oci_notify_size(w, w->files[i]);
     }
 
     while (round->bytes > round->size && w->i + 1 < w->n) {
@@ -295,7 +285,8 @@ ngx_oci_notify_room(ngx_oci_notify_work_t *w)
 
         if (file >= round->next.file) {
             round->dropped += ngx_oci_notify_count(w, file,
-                              file == round->next.file ? round->next.pos : 0);
+                              (file == round->next.file) ? round->next.pos : 0,
+                              NGX_OCI_NOTIFY_BUFFER);
         }
 
         if (ngx_oci_notify_unlink(w, file) != NGX_OK) {
@@ -314,10 +305,100 @@ ngx_oci_notify_room(ngx_oci_notify_work_t *w)
 }
 
 
-/* records from there on */
+/* all that waits, but for what is appended meanwhile */
+
+static ngx_int_t
+ngx_oci_notify_all(ngx_oci_notify_work_t *w)
+{
+    size_t                   end;
+    ngx_uint_t               i;
+    ngx_oci_notify_round_t  *round;
+
+    round = w->round;
+
+    if (ngx_oci_notify_end(w, &end) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < w->n; i++) {
+
+        if (w->files[i] < round->next.file) {
+            continue;
+        }
+
+        round->counted += ngx_oci_notify_count(w, w->files[i],
+                          (w->files[i] == round->next.file) ? round->next.pos
+                                                            : 0,
+                          (i + 1 == w->n) ? end : NGX_OCI_NOTIFY_BUFFER);
+
+        if (round->failed) {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * The files, and the end of the last of them, when so many were appended.
+ * Nothing is read here, so that nobody appends meanwhile, but now and then.
+ */
+
+static ngx_int_t
+ngx_oci_notify_end(ngx_oci_notify_work_t *w, size_t *end)
+{
+    ngx_uint_t               tries;
+    ngx_oci_notify_round_t  *round;
+
+    round = w->round;
+
+    for (tries = 0; tries < NGX_OCI_NOTIFY_COUNTS; tries++) {
+
+        round->since = ngx_oci_notify_get(*round->appended);
+
+        free(w->files);
+        w->files = NULL;
+        w->i = 0;
+
+        if (ngx_oci_notify_files(round->dir, &w->files, &w->n) != NGX_OK) {
+            w->n = 0;
+            round->failed = "reading the directory";
+            return NGX_ERROR;
+        }
+
+        *end = w->n ? ngx_oci_notify_size(w, w->files[w->n - 1]) : 0;
+
+        if (round->since == ngx_oci_notify_get(*round->appended)) {
+            break;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+/* bytes; 0: it is gone */
+
+static size_t
+ngx_oci_notify_size(ngx_oci_notify_work_t *w, uint64_t file)
+{
+    char         path[NGX_MAX_PATH], name[NGX_OCI_NOTIFY_NAME];
+    struct stat  st;
+
+    ngx_oci_notify_file_name(name, file);
+
+    (void) snprintf(path, sizeof(path), "%s/%s", w->round->dir, name);
+
+    return (stat(path, &st) == 0) ? st.st_size : 0;
+}
+
+
+/* records from there on, up to an end */
 
 static uint64_t
-ngx_oci_notify_count(ngx_oci_notify_work_t *w, uint64_t file, size_t pos)
+ngx_oci_notify_count(ngx_oci_notify_work_t *w, uint64_t file, size_t pos,
+    size_t end)
 {
     size_t            i, skip, size;
     uint64_t          n;
@@ -328,6 +409,7 @@ ngx_oci_notify_count(ngx_oci_notify_work_t *w, uint64_t file, size_t pos)
     }
 
     n = 0;
+    w->len = ngx_min(w->len, (end > pos) ? end - pos : 0);
 
     for (i = 0; /* void */ ; i += skip + size) {
 

@@ -46,7 +46,7 @@ static void ngx_oci_notify_failed(ngx_oci_notify_t *notify,
     ngx_oci_notify_event_t *e, ngx_int_t rc, ngx_uint_t status);
 static ngx_uint_t ngx_oci_notify_malformed(ngx_uint_t status);
 static void ngx_oci_notify_trim(ngx_oci_notify_t *notify);
-static void ngx_oci_notify_less(uint64_t *v, uint64_t n);
+static void ngx_oci_notify_gone(ngx_oci_notify_sh_t *sh, uint64_t n);
 
 
 static ngx_str_t  ngx_oci_notify_pool = ngx_string("default");
@@ -366,11 +366,9 @@ ngx_oci_notify_rounded(ngx_event_t *ev)
 
     if (round->begin) {
 
-        /* rather too many: it is 0 at the latest when nothing is left */
+        /* it is below zero if some were appended before this memory was */
 
-        ngx_oci_notify_set(sh->events, round->counted
-                                       + ngx_oci_notify_get(sh->appended)
-                                       - round->since);
+        ngx_oci_notify_set(sh->gone, round->since - round->counted);
         notify->saved = round->next;
         notify->more = 1;
 
@@ -379,14 +377,14 @@ ngx_oci_notify_rounded(ngx_event_t *ev)
     {
         /* whatever killed workers left of it */
 
-        ngx_oci_notify_set(sh->events, 0);
+        ngx_oci_notify_set(sh->gone, notify->seen);
     }
 
     if (round->dropped) {
         ngx_oci_notify_add(sh->dropped, round->dropped);
 
         if (!round->begin) {
-            ngx_oci_notify_less(&sh->events, round->dropped);
+            ngx_oci_notify_gone(sh, round->dropped);
         }
 
         ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
@@ -566,7 +564,7 @@ ngx_oci_notify_taken(ngx_oci_notify_t *notify, ngx_oci_notify_event_t *e)
     notify->pause = 0;
 
     ngx_oci_notify_add(notify->sh->sent, 1);
-    ngx_oci_notify_less(&notify->sh->events, 1);
+    ngx_oci_notify_gone(notify->sh, 1);
 
     if (notify->failing) {
         notify->failing = 0;
@@ -594,7 +592,7 @@ ngx_oci_notify_failed(ngx_oci_notify_t *notify, ngx_oci_notify_event_t *e,
         e->done = 1;
 
         ngx_oci_notify_add(notify->sh->dropped, 1);
-        ngx_oci_notify_less(&notify->sh->events, 1);
+        ngx_oci_notify_gone(notify->sh, 1);
 
         ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
                       "an event in \"%V\" is dropped: its receiver answered "
@@ -664,17 +662,10 @@ ngx_oci_notify_trim(ngx_oci_notify_t *notify)
 }
 
 
-/* workers that were killed have not counted all */
+/* workers that were killed, and others' ones, have not counted all */
 
 static void
-ngx_oci_notify_less(uint64_t *v, uint64_t n)
+ngx_oci_notify_gone(ngx_oci_notify_sh_t *sh, uint64_t n)
 {
-    uint64_t  old, new;
-
-    old = ngx_oci_notify_get(*v);
-
-    do {
-        new = (old > n) ? old - n : 0;
-    } while (!__atomic_compare_exchange_n(v, &old, new, 0, __ATOMIC_RELAXED,
-                                          __ATOMIC_RELAXED));
+    ngx_oci_notify_add(sh->gone, ngx_min(n, ngx_oci_notify_waiting(sh)));
 }
