@@ -150,4 +150,26 @@ Notify::mode($t, '200');
 comes($_, 'a slow disk') for @wait;
 waits(0, 'a slow disk');
 
+# the next worker can't read: it begins anew, where the last one was
+
+unlink "$d/received";
+comes(pull(), 'well');
+waits(0, 'well');
+ok(until_true(sub {
+    my ($file, $pos) = split / /, $t->read_file('queue/cursor');
+    return hex($pos) == -s "$d/queue/$file.events";
+}), 'its place is saved');
+Notify::mode($t, '500');
+@wait = map { pull() } 1 .. 3;
+until_true(sub { Notify::received($t, '500') });
+killed();
+$fault->arm('read', 1, EIO, on => 1);
+ok(until_true(sub { $fault->fired() >= 4 }), 'a worker can\'t read');
+$fault->disarm();
+waits(3, 'a disk that is back');
+Notify::mode($t, '200');
+comes($_, 'a disk that is back') for @wait;
+my @told = Notify::names(grep { $_->{mode} eq '200' } Notify::received($t));
+is(scalar @told, 4, 'none is told twice');
+
 $t->done();

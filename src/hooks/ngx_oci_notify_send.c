@@ -122,9 +122,7 @@ ngx_oci_notify_tick(ngx_event_t *ev)
 
     if (ngx_exiting) {
 
-        if (notify->sender) {
-            ngx_oci_notify_leave(notify);
-        }
+        ngx_oci_notify_leave(notify);
 
         if (notify->sender) {
             ngx_add_timer(ev, NGX_OCI_NOTIFY_TICK);
@@ -192,7 +190,7 @@ ngx_oci_notify_leave(ngx_oci_notify_t *notify)
         return;
     }
 
-    if (ngx_oci_notify_unsaved(notify) && !notify->broken) {
+    if (notify->sender && ngx_oci_notify_unsaved(notify) && !notify->broken) {
         ngx_oci_notify_begin(notify, 0);
 
         if (notify->round.running) {
@@ -200,9 +198,13 @@ ngx_oci_notify_leave(ngx_oci_notify_t *notify)
         }
     }
 
-    (void) ngx_close_file(notify->lock);
+    /* it may have the lock, and not be the sender yet */
 
-    notify->lock = NGX_INVALID_FILE;
+    if (notify->lock != NGX_INVALID_FILE) {
+        (void) ngx_close_file(notify->lock);
+        notify->lock = NGX_INVALID_FILE;
+    }
+
     notify->sender = 0;
 }
 
@@ -364,7 +366,13 @@ ngx_oci_notify_rounded(ngx_event_t *ev)
         ngx_oci_notify_set(sh->bytes, round->bytes);
     }
 
-    if (round->begin) {
+    if (round->begin && round->failed) {
+
+        /* neither its place nor what waits is known: once more */
+
+        notify->sender = 0;
+
+    } else if (round->begin) {
 
         /* it is below zero if some were appended before this memory was */
 
@@ -392,7 +400,7 @@ ngx_oci_notify_rounded(ngx_event_t *ev)
                       "dropped", &notify->dir, round->dropped);
     }
 
-    if (!ngx_exiting) {
+    if (notify->sender && !ngx_exiting) {
         ngx_oci_notify_go(notify);
     }
 }
