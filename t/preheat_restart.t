@@ -145,6 +145,13 @@ sub job { return (call('GET', "/p2p/jobs/$id"))[1] // {} }
 
 sub state_files { return scalar(() = glob "$d/jobs/*.job") }
 
+# how often jobs are said to go on
+
+sub told {
+    return scalar(() = $t->read_file('error.log')
+        =~ /preheat jobs of before the restart go on/g);
+}
+
 # the job's bytes that are there: waits until this share of them is
 
 sub reaches {
@@ -233,12 +240,14 @@ my $other = $job->{id};
 ok(until_true(sub { state_files() == 1 }), 'is kept');
 unlike(join('', map { $t->read_file('jobs/' . s!.*/!!r) } glob "$d/jobs/*"),
     qr/s3cret/, 'without its token');
+my $told = told();
 killed();
 ok(until_true(20, sub { (call('GET', "/other/jobs/$other"))[0] == 200 }),
     'after a restart it is known');
 ($status, $job) = call('GET', "/other/jobs/$other");
 is($job->{state}, 'failure', 'as a failure');
 like($job->{error}, qr/nginx was restarted/, 'and why');
+is(told(), $told, 'nor is it told to go on');
 ok(until_true(sub { state_files() == 0 }), 'nothing is kept of it');
 
 # but what has none, or is filled with others', goes on
@@ -255,11 +264,13 @@ unlike(join('', map { $t->read_file('jobs/' . s!.*/!!r) } glob "$d/jobs/*"),
 
 # also those of a restart that took more than a week
 
+my $copy;
 killed(sub {
     for my $file (map { "jobs/$_->{id}.job" } values %held) {
         my $text = decode_json($t->read_file($file));
         $text->{created} -= 8 * 86400;
         $t->write_file($file, encode_json($text));
+        $copy = $text if $text->{id} == $held{other}{id};
     }
     unlink "$d/with.held1", "$d/with.held2";
 });
@@ -284,11 +295,15 @@ $t->stop();
 $t->write_file('jobs/17.job', 'nonsense');
 $t->write_file('jobs/18.job', '{"version":1,"id":18,"repository":"../x"}');
 $t->write_file('jobs/19.job', '');
+$t->write_file('jobs/21.job', encode_json({ %$copy, id => 22 }));
 mkdir "$d/jobs/20.job";
 $t->start();
 is((call('GET', '/p2p/jobs/18'))[0], 404, 'no job');
-ok(until_true(sub { $t->read_file('error.log') =~ /is no preheat job/ }),
-    'files that are none are told');
+for my $n (17, 19, 20, 21) {
+    ok(until_true(sub { $t->read_file('error.log')
+        =~ m!jobs/$n\.job" is no preheat job! }), "$n: which is told");
+}
+is((call('GET', '/other/jobs/22'))[0], 404, 'nor is one of another number');
 
 $t->done();
 

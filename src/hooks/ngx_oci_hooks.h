@@ -190,9 +190,9 @@ ngx_int_t ngx_oci_job_watch(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     uint64_t id);
 
 /* of before a restart, if it isn't there; error: why it is a failure, or
-   NULL */
-void ngx_oci_job_restore(ngx_oci_hook_conf_t *conf, ngx_oci_job_info_t *info,
-    const char *error);
+   NULL.  1: it is there now, and was not before */
+ngx_uint_t ngx_oci_job_restore(ngx_oci_hook_conf_t *conf,
+    ngx_oci_job_info_t *info, const char *error);
 /* were those of this location? */
 ngx_uint_t ngx_oci_job_restored(ngx_oci_hook_conf_t *conf);
 void ngx_oci_job_set_restored(ngx_oci_hook_conf_t *conf);

@@ -498,12 +498,15 @@ ngx_oci_job_pin(ngx_oci_hook_conf_t *conf, uint64_t id, time_t until)
 }
 
 
-void
+ngx_uint_t
 ngx_oci_job_restore(ngx_oci_hook_conf_t *conf, ngx_oci_job_info_t *info,
     const char *error)
 {
     ngx_queue_t    *q;
+    ngx_uint_t      made;
     ngx_oci_job_t  *job, *other;
+
+    made = 0;
 
     ngx_shmtx_lock(&ngx_oci_job_shpool->mutex);
 
@@ -520,6 +523,7 @@ ngx_oci_job_restore(ngx_oci_hook_conf_t *conf, ngx_oci_job_info_t *info,
         goto done;
     }
 
+    made = 1;
     job->id = info->id;
     ngx_oci_job_sh->last = ngx_max(ngx_oci_job_sh->last, job->id);
     job->created = info->created;
@@ -549,6 +553,8 @@ ngx_oci_job_restore(ngx_oci_hook_conf_t *conf, ngx_oci_job_info_t *info,
 done:
 
     ngx_shmtx_unlock(&ngx_oci_job_shpool->mutex);
+
+    return made;
 }
 
 

@@ -19,6 +19,7 @@
                                                any more goes */
 #define NGX_OCI_JOB_STATE_LEFT   60         /* s, then nobody writes it */
 #define NGX_OCI_JOB_STATE_NAME   (NGX_INT64_LEN + sizeof(".job"))
+#define NGX_OCI_JOB_STATE_FORM   "%uL.job%Z"
 
 
 /* Owner: its thread's task, whose completion frees it, and text */
@@ -56,8 +57,9 @@ static ngx_uint_t ngx_oci_job_state_nobodys(ngx_oci_job_state_load_t *load,
     json_t *file);
 static void ngx_oci_job_state_leftover(int dir, const char *name);
 static json_t *ngx_oci_job_state_read(int dir, const char *name);
+static ngx_uint_t ngx_oci_job_state_named(json_t *file, const char *name);
 static void ngx_oci_job_state_loaded(ngx_event_t *ev);
-static void ngx_oci_job_state_restore(ngx_oci_hook_conf_t *conf,
+static ngx_uint_t ngx_oci_job_state_restore(ngx_oci_hook_conf_t *conf,
     json_t *file);
 
 
@@ -216,7 +218,7 @@ ngx_oci_job_state_task(void *data, ngx_log_t *log)
     int   dir;
     char  name[NGX_OCI_JOB_STATE_NAME];
 
-    (void) ngx_sprintf((u_char *) name, "%uL.job%Z", op->id);
+    (void) ngx_sprintf((u_char *) name, NGX_OCI_JOB_STATE_FORM, op->id);
 
     dir = open((char *) op->conf->state->name.data,
                O_RDONLY|O_DIRECTORY|O_CLOEXEC);
@@ -509,8 +511,11 @@ ngx_oci_job_state_read(int dir, const char *name)
 
     file = json_loadb(buf, n, JSON_REJECT_DUPLICATES, &err);
 
+    /* that of another name would never be removed */
+
     if (!json_is_object(file)
-        || json_integer_value(json_object_get(file, "version")) != 1)
+        || json_integer_value(json_object_get(file, "version")) != 1
+        || !ngx_oci_job_state_named(file, name))
     {
         json_decref(file);
         return NULL;
@@ -520,24 +525,38 @@ ngx_oci_job_state_read(int dir, const char *name)
 }
 
 
+static ngx_uint_t
+ngx_oci_job_state_named(json_t *file, const char *name)
+{
+    u_char    buf[NGX_OCI_JOB_STATE_NAME];
+    uint64_t  id;
+
+    id = json_integer_value(json_object_get(file, "id"));
+    (void) ngx_sprintf(buf, NGX_OCI_JOB_STATE_FORM, id);
+
+    return ngx_strcmp(buf, name) == 0;
+}
+
+
 static void
 ngx_oci_job_state_loaded(ngx_event_t *ev)
 {
     ngx_oci_job_state_load_t *load = ev->data;
 
-    ngx_uint_t  i;
+    ngx_uint_t  i, n;
+
+    n = 0;
 
     for (i = 0; i < load->n; i++) {
-        ngx_oci_job_state_restore(load->conf, load->files[i]);
+        n += ngx_oci_job_state_restore(load->conf, load->files[i]);
         json_decref(load->files[i]);
     }
 
     ngx_oci_job_set_restored(load->conf);
 
-    if (load->n) {
+    if (n) {
         ngx_log_error(NGX_LOG_NOTICE, ev->log, 0,
-                      "%ui preheat jobs of before the restart go on",
-                      load->n);
+                      "%ui preheat jobs of before the restart go on", n);
         ngx_oci_job_run_soon();
     }
 
@@ -545,11 +564,14 @@ ngx_oci_job_state_loaded(ngx_event_t *ev)
 }
 
 
-static void
+/* does it go on? */
+
+static ngx_uint_t
 ngx_oci_job_state_restore(ngx_oci_hook_conf_t *conf, json_t *file)
 {
     uint64_t             id;
     ngx_str_t            repository, reference;
+    ngx_uint_t           made;
     const char          *p, *error;
     ngx_oci_digest_t     digest;
     ngx_oci_job_info_t   info;
@@ -572,7 +594,7 @@ ngx_oci_job_state_restore(ngx_oci_hook_conf_t *conf, json_t *file)
             && ngx_oci_digest_parse(&digest, reference.data, reference.len)
                != NGX_OK))
     {
-        return;
+        return 0;
     }
 
     info.id = id;
@@ -590,9 +612,12 @@ ngx_oci_job_state_restore(ngx_oci_hook_conf_t *conf, json_t *file)
         error = "nginx was restarted, and its token is not kept";
     }
 
-    ngx_oci_job_restore(conf, &info, error);
+    made = ngx_oci_job_restore(conf, &info, error);
 
     if (error) {
         ngx_oci_job_state_sync(conf, id);
+        return 0;
     }
+
+    return made;
 }
