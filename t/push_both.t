@@ -357,6 +357,31 @@ $r = $t->http($t->{edge}, 'POST', '/v2/s/a/blobs/uploads/?digest='
 is($r->{status}, 201, 'one POST');
 ok(stored($t->digest($blob)), 'one POST: stored');
 
+# what a registry may read in another way than the edge
+
+my $two = $t->digest('it');
+for my $c ("%64igest=$two&digest=", "digest=$two;digest=",
+    "DIGEST=$two&digest=", "+digest=$two&digest=")
+{
+    $blob = $t->random_blob(120_000);
+    $r = $t->http($t->{edge}, 'PUT', '/v2/s/a/blobs/uploads/way?' . $c
+        . $t->digest($blob), {}, $blob);
+    is($r->{status}, 201, "$c: as the registry said");
+    nowhere($t->digest($blob), $c);
+}
+for my $c ("mount=$two&mount=$two", "%6dount=$two") {
+    $blob = $t->random_blob(120_000);
+    $r = $t->http($t->{edge}, 'POST', "/v2/s/a/blobs/uploads/?$c&digest="
+        . $t->digest($blob), {}, $blob);
+    is($r->{status}, 201, "$c: as the registry said");
+    nowhere($t->digest($blob), $c);
+}
+$blob = $t->random_blob(120_000);
+is(put('/v2/s/a/blobs/uploads/form', $t->digest($blob), $blob, {
+    'Content-Type' => 'application/x-www-form-urlencoded' })->{status}, 201,
+    'a form');
+nowhere($t->digest($blob), 'a form');
+
 # the registry changes the upload's path
 
 $blob = $t->random_blob(300_000);

@@ -216,6 +216,21 @@ ngx_oci_push_ask(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
     off_t             end;
     ngx_table_elt_t  *h;
 
+    if (!ngx_oci_push_plain(&ctx->route.args)) {
+        return NGX_DECLINED;
+    }
+
+    /* of a form registries take the arguments first, and have no blob */
+
+    h = r->headers_in.content_type;
+
+    if (h && ngx_strlcasestrn(h->value.data, h->value.data + h->value.len,
+                              (u_char *) "form-", sizeof("form-") - 2)
+             != NULL)
+    {
+        return NGX_DECLINED;
+    }
+
     if ((r->method & (NGX_HTTP_POST|NGX_HTTP_PUT))
         && ngx_oci_push_digest(&ctx->route.args, &up->digest) != NGX_OK)
     {

@@ -191,7 +191,10 @@ ngx_int_t ngx_oci_push_agrees(ngx_http_request_t *r,
 /* the digest among the arguments; NGX_OK, NGX_DECLINED: there is none, or
    what it is can't be told */
 ngx_int_t ngx_oci_push_digest(ngx_str_t *args, ngx_oci_digest_t *digest);
+/* is there one, or more? */
 ngx_uint_t ngx_oci_push_arg(ngx_str_t *args, const char *name);
+/* do all read them alike? */
+ngx_uint_t ngx_oci_push_plain(ngx_str_t *args);
 /* what identifies an upload: its registry and the path at the upstream */
 void ngx_oci_push_key(u_char *key, ngx_oci_registry_t *registry,
     ngx_str_t *uri);
@@ -209,9 +212,9 @@ void ngx_oci_push_finish_task(void *data, ngx_log_t *log);
 void ngx_oci_push_drop_task(void *data, ngx_log_t *log);
 
 
-/* ngx_oci_room.c; in a thread: room for so many bytes in all.  NGX_OK or
-   NGX_DECLINED */
-ngx_int_t ngx_oci_room_push(ngx_oci_push_t *up, uint64_t bytes);
+/* ngx_oci_room.c; in a thread: room for the first so many bytes of all.
+   Nothing is evicted where all could not have it.  NGX_OK or NGX_DECLINED */
+ngx_int_t ngx_oci_room_push(ngx_oci_push_t *up, uint64_t bytes, uint64_t all);
 
 
 /*
@@ -241,9 +244,10 @@ void ngx_oci_push_leave(ngx_oci_push_t *up);
 ngx_uint_t ngx_oci_push_spoiled(ngx_oci_push_t *up);
 /* the files are gone, or a blob's */
 void ngx_oci_push_free(ngx_oci_cache_t *cache, ngx_uint_t place, uint64_t id);
-/* room for so many bytes in all; in any thread.  NGX_OK or NGX_DECLINED */
+/* room for the first so many bytes; in any thread.  NGX_OK, or NGX_DECLINED:
+   shortage is what lacks of all */
 ngx_int_t ngx_oci_push_reserve(ngx_oci_push_t *up, uint64_t bytes,
-    ngx_oci_shortage_t *shortage);
+    uint64_t all, ngx_oci_shortage_t *shortage);
 void ngx_oci_push_wrote(ngx_oci_push_t *up, uint64_t bytes);
 /* one that its worker or its client left, NGX_OK or NGX_DECLINED; nobody else
    gets it */

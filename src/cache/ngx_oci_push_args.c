@@ -13,17 +13,18 @@
 
 
 static u_char *ngx_oci_push_value(ngx_str_t *args, const char *name,
-    u_char **last);
+    u_char **last, ngx_uint_t *n);
 static u_char *ngx_oci_push_number(u_char *p, u_char *last, off_t *n);
 
 
 ngx_int_t
 ngx_oci_push_digest(ngx_str_t *args, ngx_oci_digest_t *digest)
 {
-    size_t   len;
-    u_char  *p, *last, *dst, *src, text[3 * NGX_OCI_DIGEST_LEN];
+    size_t       len;
+    u_char      *p, *last, *dst, *src, text[3 * NGX_OCI_DIGEST_LEN];
+    ngx_uint_t   n;
 
-    p = ngx_oci_push_value(args, "digest", &last);
+    p = ngx_oci_push_value(args, "digest", &last, &n);
 
     if (p == NULL || (size_t) (last - p) > sizeof(text)) {
         return NGX_DECLINED;
@@ -43,21 +44,58 @@ ngx_oci_push_digest(ngx_str_t *args, ngx_oci_digest_t *digest)
 ngx_uint_t
 ngx_oci_push_arg(ngx_str_t *args, const char *name)
 {
-    u_char  *last;
+    u_char      *last;
+    ngx_uint_t   n;
 
-    return ngx_oci_push_value(args, name, &last) != NULL;
+    (void) ngx_oci_push_value(args, name, &last, &n);
+
+    return n != 0;
 }
 
 
-/* of the last argument of that name, as registries may take any of them, only
-   if there is no other; NULL: it is not there, or more than once */
+/* a registry that decodes names, or has other separators, may see what is not
+   seen here */
+
+ngx_uint_t
+ngx_oci_push_plain(ngx_str_t *args)
+{
+    u_char      c;
+    size_t      i;
+    ngx_uint_t  name;
+
+    name = 1;
+
+    for (i = 0; i < args->len; i++) {
+
+        c = args->data[i];
+
+        if (c == ';' || (name && (c == '%' || c == '+'))) {
+            return 0;
+        }
+
+        if (c == '&') {
+            name = 1;
+
+        } else if (c == '=') {
+            name = 0;
+        }
+    }
+
+    return 1;
+}
+
+
+/* of the only argument of that name, as registries may take any of them; NULL:
+   it is not there, or more than once.  n: how often */
 
 static u_char *
-ngx_oci_push_value(ngx_str_t *args, const char *name, u_char **last)
+ngx_oci_push_value(ngx_str_t *args, const char *name, u_char **last,
+    ngx_uint_t *n)
 {
     size_t   len;
     u_char  *p, *end, *stop, *value;
 
+    *n = 0;
     len = ngx_strlen(name);
     value = NULL;
     stop = args->data + args->len;
@@ -70,20 +108,18 @@ ngx_oci_push_value(ngx_str_t *args, const char *name, u_char **last)
         }
 
         if ((size_t) (end - p) <= len || p[len] != '='
-            || ngx_strncmp(p, name, len) != 0)
+            || ngx_strncasecmp(p, (u_char *) name, len) != 0)
         {
             continue;
         }
 
-        if (value) {
-            return NULL;
-        }
-
         value = p + len + 1;
         *last = end;
+
+        (*n)++;
     }
 
-    return value;
+    return (*n == 1) ? value : NULL;
 }
 
 

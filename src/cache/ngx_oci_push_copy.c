@@ -15,8 +15,8 @@
 #include <openssl/sha.h>
 
 
-#define NGX_OCI_PUSH_STEP  (64 * 1024 * 1024)   /* bytes reserved at once where
-                                                   the size is not known */
+#define NGX_OCI_PUSH_STEP  (64 * 1024 * 1024)   /* bytes reserved ahead of those
+                                                   that came, at most */
 
 
 static ngx_int_t ngx_oci_push_open(ngx_oci_push_t *up, ngx_log_t *log);
@@ -138,7 +138,7 @@ ngx_oci_push_write_task(void *data, ngx_log_t *log)
 {
     ngx_oci_push_t *up = data;
 
-    uint64_t             end;
+    uint64_t             end, all, ahead;
     ngx_uint_t           i;
     ngx_oci_push_buf_t  *b;
 
@@ -155,15 +155,19 @@ ngx_oci_push_write_task(void *data, ngx_log_t *log)
         end += up->bufs[i % NGX_OCI_PUSH_BUFFERS].size;
     }
 
-    if (end < up->expected) {
-        end = up->expected;
+    /* who announces much may bring little, and may not even push: not more
+       goes for it than as much again as has come */
 
-    } else if (end > up->expected) {
-        end = ngx_align(end, (uint64_t) NGX_OCI_PUSH_STEP);
+    all = ngx_max(end, up->expected);
+    ahead = end + ngx_min(end, NGX_OCI_PUSH_STEP);
+
+    if (up->expected >= end) {
+        ahead = ngx_min(ahead, up->expected);
     }
 
-    up->rc = ngx_oci_index_fits(up->cache, end) ? ngx_oci_room_push(up, end)
-                                                : NGX_DECLINED;
+    up->rc = (ngx_oci_index_fits(up->cache, all)
+              && all <= (uint64_t) up->cache->max_size)
+             ? ngx_oci_room_push(up, ahead, all) : NGX_DECLINED;
 
     for (i = up->first; i != up->last && up->rc == NGX_OK; i++) {
         b = &up->bufs[i % NGX_OCI_PUSH_BUFFERS];

@@ -247,7 +247,7 @@ ngx_oci_push_free(ngx_oci_cache_t *cache, ngx_uint_t place, uint64_t id)
 
 
 ngx_int_t
-ngx_oci_push_reserve(ngx_oci_push_t *up, uint64_t bytes,
+ngx_oci_push_reserve(ngx_oci_push_t *up, uint64_t bytes, uint64_t all,
     ngx_oci_shortage_t *shortage)
 {
     ngx_int_t           rc;
@@ -270,6 +270,7 @@ ngx_oci_push_reserve(ngx_oci_push_t *up, uint64_t bytes,
         ngx_oci_index_shortage(cache, bytes - sh->taken, shortage);
 
         if (shortage->bytes) {
+            ngx_oci_index_shortage(cache, all - sh->taken, shortage);
             goto done;
         }
 

@@ -90,10 +90,12 @@ ngx_oci_push_place(ngx_oci_push_t *up, ngx_log_t *log)
 static ngx_int_t
 ngx_oci_push_replace(ngx_oci_push_t *up, int former, ngx_log_t *log)
 {
+    time_t            pinned;
     ngx_int_t         rc, marked;
     ngx_oci_cache_t  *cache;
 
     cache = up->cache;
+    pinned = 0;
 
     if (former != -1 && ngx_oci_push_there(up, log) == NGX_OK) {
 
@@ -106,6 +108,15 @@ ngx_oci_push_replace(ngx_oci_push_t *up, int former, ngx_log_t *log)
         }
 
         return NGX_OK;
+    }
+
+    if (former != -1) {
+        pinned = ngx_oci_store_pinned(former);
+
+        if (pinned && ngx_oci_store_pin(up->map, pinned) != NGX_OK) {
+            up->err = ngx_errno;
+            return NGX_ERROR;
+        }
     }
 
     marked = ngx_oci_index_evict(cache, &up->digest);
@@ -129,7 +140,7 @@ ngx_oci_push_replace(ngx_oci_push_t *up, int former, ngx_log_t *log)
 
     if (rc == NGX_OK) {
         (void) ngx_oci_index_note(cache, &up->digest, up->written,
-                                  up->written, ngx_time(), 0, 1, 0);
+                                  up->written, ngx_time(), pinned, 1, 0);
     }
 
     return rc;

@@ -291,12 +291,12 @@ ngx_oci_room_done(void *data)
 
 
 ngx_int_t
-ngx_oci_room_push(ngx_oci_push_t *up, uint64_t bytes)
+ngx_oci_room_push(ngx_oci_push_t *up, uint64_t bytes, uint64_t all)
 {
     ngx_oci_shortage_t    shortage;
     ngx_oci_room_tries_t  tries;
 
-    if (ngx_oci_push_reserve(up, bytes, &shortage) == NGX_OK) {
+    if (ngx_oci_push_reserve(up, bytes, all, &shortage) == NGX_OK) {
         return NGX_OK;
     }
 
@@ -305,7 +305,7 @@ ngx_oci_room_push(ngx_oci_push_t *up, uint64_t bytes)
     (void) ngx_oci_room_look(up->cache);
 
     for ( ;; ) {
-        if (ngx_oci_push_reserve(up, bytes, &shortage) == NGX_OK) {
+        if (ngx_oci_push_reserve(up, bytes, all, &shortage) == NGX_OK) {
             return NGX_OK;
         }
 
