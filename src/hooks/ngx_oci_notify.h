@@ -175,6 +175,8 @@ void ngx_oci_notify_file_name(char *name, uint64_t file);
 
 /* ngx_oci_notify_round.c: in a thread */
 void ngx_oci_notify_round(void *data, ngx_log_t *log);
+/* where it is done, in "cursor".  NGX_OK; NGX_ERROR: round->failed */
+ngx_int_t ngx_oci_notify_save(ngx_oci_notify_round_t *round);
 
 /* ngx_oci_notify_send.c */
 ngx_int_t ngx_oci_notify_init_process(ngx_cycle_t *cycle,

@@ -35,7 +35,6 @@ typedef struct {
 
 static ngx_int_t ngx_oci_notify_work(ngx_oci_notify_work_t *w);
 static void ngx_oci_notify_cursor(ngx_oci_notify_round_t *round);
-static ngx_int_t ngx_oci_notify_save(ngx_oci_notify_round_t *round);
 static ngx_int_t ngx_oci_notify_unlink(ngx_oci_notify_work_t *w,
     uint64_t file);
 static ngx_int_t ngx_oci_notify_remove(ngx_oci_notify_work_t *w);
@@ -180,7 +179,7 @@ ngx_oci_notify_cursor(ngx_oci_notify_round_t *round)
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_oci_notify_save(ngx_oci_notify_round_t *round)
 {
     char      buf[NGX_OCI_NOTIFY_SAVED + 1];

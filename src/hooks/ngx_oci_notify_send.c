@@ -94,6 +94,15 @@ ngx_oci_notify_exit_process(ngx_oci_hooks_main_conf_t *hmcf)
 
         ngx_oci_notify_close(n[i]);
 
+        /* threads have ended before.  Nobody is told once more what was
+           taken */
+
+        if (n[i]->sender && ngx_oci_notify_unsaved(n[i])) {
+            n[i]->round.dir = (char *) n[i]->dir.data;
+            ngx_oci_notify_place(n[i], &n[i]->round.done);
+            (void) ngx_oci_notify_save(&n[i]->round);
+        }
+
         if (n[i]->lock != NGX_INVALID_FILE) {
             (void) ngx_close_file(n[i]->lock);
         }
@@ -101,8 +110,6 @@ ngx_oci_notify_exit_process(ngx_oci_hooks_main_conf_t *hmcf)
         for (k = 0; k < n[i]->n; k++) {
             free(n[i]->window[k].text);
         }
-
-        /* threads have ended before */
 
         for (k = 0; k < n[i]->round.n; k++) {
             free(n[i]->round.events[k].text);
