@@ -120,11 +120,6 @@ ngx_oci_core_t  ngx_oci_core = {
     ngx_oci_pull_abort,
     ngx_oci_pull_own,
     ngx_oci_pull_pin,
-    ngx_oci_post_target,
-    ngx_oci_post_server,
-    ngx_oci_post_create,
-    ngx_oci_post_start,
-    ngx_oci_post_abort,
     ngx_oci_pass_async,
     ngx_oci_error,
     ngx_oci_error_retry,
@@ -140,6 +135,9 @@ ngx_oci_core_t  ngx_oci_core = {
     ngx_oci_realm,
     ngx_oci_thread_pool,
     ngx_oci_registry_find,
+    ngx_oci_endpoint,
+    ngx_oci_receiver,
+    ngx_oci_receiver_server,
     ngx_oci_health_wait,
     ngx_oci_health_place,
     ngx_oci_health_place_free,
@@ -759,16 +757,10 @@ ngx_http_oci_postconfiguration(ngx_conf_t *cf)
 
     *h = ngx_oci_stats_log;
 
-    h = ngx_array_push(&cmcf->phases[NGX_HTTP_PREACCESS_PHASE].handlers);
-    if (h == NULL) {
-        return NGX_ERROR;
-    }
-
-    *h = ngx_oci_pull_handler;
-
     ngx_oci_pass_init_filter();
 
-    if (ngx_oci_group_init(cf, omcf) != NGX_OK
+    if (ngx_oci_pull_init(cf) != NGX_OK
+        || ngx_oci_group_init(cf, omcf) != NGX_OK
         || ngx_oci_health_add_zone(cf, omcf) != NGX_OK)
     {
         return NGX_ERROR;
@@ -789,6 +781,13 @@ ngx_http_oci_create_main_conf(ngx_conf_t *cf)
     }
 
     if (ngx_array_init(&omcf->registries, cf->pool, 4,
+                       sizeof(ngx_oci_registry_t *))
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
+    if (ngx_array_init(&omcf->endpoints, cf->pool, 2,
                        sizeof(ngx_oci_registry_t *))
         != NGX_OK)
     {

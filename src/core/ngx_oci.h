@@ -22,7 +22,7 @@
 
 
 #define NGX_OCI_VERSION             "0.1.0"
-#define NGX_OCI_ABI                 14
+#define NGX_OCI_ABI                 15
 #define NGX_OCI_BUILD               "nginx-oci/" NGX_OCI_VERSION " for "      \
                                     NGINX_VER
 
@@ -37,7 +37,6 @@ typedef struct ngx_oci_names_s     ngx_oci_names_t;
 typedef struct ngx_oci_ctx_s       ngx_oci_ctx_t;
 typedef struct ngx_oci_judge_s     ngx_oci_judge_t;
 typedef struct ngx_oci_pull_s      ngx_oci_pull_t;
-typedef struct ngx_oci_post_s      ngx_oci_post_t;
 
 
 /* whose credentials go upstream */
@@ -84,6 +83,8 @@ struct ngx_oci_registry_s {
     ngx_http_upstream_srv_conf_t   *upstream;   /* of group; NULL: names */
     ngx_oci_names_t                *names;      /* of a host that is resolved
                                                    at run time, or NULL */
+    ngx_oci_url_t                  *receiver;   /* of an endpoint by
+                                                   receiver(); or NULL */
     ngx_http_upstream_conf_t        conf;       /* of exchanges to group */
     ngx_http_upstream_conf_t        redirect_conf;  /* to other hosts */
     ngx_http_conf_ctx_t            *ctx;        /* of a location that passes
@@ -121,8 +122,9 @@ struct ngx_oci_registry_s {
     unsigned                        ssl:1;
     unsigned                        ssl_verify:1;
     unsigned                        breaker:1;
-    unsigned                        target:1;   /* none at all: a receiver of
-                                                   posts */
+    unsigned                        endpoint:1; /* none: a URL for exchanges,
+                                                   by endpoint() or
+                                                   receiver() */
 };
 
 
@@ -332,7 +334,8 @@ struct ngx_oci_exchange_s {
 
     /* set by the owner before exchange_start(); strings must live in pool
        (exchange_create() sets everything to "none") */
-    ngx_uint_t                      method;     /* NGX_HTTP_GET or _HEAD */
+    ngx_uint_t                      method;     /* NGX_HTTP_GET, _HEAD, _POST,
+                                                   which has a body */
     ngx_str_t                       uri;        /* path and query */
     ngx_str_t                       repository; /* at the upstream; for the
                                                    scope of the dance */
@@ -342,6 +345,12 @@ struct ngx_oci_exchange_s {
     ngx_str_t                       authorization;  /* with ..._CLIENT; in
                                                        pool, wiped with it */
     ngx_str_t                       accept;     /* "": not sent */
+    ngx_str_t                       headers;    /* more lines, each with its
+                                                   CRLF; wiped with pool */
+    ngx_str_t                       body;       /* of POST; likewise */
+    ngx_msec_t                      timeout;    /* ms, of all of it, then
+                                                   done(NGX_BUSY); 0: none */
+    ngx_uint_t                      quiet;      /* nothing is logged */
     off_t                           range_start;    /* -1: no Range */
     off_t                           range_end;  /* one past the last byte;
                                                    -1: open-ended */
@@ -427,6 +436,8 @@ struct ngx_oci_pull_s {
     ngx_str_t                       accept;     /* "": not sent */
     ngx_str_t                       authorization;  /* "": not sent */
     size_t                          max;        /* bytes of the body */
+    ngx_uint_t                      ssl;        /* $scheme is https, as it
+                                        would be for a client */
     ngx_uint_t                      preheat;    /* of a blob: the answer comes
                                         without a body, once all of it is
                                         stored and verified; its cache_status
@@ -453,41 +464,6 @@ struct ngx_oci_pull_s {
     size_t                          size;       /* bytes of it */
 
     void                           *priv;       /* ngx_oci_pull.c's */
-};
-
-
-/*
- * One POST of a small body to a receiver that the configuration names: no
- * redirect is followed, no challenge answered, and it is sent once.
- *
- * Owner: whoever called post_create(), until done() returned, after which it
- * is freed by itself.
- */
-
-struct ngx_oci_post_s {
-    /* set by post_create() */
-    ngx_pool_t                     *pool;
-    ngx_log_t                      *log;
-    ngx_oci_registry_t             *target;
-
-    /* set by the owner before post_start() */
-    ngx_oci_url_t                  *url;        /* the target's */
-    ngx_str_t                       headers;    /* lines with their ends */
-    ngx_str_t                       body;
-    ngx_msec_t                      timeout;    /* ms, of all of it */
-    ngx_uint_t                      quiet;      /* nothing is logged */
-    void                           *data;
-
-    /*
-     * Called exactly once, from the event loop.  NGX_OK: status is the
-     * answer's; NGX_ERROR: there was none, or none of HTTP; NGX_BUSY: none in
-     * time; NGX_ABORT: by post_abort().
-     */
-    void                          (*done)(ngx_oci_post_t *post, ngx_int_t rc);
-
-    ngx_uint_t                      status;
-
-    void                           *priv;       /* ngx_oci_post.c's */
 };
 
 
@@ -569,6 +545,8 @@ typedef struct {
     uint64_t                        bytes;      /* stored */
     uint64_t                        reserved;   /* that fills may store */
     uint64_t                        max_size;   /* bytes; 0: no limit */
+    uint64_t                        room;       /* for all that is stored, in
+                                                   bytes, at most */
     uint64_t                        blobs;
     uint64_t                        fills;      /* under way */
 } ngx_oci_zone_info_t;
@@ -640,6 +618,7 @@ typedef ngx_int_t (*ngx_oci_beside_pt)(void *place,
 
 typedef struct {
     ngx_array_t                     registries; /* of ngx_oci_registry_t * */
+    ngx_array_t                     endpoints;  /* likewise */
     ngx_array_t                     policies;   /* of ngx_oci_policy_t *: set
                                                    by the policy module */
     ngx_oci_content_pt              content;    /* set by the cache module in
@@ -688,29 +667,6 @@ typedef struct {
     ngx_uint_t                    (*pull_own)(ngx_http_request_t *r);
     /* its pin, 0 also for a client's */
     time_t                        (*pull_pin)(ngx_http_request_t *r);
-
-    /*
-     * A receiver of posts: what is known of it while the configuration is
-     * read.  url and the strings stay; certificate: "" is the system's own.
-     * NULL: why not was logged.
-     */
-    ngx_oci_registry_t           *(*target)(ngx_conf_t *cf, ngx_str_t *name,
-                                      ngx_oci_url_t *url,
-                                      ngx_str_t *certificate,
-                                      ngx_msec_t timeout);
-    /* when all of it was read: the server whose resolver is used.  NGX_OK;
-       NGX_DECLINED: it would need one, and has none */
-    ngx_int_t                     (*target_server)(ngx_oci_registry_t *target,
-                                      ngx_oci_url_t *url,
-                                      ngx_http_conf_ctx_t *server);
-    /* NULL: no memory; log: of the cycle or the worker */
-    ngx_oci_post_t               *(*post_create)(ngx_oci_registry_t *target,
-                                      ngx_log_t *log);
-    /* NGX_OK: done() will be called; NGX_ERROR: it will not, it is freed */
-    ngx_int_t                     (*post_start)(ngx_oci_post_t *post);
-    /* ends it; done(NGX_ABORT) follows from the event loop.  Before
-       post_start(): frees it at once, without done() */
-    void                          (*post_abort)(ngx_oci_post_t *post);
 
     /*
      * Hands a request that a content handler holds (NGX_DONE returned,
@@ -799,6 +755,29 @@ typedef struct {
        read; NULL: there is none */
     ngx_oci_registry_t           *(*registry)(ngx_oci_main_conf_t *omcf,
                                       ngx_str_t *name);
+
+    /*
+     * A URL that exchanges may be made with which are no registry's, from a
+     * location's directive: in that location, to that address only, and
+     * nowhere that is redirected to.  *uri: its path.  trusted: a file with
+     * certificates; "": those of the system.  NULL: logged.
+     */
+    ngx_oci_registry_t           *(*endpoint)(ngx_conf_t *cf, ngx_str_t *url,
+                                      ngx_str_t *trusted, ngx_str_t *uri);
+
+    /*
+     * The same of a directive that is in no location: its host is resolved at
+     * run time, and a name that leads to the edge itself or to link-local
+     * addresses is not used.  url and the strings stay.  NULL: logged.
+     */
+    ngx_oci_registry_t           *(*receiver)(ngx_conf_t *cf, ngx_str_t *name,
+                                      ngx_oci_url_t *url, ngx_str_t *trusted,
+                                      ngx_msec_t timeout);
+    /* when all of the configuration was read: the server whose resolver is
+       used.  NGX_OK; NGX_DECLINED: it would need one, and has none */
+    ngx_int_t                     (*receiver_server)(
+                                      ngx_oci_registry_t *receiver,
+                                      ngx_http_conf_ctx_t *server);
 
     /*
      * Does a fill from this registry's repository, with the caller's

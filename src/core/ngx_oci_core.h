@@ -89,6 +89,14 @@ ngx_oci_registry_t *ngx_oci_registry_find(ngx_oci_main_conf_t *omcf,
 ngx_http_upstream_srv_conf_t *ngx_oci_registry_upstream(ngx_conf_t *cf,
     ngx_str_t *name);
 
+/* ngx_oci_endpoint.c: see ngx_oci.h */
+ngx_oci_registry_t *ngx_oci_endpoint(ngx_conf_t *cf, ngx_str_t *url,
+    ngx_str_t *trusted, ngx_str_t *uri);
+ngx_oci_registry_t *ngx_oci_receiver(ngx_conf_t *cf, ngx_str_t *name,
+    ngx_oci_url_t *url, ngx_str_t *trusted, ngx_msec_t timeout);
+ngx_int_t ngx_oci_receiver_server(ngx_oci_registry_t *receiver,
+    ngx_http_conf_ctx_t *server);
+
 /* parses directives from memory in the context of cf; text ends with ";" */
 char *ngx_oci_conf_text(ngx_conf_t *cf, ngx_str_t *text);
 
@@ -136,24 +144,15 @@ void ngx_oci_private_log(ngx_oci_registry_t *registry, ngx_str_t *host,
 char *ngx_oci_pass_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 ngx_int_t ngx_oci_pass_request(ngx_http_request_t *r);
 
-/* ngx_oci_pull.c: see ngx_oci.h, and the handler of the preaccess phase */
+/* ngx_oci_pull.c: see ngx_oci.h */
 ngx_oci_pull_t *ngx_oci_pull_create(ngx_http_core_srv_conf_t *server,
     ngx_log_t *log);
 ngx_int_t ngx_oci_pull_start(ngx_oci_pull_t *pull);
 void ngx_oci_pull_abort(ngx_oci_pull_t *pull);
 ngx_uint_t ngx_oci_pull_own(ngx_http_request_t *r);
 time_t ngx_oci_pull_pin(ngx_http_request_t *r);
-ngx_int_t ngx_oci_pull_handler(ngx_http_request_t *r);
-
-/* ngx_oci_post.c: see ngx_oci.h */
-ngx_oci_registry_t *ngx_oci_post_target(ngx_conf_t *cf, ngx_str_t *name,
-    ngx_oci_url_t *url, ngx_str_t *certificate, ngx_msec_t timeout);
-ngx_int_t ngx_oci_post_server(ngx_oci_registry_t *target, ngx_oci_url_t *url,
-    ngx_http_conf_ctx_t *server);
-ngx_oci_post_t *ngx_oci_post_create(ngx_oci_registry_t *target,
-    ngx_log_t *log);
-ngx_int_t ngx_oci_post_start(ngx_oci_post_t *post);
-void ngx_oci_post_abort(ngx_oci_post_t *post);
+/* its handlers of phases; NGX_OK or NGX_ERROR */
+ngx_int_t ngx_oci_pull_init(ngx_conf_t *cf);
 
 void ngx_oci_pass_async(ngx_http_request_t *r);
 ngx_oci_pass_t *ngx_oci_pass_find(ngx_http_request_t *r,
@@ -265,6 +264,10 @@ void ngx_oci_exchange_resume(ngx_oci_exchange_t *ex);
 void ngx_oci_exchange_abort(ngx_oci_exchange_t *ex);
 ngx_int_t ngx_oci_exchange_init_registry(ngx_conf_t *cf,
     ngx_oci_registry_t *registry);
+/* ngx_oci_hop_conf.c: the certificates that are trusted, by default the
+   system's.  NGX_OK, or NGX_ERROR, which was logged; what: its directive */
+ngx_int_t ngx_oci_exchange_trusted(ngx_conf_t *cf,
+    ngx_oci_registry_t *registry, const char *what);
 
 /*
  * ngx_oci_upstream_auth.c: Authorization values for a registry's stored

@@ -32,7 +32,8 @@ typedef struct {
     ngx_oci_auth_waiter_t       waiter;
     ngx_event_t                 event;      /* the end, where no hop is */
     ngx_event_t                 timer;      /* reads on: the registry's rate */
-    ngx_connection_t            dummy;      /* for its debug lines */
+    ngx_event_t                 late;       /* ex->timeout is over */
+    ngx_connection_t            dummy;      /* for their debug lines */
     ngx_oci_url_t              *url;        /* of the redirect */
     ngx_str_t                   challenge;
     ngx_str_t                   value;      /* of stored credentials */
@@ -46,11 +47,13 @@ typedef struct {
     unsigned                    refused:1;      /* a redirect's address: it
                                                is left to the client */
     unsigned                    aborted:1;
+    unsigned                    expired:1;  /* by late */
     unsigned                    limited:1;  /* in is of an answer to another
                                                exchange */
 } ngx_oci_exchange_priv_t;
 
 
+static ngx_int_t ngx_oci_exchange_begin(ngx_oci_exchange_t *ex);
 static void ngx_oci_exchange_wipe(void *data);
 static void ngx_oci_exchange_forget(ngx_str_t *value);
 static ngx_uint_t ngx_oci_exchange_limited(ngx_oci_exchange_t *ex);
@@ -71,6 +74,7 @@ static ngx_int_t ngx_oci_exchange_buffer(ngx_oci_hop_t *hop, u_char **p,
 static ngx_int_t ngx_oci_exchange_received(ngx_oci_hop_t *hop, size_t n,
     ngx_uint_t idle);
 static void ngx_oci_exchange_timer(ngx_event_t *ev);
+static void ngx_oci_exchange_late(ngx_event_t *ev);
 static void ngx_oci_exchange_hop_done(ngx_oci_hop_t *hop, ngx_int_t rc);
 static void ngx_oci_exchange_danced(void *data, ngx_int_t rc);
 static void ngx_oci_exchange_end(ngx_oci_exchange_t *ex, ngx_int_t rc);
@@ -132,6 +136,10 @@ ngx_oci_exchange_create(ngx_oci_registry_t *registry, ngx_log_t *log)
     priv->timer.data = &priv->dummy;
     priv->timer.log = log;
 
+    priv->late.handler = ngx_oci_exchange_late;
+    priv->late.data = &priv->dummy;
+    priv->late.log = log;
+
     return ex;
 }
 
@@ -148,6 +156,8 @@ ngx_oci_exchange_wipe(void *data)
     priv = ex->priv;
 
     ngx_oci_exchange_forget(&ex->authorization);
+    ngx_oci_exchange_forget(&ex->headers);
+    ngx_oci_exchange_forget(&ex->body);
     ngx_oci_exchange_forget(&ex->target);
     ngx_oci_exchange_forget(&priv->value);
 }
@@ -167,6 +177,27 @@ ngx_oci_exchange_forget(ngx_str_t *value)
 ngx_int_t
 ngx_oci_exchange_start(ngx_oci_exchange_t *ex)
 {
+    ngx_oci_exchange_priv_t  *priv;
+
+    if (ngx_oci_exchange_begin(ex) != NGX_OK) {
+        ngx_destroy_pool(ex->pool);
+        return NGX_ERROR;
+    }
+
+    /* nothing of it ends before the event loop goes on */
+
+    if (ex->timeout) {
+        priv = ex->priv;
+        ngx_add_timer(&priv->late, ex->timeout);
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_oci_exchange_begin(ngx_oci_exchange_t *ex)
+{
     if (ex->target.len && ngx_oci_exchange_remembered(ex) == NGX_OK) {
         return NGX_OK;
     }
@@ -175,12 +206,7 @@ ngx_oci_exchange_start(ngx_oci_exchange_t *ex)
         return NGX_OK;
     }
 
-    if (ngx_oci_exchange_again(ex) != NGX_OK) {
-        ngx_destroy_pool(ex->pool);
-        return NGX_ERROR;
-    }
-
-    return NGX_OK;
+    return ngx_oci_exchange_again(ex);
 }
 
 
@@ -261,7 +287,7 @@ ngx_oci_exchange_again(ngx_oci_exchange_t *ex)
 
     ngx_str_null(&ex->target);
 
-    return ngx_oci_exchange_hop(ex, NULL, &ex->uri);
+    return ngx_oci_exchange_hop(ex, ex->registry->receiver, &ex->uri);
 }
 
 
@@ -326,11 +352,17 @@ ngx_oci_exchange_hop(ngx_oci_exchange_t *ex, ngx_oci_url_t *url,
         return NGX_ERROR;
     }
 
+    if (ex->quiet) {
+        hop->log->log_level = ngx_min(hop->log->log_level, NGX_LOG_ALERT);
+    }
+
     hop->data = ex;
     hop->url = url;
     hop->uri = *uri;
     hop->method = ex->method;
     hop->accept = ex->accept;
+    hop->headers = ex->headers;
+    hop->body = ex->body;
     hop->range_start = ex->range_start;
     hop->range_end = ex->range_end;
 
@@ -446,7 +478,9 @@ ngx_oci_exchange_header(ngx_oci_hop_t *hop)
         return NGX_ABORT;
     }
 
-    if (hop->in.location.len
+    /* what is sent to an endpoint is for that one only */
+
+    if (hop->in.location.len && !ex->registry->endpoint
         && (hop->in.status == NGX_HTTP_MOVED_PERMANENTLY
             || hop->in.status == NGX_HTTP_MOVED_TEMPORARILY
             || hop->in.status == NGX_HTTP_SEE_OTHER
@@ -643,6 +677,23 @@ ngx_oci_exchange_timer(ngx_event_t *ev)
 }
 
 
+static void
+ngx_oci_exchange_late(ngx_event_t *ev)
+{
+    ngx_connection_t         *c;
+    ngx_oci_exchange_t       *ex;
+    ngx_oci_exchange_priv_t  *priv;
+
+    c = ev->data;
+    ex = c->data;
+    priv = ex->priv;
+
+    priv->expired = !priv->aborted;
+
+    ngx_oci_exchange_abort(ex);
+}
+
+
 static ngx_int_t
 ngx_oci_exchange_received(ngx_oci_hop_t *hop, size_t n, ngx_uint_t idle)
 {
@@ -681,7 +732,7 @@ ngx_oci_exchange_hop_done(ngx_oci_hop_t *hop, ngx_int_t rc)
         priv->next = NGX_OCI_EXCHANGE_AGAIN;
     }
 
-    if (hop->refused) {
+    if (hop->refused && !ex->registry->endpoint) {
 
         /* the registry's answer is had once more, as it is */
 
@@ -788,7 +839,11 @@ ngx_oci_exchange_finish(ngx_oci_exchange_t *ex, ngx_int_t rc)
         ngx_del_timer(&priv->timer);
     }
 
-    ex->done(ex, rc);
+    if (priv->late.timer_set) {
+        ngx_del_timer(&priv->late);
+    }
+
+    ex->done(ex, priv->expired ? NGX_BUSY : rc);
 
     ngx_destroy_pool(ex->pool);
 }

@@ -40,6 +40,7 @@ typedef struct {
 
 static const char *ngx_oci_group_differs(ngx_oci_registry_t *a,
     ngx_oci_registry_t *b);
+static void ngx_oci_group_wrap(ngx_array_t *array);
 static ngx_int_t ngx_oci_group_init_peer(ngx_http_request_t *r,
     ngx_http_upstream_srv_conf_t *us);
 static ngx_oci_registry_t *ngx_oci_group_registry(ngx_http_request_t *r);
@@ -159,11 +160,6 @@ ngx_oci_group_create_conf(ngx_conf_t *cf)
 ngx_int_t
 ngx_oci_group_init(ngx_conf_t *cf, ngx_oci_main_conf_t *omcf)
 {
-    ngx_uint_t                     i;
-    ngx_oci_registry_t           **registries;
-    ngx_oci_group_conf_t          *gcf;
-    ngx_http_upstream_srv_conf_t  *us;
-
 #if (NGX_HTTP_SSL)
 
     if (ngx_oci_group_session_index == -1) {
@@ -183,13 +179,32 @@ ngx_oci_group_init(ngx_conf_t *cf, ngx_oci_main_conf_t *omcf)
 
 #endif
 
-    registries = omcf->registries.elts;
+    ngx_oci_group_wrap(&omcf->registries);
+    ngx_oci_group_wrap(&omcf->endpoints);
 
-    for (i = 0; i < omcf->registries.nelts; i++) {
+    return NGX_OK;
+}
+
+
+static void
+ngx_oci_group_wrap(ngx_array_t *array)
+{
+    ngx_uint_t                     i;
+    ngx_oci_registry_t           **registries;
+    ngx_oci_group_conf_t          *gcf;
+    ngx_http_upstream_srv_conf_t  *us;
+
+    registries = array->elts;
+
+    for (i = 0; i < array->nelts; i++) {
 
         us = registries[i]->upstream;
 
-        if (us == NULL || us->peer.init == ngx_oci_group_init_peer) {
+        /* one that no upstream{} is keeps no connections */
+
+        if (us == NULL || us->srv_conf == NULL
+            || us->peer.init == ngx_oci_group_init_peer)
+        {
             continue;
         }
 
@@ -198,8 +213,6 @@ ngx_oci_group_init(ngx_conf_t *cf, ngx_oci_main_conf_t *omcf)
         gcf->init = us->peer.init;
         us->peer.init = ngx_oci_group_init_peer;
     }
-
-    return NGX_OK;
 }
 
 

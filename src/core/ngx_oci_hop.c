@@ -22,6 +22,7 @@
 
 
 static ngx_int_t ngx_oci_hop_request(ngx_oci_hop_t *hop);
+static ngx_str_t *ngx_oci_hop_method(ngx_oci_hop_t *hop);
 static void ngx_oci_hop_connection(ngx_oci_hop_t *hop);
 static ngx_chain_t *ngx_oci_hop_text(ngx_oci_hop_t *hop);
 static void ngx_oci_hop_wipe(void *data);
@@ -214,7 +215,7 @@ ngx_oci_hop_request(ngx_oci_hop_t *hop)
 
     /* and all that follows a receiver's name */
 
-    if (hop->method == NGX_HTTP_POST) {
+    if (hop->registry->receiver) {
         r->uri.len = 1;
     }
 
@@ -223,15 +224,7 @@ ngx_oci_hop_request(ngx_oci_hop_t *hop)
     r->headers_in.content_length_n = -1;
     r->headers_out.content_length_n = -1;
 
-    if (hop->method == NGX_HTTP_HEAD) {
-        ngx_str_set(&r->method_name, "HEAD");
-
-    } else if (hop->method == NGX_HTTP_POST) {
-        ngx_str_set(&r->method_name, "POST");
-
-    } else {
-        ngx_str_set(&r->method_name, "GET");
-    }
+    r->method_name = *ngx_oci_hop_method(hop);
 
     cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
 
@@ -256,6 +249,18 @@ ngx_oci_hop_request(ngx_oci_hop_t *hop)
     ngx_oci_hop_connection(hop);
 
     return NGX_OK;
+}
+
+
+static ngx_str_t *
+ngx_oci_hop_method(ngx_oci_hop_t *hop)
+{
+    static ngx_str_t  get = ngx_string("GET");
+    static ngx_str_t  head = ngx_string("HEAD");
+    static ngx_str_t  post = ngx_string("POST");
+
+    return (hop->method == NGX_HTTP_POST) ? &post
+           : (hop->method == NGX_HTTP_HEAD) ? &head : &get;
 }
 
 
@@ -336,8 +341,9 @@ ngx_oci_hop_text(ngx_oci_hop_t *hop)
 
     len = sizeof("HEAD  HTTP/1.1" CRLF "Host: " CRLF
                  "User-Agent: nginx-oci/" NGX_OCI_VERSION CRLF
-                 "Accept-Encoding: identity" CRLF "Content-Length: " CRLF
-                 "Accept: " CRLF "Authorization: " CRLF CRLF)
+                 "Accept-Encoding: identity" CRLF
+                 "Accept: " CRLF "Authorization: " CRLF
+                 "Content-Length: " CRLF CRLF)
           + hop->uri.len + host.len + range.len + hop->accept.len
           + hop->authorization.len + hop->headers.len + NGX_SIZE_T_LEN
           + hop->body.len;
@@ -353,12 +359,11 @@ ngx_oci_hop_text(ngx_oci_hop_t *hop)
     cln->handler = ngx_oci_hop_wipe;
     cln->data = b;
 
-    p = ngx_sprintf(b->last, "%s %V HTTP/1.1" CRLF "Host: %V" CRLF
+    p = ngx_sprintf(b->last, "%V %V HTTP/1.1" CRLF "Host: %V" CRLF
                     "User-Agent: nginx-oci/" NGX_OCI_VERSION CRLF
-                    "Accept-Encoding: identity" CRLF "%V",
-                    hop->method == NGX_HTTP_HEAD ? "HEAD"
-                    : hop->method == NGX_HTTP_POST ? "POST" : "GET",
-                    &hop->uri, &host, &range);
+                    "Accept-Encoding: identity" CRLF "%V%V",
+                    ngx_oci_hop_method(hop), &hop->uri, &host, &range,
+                    &hop->headers);
 
     if (hop->accept.len) {
         p = ngx_sprintf(p, "Accept: %V" CRLF, &hop->accept);
@@ -369,14 +374,12 @@ ngx_oci_hop_text(ngx_oci_hop_t *hop)
     }
 
     if (hop->method == NGX_HTTP_POST) {
-        p = ngx_sprintf(p, "%VContent-Length: %uz" CRLF CRLF "%V",
-                        &hop->headers, hop->body.len, &hop->body);
-
-    } else {
-        p = ngx_cpymem(p, CRLF, 2);
+        p = ngx_sprintf(p, "Content-Length: %uz" CRLF, hop->body.len);
     }
 
-    b->last = p;
+    p = ngx_cpymem(p, CRLF, 2);
+    b->last = hop->body.len ? ngx_cpymem(p, hop->body.data, hop->body.len)
+                            : p;
 
     /* else it stays in the TLS buffer of a kept-alive connection */
 
@@ -959,7 +962,8 @@ ngx_oci_hop_log_error(ngx_log_t *log, u_char *buf, size_t len)
     hop = u->input_filter_ctx;
 
     p = ngx_snprintf(buf, len, ", %s: \"%V\", request: \"%V %V\"",
-                     hop->registry->target ? "notifications" : "registry",
+                     hop->registry->receiver ? "notifications"
+                     : hop->registry->endpoint ? "endpoint" : "registry",
                      &hop->registry->name, &ctx->request->method_name,
                      &ctx->request->uri);
     len -= p - buf;

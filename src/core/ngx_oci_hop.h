@@ -37,11 +37,11 @@ struct ngx_oci_hop_s {
     ngx_oci_url_t                  *url;    /* NULL: the registry's group */
     ngx_uint_t                      method; /* NGX_HTTP_GET, _HEAD, _POST */
     ngx_str_t                       uri;
-    ngx_str_t                       headers;    /* of POST: lines, each with
-                                                   its end */
-    ngx_str_t                       body;       /* and its body */
     ngx_str_t                       accept;
     ngx_str_t                       authorization;
+    ngx_str_t                       headers;    /* lines, each with its
+                                                   end */
+    ngx_str_t                       body;       /* of POST */
     off_t                           range_start;    /* -1: no Range */
     off_t                           range_end;      /* -1: open-ended */
     ngx_uint_t                      probe;  /* also while the registry's

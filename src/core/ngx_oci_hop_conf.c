@@ -16,6 +16,9 @@ static ngx_int_t ngx_oci_hop_ssl(ngx_conf_t *cf,
     ngx_oci_registry_t *registry);
 
 
+static char *ngx_oci_hop_ca = "/etc/ssl/certs/ca-certificates.crt";
+
+
 ngx_int_t
 ngx_oci_hop_init_registry(ngx_conf_t *cf, ngx_oci_registry_t *registry)
 {
@@ -141,4 +144,35 @@ ngx_oci_hop_ssl(ngx_conf_t *cf, ngx_oci_registry_t *registry)
 #endif
 
     return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_oci_exchange_trusted(ngx_conf_t *cf, ngx_oci_registry_t *registry,
+    const char *what)
+{
+    ngx_str_t   *file;
+    ngx_uint_t   there;
+
+    file = &registry->trusted_certificate;
+
+    if (registry->ssl_verify && file->len == 0) {
+
+        there = (access(ngx_oci_hop_ca, R_OK) == 0);
+
+        if (!there && registry->ssl) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "no trusted_certificate in %s \"%V\" and no "
+                               "\"%s\"", what, &registry->name,
+                               ngx_oci_hop_ca);
+            return NGX_ERROR;
+        }
+
+        if (there) {
+            file->data = (u_char *) ngx_oci_hop_ca;
+            file->len = ngx_strlen(ngx_oci_hop_ca);
+        }
+    }
+
+    return file->len ? ngx_conf_full_name(cf->cycle, file, 1) : NGX_OK;
 }

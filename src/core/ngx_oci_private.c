@@ -116,7 +116,7 @@ ngx_oci_private_allowed(ngx_oci_registry_t *registry, ngx_str_t *host,
     }
 
     if (kind == NGX_OCI_PRIVATE_SITE
-        && (registry->target || ngx_oci_private_inside(registry)))
+        && (registry->receiver || ngx_oci_private_inside(registry)))
     {
         return 1;
     }
@@ -139,7 +139,7 @@ ngx_oci_private_log(ngx_oci_registry_t *registry, ngx_str_t *host,
     text.data = buf;
     text.len = ngx_sock_ntop(sa, socklen, buf, NGX_SOCKADDR_STRLEN, 0);
 
-    if (registry->target) {
+    if (registry->receiver) {
         ngx_log_error(NGX_LOG_ERR, log, 0,
                       "\"%V\" is %V, where nothing is sent unless the "
                       "\"oci_notify\" directive names the address itself",

@@ -30,6 +30,7 @@ typedef struct {
     ngx_oci_registry_t      *registry;
     ngx_uint_t               preheat;
     time_t                   pin;
+    ngx_uint_t               ssl;
 } ngx_oci_pull_end_t;
 
 
@@ -66,6 +67,52 @@ static void ngx_oci_pull_finish(ngx_oci_pull_t *pull, ngx_int_t rc);
 static void ngx_oci_pull_done(ngx_event_t *ev);
 static void ngx_oci_pull_free(ngx_oci_pull_t *pull);
 static ngx_oci_pull_end_t *ngx_oci_pull_of(ngx_http_request_t *r);
+static ngx_int_t ngx_oci_pull_secure(ngx_http_request_t *r);
+static void ngx_oci_pull_variable(ngx_http_request_t *r, ngx_int_t index,
+    char *text);
+static ngx_int_t ngx_oci_pull_handler(ngx_http_request_t *r);
+
+
+/* of this cycle: what rules of a server look at */
+
+static ngx_int_t  ngx_oci_pull_scheme;
+static ngx_int_t  ngx_oci_pull_https;
+
+
+ngx_int_t
+ngx_oci_pull_init(ngx_conf_t *cf)
+{
+    ngx_http_handler_pt        *h;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    static ngx_str_t  scheme = ngx_string("scheme");
+    static ngx_str_t  https = ngx_string("https");
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    ngx_oci_pull_scheme = ngx_http_get_variable_index(cf, &scheme);
+    ngx_oci_pull_https = ngx_http_get_variable_index(cf, &https);
+
+    if (ngx_oci_pull_scheme == NGX_ERROR || ngx_oci_pull_https == NGX_ERROR) {
+        return NGX_ERROR;
+    }
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_POST_READ_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_oci_pull_secure;
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_PREACCESS_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_oci_pull_handler;
+
+    return NGX_OK;
+}
 
 
 ngx_oci_pull_t *
@@ -240,6 +287,7 @@ ngx_oci_pull_end(ngx_oci_pull_t *pull, ngx_connection_t *c)
     end->registry = pull->registry;
     end->preheat = pull->preheat;
     end->pin = pull->pin;
+    end->ssl = pull->ssl;
     end->sockaddr.sun_family = AF_UNIX;
 
     end->addr.conf.default_server = pull->server;
@@ -745,11 +793,47 @@ ngx_oci_pull_pin(ngx_http_request_t *r)
 
 
 /*
+ * Servers send clients from http to https, by what these say.  The sockets
+ * between the two ends have no TLS, and need none.
+ */
+
+static ngx_int_t
+ngx_oci_pull_secure(ngx_http_request_t *r)
+{
+    ngx_oci_pull_end_t  *end;
+
+    end = ngx_oci_pull_of(r);
+
+    if (end && end->ssl) {
+        ngx_oci_pull_variable(r, ngx_oci_pull_scheme, "https");
+        ngx_oci_pull_variable(r, ngx_oci_pull_https, "on");
+    }
+
+    return NGX_DECLINED;
+}
+
+
+static void
+ngx_oci_pull_variable(ngx_http_request_t *r, ngx_int_t index, char *text)
+{
+    ngx_http_variable_value_t  *v;
+
+    v = &r->variables[index];
+
+    v->data = (u_char *) text;
+    v->len = ngx_strlen(text);
+    v->valid = 1;
+    v->no_cacheable = 0;
+    v->not_found = 0;
+}
+
+
+/*
  * The edge's own requests go past the access phase: of a client's address,
  * credentials and rights there is nothing to be decided.
  */
 
-ngx_int_t
+static ngx_int_t
 ngx_oci_pull_handler(ngx_http_request_t *r)
 {
     ngx_int_t                   i;

@@ -94,9 +94,6 @@ static ngx_oci_registry_command_t  ngx_oci_registry_commands[] = {
 };
 
 
-static char *ngx_oci_registry_ca = "/etc/ssl/certs/ca-certificates.crt";
-
-
 extern ngx_module_t  ngx_http_proxy_module;
 
 
@@ -748,25 +745,7 @@ ngx_oci_registry_done(ngx_conf_t *cf, ngx_oci_registry_t *registry)
         registry->host = registry->group;
     }
 
-    if (registry->ssl_verify && registry->trusted_certificate.len == 0
-        && (registry->ssl || access(ngx_oci_registry_ca, R_OK) == 0))
-    {
-        if (access(ngx_oci_registry_ca, R_OK) != 0) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "no trusted_certificate in oci_registry "
-                               "\"%V\" and no \"%s\"", &registry->name,
-                               ngx_oci_registry_ca);
-            return NGX_CONF_ERROR;
-        }
-
-        registry->trusted_certificate.data = (u_char *) ngx_oci_registry_ca;
-        registry->trusted_certificate.len = ngx_strlen(ngx_oci_registry_ca);
-    }
-
-    if (registry->trusted_certificate.len
-        && ngx_conf_full_name(cf->cycle, &registry->trusted_certificate, 1)
-           != NGX_OK)
-    {
+    if (ngx_oci_exchange_trusted(cf, registry, "oci_registry") != NGX_OK) {
         return NGX_CONF_ERROR;
     }
 

@@ -56,7 +56,7 @@ typedef struct {
     ngx_oci_notify_place_t      place;
     ngx_oci_record_t            record;     /* its strings are in text */
     u_char                     *text;       /* malloc()ed */
-    ngx_oci_post_t             *post;       /* NULL: it isn't under way */
+    ngx_oci_exchange_t         *exchange;   /* NULL: it isn't under way */
     ngx_uint_t                  tries;
     unsigned                    done:1;
 } ngx_oci_notify_event_t;
@@ -116,7 +116,7 @@ typedef struct {
     ngx_http_conf_ctx_t        *server;     /* NULL: of http */
     u_char                     *file;       /* of the configuration */
     ngx_uint_t                  line;
-    ngx_oci_registry_t         *target;
+    ngx_oci_registry_t         *receiver;
     ngx_oci_notify_sh_t        *sh;
 
     /* of a worker that appends */
@@ -130,7 +130,9 @@ typedef struct {
     ngx_oci_notify_round_t      round;
     ngx_oci_notify_event_t      window[NGX_OCI_NOTIFY_WINDOW];
     ngx_uint_t                  n;          /* in it, oldest first */
-    ngx_uint_t                  posts;
+    ngx_uint_t                  posts;      /* exchanges */
+    u_char                      answer[512];    /* whose bodies nobody
+                                                   wants */
     ngx_oci_notify_place_t      next;
     ngx_oci_notify_place_t      saved;      /* what the cursor says */
     uint64_t                    seen;       /* sh->appended at the round */

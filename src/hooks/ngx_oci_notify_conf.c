@@ -199,10 +199,10 @@ ngx_oci_notify_enter(ngx_conf_t *cf, ngx_oci_notify_t *notify)
         return NGX_CONF_ERROR;
     }
 
-    notify->target = ngx_oci_core.target(cf, &notify->dir, &notify->to,
-                                         &notify->certificate,
-                                         notify->timeout);
-    if (notify->target == NULL) {
+    notify->receiver = ngx_oci_core.receiver(cf, &notify->dir, &notify->to,
+                                             &notify->certificate,
+                                             notify->timeout);
+    if (notify->receiver == NULL) {
         return NGX_CONF_ERROR;
     }
 
@@ -568,9 +568,7 @@ ngx_oci_notify_servers(ngx_conf_t *cf, ngx_oci_hooks_main_conf_t *hmcf)
             continue;
         }
 
-        if (ngx_oci_core.target_server(n[i]->target, &n[i]->to, server)
-            != NGX_OK)
-        {
+        if (ngx_oci_core.receiver_server(n[i]->receiver, server) != NGX_OK) {
             ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                           "\"resolver\" is required for the host \"%V\" of "
                           "\"oci_notify\" in %s:%ui", &n[i]->to.host,

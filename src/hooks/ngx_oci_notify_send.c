@@ -20,6 +20,7 @@
 #define NGX_OCI_NOTIFY_LOOK      500    /* and of the others */
 #define NGX_OCI_NOTIFY_ROUND     1000   /* ms, between two rounds at most */
 #define NGX_OCI_NOTIFY_PAUSE     200    /* ms, the first one */
+#define NGX_OCI_NOTIFY_ANSWER    16384  /* bytes of one's body */
 #define NGX_OCI_NOTIFY_REFUSED   5      /* tries of an event that the receiver
                                            takes for malformed */
 
@@ -38,8 +39,13 @@ static ngx_uint_t ngx_oci_notify_free(ngx_oci_notify_t *notify,
 static ngx_int_t ngx_oci_notify_post(ngx_oci_notify_t *notify,
     ngx_oci_notify_event_t *e);
 static ngx_int_t ngx_oci_notify_headers(ngx_oci_notify_t *notify,
-    ngx_oci_notify_event_t *e, ngx_oci_post_t *post);
-static void ngx_oci_notify_posted(ngx_oci_post_t *post, ngx_int_t rc);
+    ngx_oci_notify_event_t *e, ngx_oci_exchange_t *ex);
+static ngx_int_t ngx_oci_notify_header(ngx_oci_exchange_t *ex);
+static ngx_int_t ngx_oci_notify_buffer(ngx_oci_exchange_t *ex, u_char **p,
+    size_t *size);
+static ngx_int_t ngx_oci_notify_received(ngx_oci_exchange_t *ex, size_t n,
+    ngx_uint_t idle);
+static void ngx_oci_notify_posted(ngx_oci_exchange_t *ex, ngx_int_t rc);
 static void ngx_oci_notify_taken(ngx_oci_notify_t *notify,
     ngx_oci_notify_event_t *e);
 static void ngx_oci_notify_failed(ngx_oci_notify_t *notify,
@@ -73,7 +79,7 @@ ngx_oci_notify_init_process(ngx_cycle_t *cycle,
         n[i]->timer.log = cycle->log;
         n[i]->timer.cancelable = 1;
 
-        if (n[i]->target->ctx) {
+        if (n[i]->receiver->ctx) {
             ngx_add_timer(&n[i]->timer, NGX_OCI_NOTIFY_TICK);
         }
     }
@@ -424,7 +430,7 @@ ngx_oci_notify_free(ngx_oci_notify_t *notify, ngx_uint_t i)
 
     e = notify->window;
 
-    if (e[i].done || e[i].post) {
+    if (e[i].done || e[i].exchange) {
         return 0;
     }
 
@@ -448,34 +454,44 @@ ngx_oci_notify_free(ngx_oci_notify_t *notify, ngx_uint_t i)
 static ngx_int_t
 ngx_oci_notify_post(ngx_oci_notify_t *notify, ngx_oci_notify_event_t *e)
 {
-    ngx_oci_post_t  *post;
+    ngx_oci_exchange_t  *ex;
 
-    post = ngx_oci_core.post_create(notify->target, ngx_cycle->log);
+    ex = ngx_oci_core.exchange_create(notify->receiver, ngx_cycle->log);
 
-    if (post == NULL) {
+    if (ex == NULL) {
         ngx_oci_notify_failed(notify, e, NGX_DECLINED, 0);
         return NGX_ERROR;
     }
 
-    if (ngx_oci_notify_headers(notify, e, post) != NGX_OK) {
-        ngx_oci_core.post_abort(post);
+    /* the exchange wipes its own */
+
+    ex->body.data = ngx_pstrdup(ex->pool, &e->record.body);
+
+    if (ex->body.data == NULL
+        || ngx_oci_notify_headers(notify, e, ex) != NGX_OK)
+    {
+        ngx_oci_core.exchange_abort(ex);
         ngx_oci_notify_failed(notify, e, NGX_DECLINED, 0);
         return NGX_ERROR;
     }
 
-    post->url = &notify->to;
-    post->body = e->record.body;
-    post->timeout = notify->timeout;
-    post->quiet = notify->failing;
-    post->data = notify;
-    post->done = ngx_oci_notify_posted;
+    ex->body.len = e->record.body.len;
+    ex->method = NGX_HTTP_POST;
+    ex->uri = notify->to.uri;
+    ex->timeout = notify->timeout;
+    ex->quiet = notify->failing;
+    ex->data = notify;
+    ex->header = ngx_oci_notify_header;
+    ex->buffer = ngx_oci_notify_buffer;
+    ex->received = ngx_oci_notify_received;
+    ex->done = ngx_oci_notify_posted;
 
-    if (ngx_oci_core.post_start(post) != NGX_OK) {
+    if (ngx_oci_core.exchange_start(ex) != NGX_OK) {
         ngx_oci_notify_failed(notify, e, NGX_DECLINED, 0);
         return NGX_ERROR;
     }
 
-    e->post = post;
+    e->exchange = ex;
     notify->posts++;
 
     return NGX_OK;
@@ -486,7 +502,7 @@ ngx_oci_notify_post(ngx_oci_notify_t *notify, ngx_oci_notify_event_t *e)
 
 static ngx_int_t
 ngx_oci_notify_headers(ngx_oci_notify_t *notify, ngx_oci_notify_event_t *e,
-    ngx_oci_post_t *post)
+    ngx_oci_exchange_t *ex)
 {
     u_char      *p;
     size_t       len;
@@ -503,12 +519,12 @@ ngx_oci_notify_headers(ngx_oci_notify_t *notify, ngx_oci_notify_event_t *e,
           + 64 + NGX_OCI_NOTE_ID + NGX_TIME_T_LEN
           + n * (NGX_OCI_SIGNATURE_LEN + 1);
 
-    p = ngx_pnalloc(post->pool, len);
+    p = ngx_pnalloc(ex->pool, len);
     if (p == NULL) {
         return NGX_ERROR;
     }
 
-    post->headers.data = p;
+    ex->headers.data = p;
 
     p = ngx_sprintf(p, "Content-Type: %s" CRLF "Webhook-Id: %*s" CRLF
                     "Webhook-Timestamp: %T" CRLF,
@@ -535,33 +551,64 @@ ngx_oci_notify_headers(ngx_oci_notify_t *notify, ngx_oci_notify_event_t *e,
         p = ngx_cpymem(p, CRLF, 2);
     }
 
-    post->headers.len = p - post->headers.data;
+    ex->headers.len = p - ex->headers.data;
 
     return NGX_OK;
 }
 
 
-static void
-ngx_oci_notify_posted(ngx_oci_post_t *post, ngx_int_t rc)
+static ngx_int_t
+ngx_oci_notify_header(ngx_oci_exchange_t *ex)
 {
-    ngx_uint_t               i;
+    return NGX_OK;
+}
+
+
+/* some of a body is taken, for the connection to stay */
+
+static ngx_int_t
+ngx_oci_notify_buffer(ngx_oci_exchange_t *ex, u_char **p, size_t *size)
+{
+    ngx_oci_notify_t *notify = ex->data;
+
+    *p = notify->answer;
+    *size = sizeof(notify->answer);
+
+    return (ex->received_bytes > NGX_OCI_NOTIFY_ANSWER) ? NGX_ERROR : NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_oci_notify_received(ngx_oci_exchange_t *ex, size_t n, ngx_uint_t idle)
+{
+    return NGX_OK;
+}
+
+
+/* its status is all that counts, whatever becomes of the body */
+
+static void
+ngx_oci_notify_posted(ngx_oci_exchange_t *ex, ngx_int_t rc)
+{
+    ngx_uint_t               i, status;
     ngx_oci_notify_t        *notify;
     ngx_oci_notify_event_t  *e;
 
-    notify = post->data;
+    notify = ex->data;
+    status = ex->in.status;
 
-    for (i = 0; notify->window[i].post != post; i++) { /* void */ }
+    for (i = 0; notify->window[i].exchange != ex; i++) { /* void */ }
 
     e = &notify->window[i];
 
-    e->post = NULL;
+    e->exchange = NULL;
     notify->posts--;
 
-    if (rc == NGX_OK && post->status >= 200 && post->status < 300) {
+    if (status >= 200 && status < 300) {
         ngx_oci_notify_taken(notify, e);
 
     } else {
-        ngx_oci_notify_failed(notify, e, rc, post->status);
+        ngx_oci_notify_failed(notify, e, status ? NGX_OK : rc, status);
     }
 
     ngx_oci_notify_trim(notify);
