@@ -47,6 +47,7 @@ PURE       += src/hooks/ngx_oci_pieces.c
 PURE       += src/hooks/ngx_oci_event.c
 PURE       += src/hooks/ngx_oci_notify_body.c
 PURE       += src/hooks/ngx_oci_notify_record.c
+PURE       += src/hooks/ngx_oci_platform.c
 PURE       += src/policy/ngx_oci_audit_chain.c
 PURE       += src/policy/ngx_oci_audit_parse.c
 PURE       += src/policy/ngx_oci_audit_verify.c

@@ -50,6 +50,7 @@ sub index_of {
 
 my $port = $t->upstream(sub {
     my ($c, $q) = @_;
+    return $t->reply($c, $q, 200, {}, '{}') if $q->{uri} eq '/v2/';
     my ($tag, $what, $ref) = $q->{uri} =~ m!/v2/m/(\w+)/(\w+)/(\S+)!
         or return $t->reply($c, $q, 404, {}, '{}');
     if ($what eq 'blobs') {
@@ -58,6 +59,7 @@ my $port = $t->upstream(sub {
         return defined $b ? $t->reply_blob($c, $q, $b)
             : $t->reply($c, $q, 404, {}, '{}');
     }
+    return $t->reply($c, $q, 404, {}, '{}') if $what ne 'manifests';
     my $x = index_of($tag);
     my %m = map { $t->digest($_) => $_ } $x, map { manifest($tag, $_) } 0, 1;
     my $m = $ref eq 'v1' ? $x : $m{$ref}

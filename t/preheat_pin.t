@@ -52,7 +52,7 @@ oci_registry demo { url http://127.0.0.1:$port; credentials anonymous; }
 EOC
         location => <<EOL);
 location /v2/ { oci_pass demo; oci_access open; oci_cache models; }
-location /p2p/ { oci_preheat registry=demo open; }
+location /p2p/ { oci_preheat registry=demo open referrers=off; }
 EOL
 }
 

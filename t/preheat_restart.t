@@ -118,7 +118,7 @@ oci_registry filled {
 server {
     listen 127.0.0.1:$second;
     location /v2/ { oci_pass other; oci_cache models; }
-    location /other/ { oci_preheat registry=other open state=$d/jobs; }
+    location /other/ { oci_preheat registry=other open referrers=off state=$d/jobs; }
 }
 server {
     listen 127.0.0.1:$third;
@@ -127,7 +127,7 @@ server {
 }
 EOC
 location /v2/ { oci_pass demo; oci_access open; oci_cache models; }
-location /p2p/ { oci_preheat registry=demo open state=$d/jobs; }
+location /p2p/ { oci_preheat registry=demo open referrers=off state=$d/jobs; }
 EOL
 $t->start();
 

@@ -47,7 +47,7 @@ EOC
 location /v2/ {
     oci_pass demo; oci_access open; oci_cache models; oci_fill_connections 2;
 }
-location /p2p/ { oci_preheat registry=demo open jobs=64; }
+location /p2p/ { oci_preheat registry=demo open referrers=off jobs=64; }
 EOL
 
 sub call {

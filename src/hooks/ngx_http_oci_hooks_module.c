@@ -12,6 +12,10 @@
 static ngx_int_t ngx_oci_hooks_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_oci_hooks_postconfiguration(ngx_conf_t *cf);
 static void ngx_oci_hooks_places(ngx_oci_hooks_main_conf_t *hmcf);
+static ngx_uint_t ngx_oci_hooks_ssl(ngx_conf_t *cf,
+    ngx_http_core_srv_conf_t *server);
+static ngx_uint_t ngx_oci_hooks_listens(ngx_http_conf_addr_t *addr,
+    ngx_http_core_srv_conf_t *server);
 static void *ngx_oci_hooks_create_main_conf(ngx_conf_t *cf);
 static void *ngx_oci_hooks_create_srv_conf(ngx_conf_t *cf);
 static char *ngx_oci_hooks_merge_srv_conf(ngx_conf_t *cf, void *parent,
@@ -111,7 +115,7 @@ ngx_oci_hooks_postconfiguration(ngx_conf_t *cf)
 {
     ngx_uint_t                  i;
     ngx_oci_main_conf_t        *omcf;
-    ngx_oci_hook_conf_t    **conf;
+    ngx_oci_hook_conf_t       **conf;
     ngx_oci_hooks_main_conf_t  *hmcf;
 
     hmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_oci_hooks_module);
@@ -141,12 +145,74 @@ ngx_oci_hooks_postconfiguration(ngx_conf_t *cf)
                           conf[i]->file, conf[i]->line);
             return NGX_ERROR;
         }
+
+        if (conf[i]->location->handler != conf[i]->handler) {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "\"%s\" stands in a location that has another "
+                          "handler, too, in %s:%ui",
+                          conf[i]->webhook ? "oci_webhook" : "oci_preheat",
+                          conf[i]->file, conf[i]->line);
+            return NGX_ERROR;
+        }
+
+        conf[i]->ssl = ngx_oci_hooks_ssl(cf, conf[i]->server);
     }
 
     ngx_oci_hooks_places(hmcf);
     ngx_oci_hook_body_init();
 
     return ngx_oci_job_add_zone(cf, hmcf);
+}
+
+
+/* is there an address where it is to be had by TLS? */
+
+static ngx_uint_t
+ngx_oci_hooks_ssl(ngx_conf_t *cf, ngx_http_core_srv_conf_t *server)
+{
+#if (NGX_HTTP_SSL)
+
+    ngx_uint_t                  i, k;
+    ngx_http_conf_addr_t       *addr;
+    ngx_http_conf_port_t       *port;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+    port = cmcf->ports ? cmcf->ports->elts : NULL;
+
+    for (i = 0; port && i < cmcf->ports->nelts; i++) {
+
+        addr = port[i].addrs.elts;
+
+        for (k = 0; k < port[i].addrs.nelts; k++) {
+            if (addr[k].opt.ssl && ngx_oci_hooks_listens(&addr[k], server)) {
+                return 1;
+            }
+        }
+    }
+
+#endif
+
+    return 0;
+}
+
+
+static ngx_uint_t
+ngx_oci_hooks_listens(ngx_http_conf_addr_t *addr,
+    ngx_http_core_srv_conf_t *server)
+{
+    ngx_uint_t                  i;
+    ngx_http_core_srv_conf_t  **p;
+
+    p = addr->servers.elts;
+
+    for (i = 0; i < addr->servers.nelts; i++) {
+        if (p[i] == server) {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 

@@ -13,6 +13,7 @@
 
 
 #include "ngx_oci_hooks.h"
+#include "ngx_oci_platform.h"
 
 
 #define NGX_OCI_DRAGONFLY_TIME  sizeof("1970-01-01T00:00:00Z")
@@ -23,6 +24,8 @@ static ngx_int_t ngx_oci_dragonfly_create(ngx_http_request_t *r,
 static const char *ngx_oci_dragonfly_add(ngx_http_request_t *r,
     ngx_oci_hook_conf_t *conf, json_t *args, uint64_t *id,
     ngx_uint_t *status, ngx_int_t *rc);
+static const char *ngx_oci_dragonfly_where(json_t *args,
+    ngx_oci_job_ask_t *ask);
 static ngx_int_t ngx_oci_dragonfly_token(ngx_oci_hook_conf_t *conf,
     json_t *headers, ngx_str_t *token);
 static ngx_int_t ngx_oci_dragonfly_poll(ngx_http_request_t *r,
@@ -57,7 +60,7 @@ ngx_oci_dragonfly(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     if (old || ngx_oci_path_is(path, "oapi/v1/jobs")) {
         return post ? ngx_oci_dragonfly_create(r, conf, text, old)
                     : ngx_oci_hook_message(r, NGX_HTTP_NOT_ALLOWED,
-                                              "no such method");
+                                           "no such method");
     }
 
     old = ngx_oci_path_begins(path, "preheats/");
@@ -68,7 +71,7 @@ ngx_oci_dragonfly(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
 
     if (!read) {
         return ngx_oci_hook_message(r, NGX_HTTP_NOT_ALLOWED,
-                                       "no such method");
+                                    "no such method");
     }
 
     prefix = old ? sizeof("preheats/") - 1 : sizeof("oapi/v1/jobs/") - 1;
@@ -141,9 +144,13 @@ static const char *
 ngx_oci_dragonfly_add(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     json_t *args, uint64_t *id, ngx_uint_t *status, ngx_int_t *answered)
 {
-    json_t     *value;
-    ngx_int_t   rc;
-    ngx_str_t   url, token, repository, reference;
+    json_t             *value;
+    ngx_int_t           rc;
+    ngx_str_t           url;
+    const char         *error;
+    ngx_oci_job_ask_t   ask;
+
+    ngx_memzero(&ask, sizeof(ngx_oci_job_ask_t));
 
     *answered = NGX_DECLINED;
     *status = 422;
@@ -156,7 +163,8 @@ ngx_oci_dragonfly_add(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     url.data = (u_char *) json_string_value(value);
     url.len = json_string_length(value);
 
-    rc = ngx_oci_preheat_find(conf, &url, r->pool, &repository, &reference);
+    rc = ngx_oci_preheat_find(conf, &url, r->pool, &ask.repository,
+                              &ask.reference);
 
     if (rc == NGX_DECLINED) {
         return "it is no manifest of this registry";
@@ -164,10 +172,15 @@ ngx_oci_dragonfly_add(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
 
     if (rc == NGX_OK
         && ngx_oci_dragonfly_token(conf, json_object_get(args, "headers"),
-                                   &token)
+                                   &ask.authorization)
            != NGX_OK)
     {
         return "\\\"headers\\\" make no sense";
+    }
+
+    error = ngx_oci_dragonfly_where(args, &ask);
+    if (error) {
+        return error;
     }
 
     *status = NGX_HTTP_SERVICE_UNAVAILABLE;
@@ -176,19 +189,59 @@ ngx_oci_dragonfly_add(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
         return "no memory";
     }
 
-    *answered = ngx_oci_core.may(r, &repository, 0);
+    *answered = ngx_oci_core.may(r, &ask.repository, 0);
 
     if (*answered != NGX_DECLINED) {
         return NULL;
     }
 
-    if (ngx_oci_job_add(conf, &repository, &reference, &token, id)
-        != NGX_OK)
-    {
+    if (ngx_oci_job_add(conf, &ask, id) != NGX_OK) {
         return "too many jobs";
     }
 
     ngx_oci_job_run_soon();
+
+    return NULL;
+}
+
+
+/* Harbor's "scope", and "platform", which Harbor has not, Dragonfly has.
+   NULL, or what is wrong */
+
+static const char *
+ngx_oci_dragonfly_where(json_t *args, ngx_oci_job_ask_t *ask)
+{
+    json_t      *value;
+    const char  *scope;
+
+    value = json_object_get(args, "scope");
+    scope = json_is_string(value) ? json_string_value(value) : "";
+
+    if (strcmp(scope, "single_seed_peer") == 0) {
+        ask->alone = 1;
+
+    } else if (scope[0] != '\0' && strcmp(scope, "all_seed_peers") != 0
+               && strcmp(scope, "all_peers") != 0)
+    {
+        return "no such \\\"scope\\\"";
+    }
+
+    value = json_object_get(args, "platform");
+
+    if (!json_is_string(value) || json_string_length(value) == 0) {
+        return NULL;
+    }
+
+    ask->platforms.data = (u_char *) json_string_value(value);
+    ask->platforms.len = json_string_length(value);
+
+    if (strcmp(json_string_value(value), "all") != 0
+        && ngx_oci_platforms_valid(json_string_value(value),
+                                   json_string_length(value))
+           != NGX_OK)
+    {
+        return "\\\"platform\\\" is none";
+    }
 
     return NULL;
 }

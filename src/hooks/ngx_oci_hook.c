@@ -8,6 +8,7 @@
 
 
 #include "ngx_oci_hooks.h"
+#include "ngx_oci_platform.h"
 
 #include <openssl/crypto.h>
 
@@ -16,8 +17,20 @@
 #define NGX_OCI_HOOK_SECRETS  65536     /* and of the file */
 
 
+typedef struct {
+    ngx_uint_t            open;
+    ngx_oci_hook_far_t    far;
+} ngx_oci_hook_args_t;
+
+
+static void ngx_oci_hook_location(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
+    ngx_http_core_loc_conf_t *clcf);
 static char *ngx_oci_hook_argument(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
-    ngx_str_t *value, ngx_uint_t *open);
+    ngx_str_t *value, ngx_oci_hook_args_t *args);
+static char *ngx_oci_hook_value(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
+    ngx_uint_t i, ngx_str_t *s, ngx_oci_hook_args_t *args);
+static char *ngx_oci_hook_registry(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
+    ngx_str_t *name);
 static char *ngx_oci_hook_lines(ngx_conf_t *cf, ngx_array_t **secrets,
     ngx_str_t *name, u_char *p, u_char *last);
 static ngx_uint_t ngx_oci_hook_known(ngx_http_request_t *r,
@@ -42,7 +55,8 @@ ngx_oci_hook_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     char                       *rv;
     uint32_t                    place;
     ngx_str_t                  *value;
-    ngx_uint_t                  i, open;
+    ngx_uint_t                  i;
+    ngx_oci_hook_args_t         args;
     ngx_oci_hook_conf_t        *ph, **p;
     ngx_http_core_loc_conf_t   *clcf;
     ngx_oci_hooks_main_conf_t  *hmcf;
@@ -53,6 +67,10 @@ ngx_oci_hook_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     hmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_oci_hooks_module);
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (clcf->handler) {
+        return "stands in a location that has another handler already";
+    }
 
     ph = ngx_pcalloc(cf->pool, sizeof(ngx_oci_hook_conf_t));
     p = ngx_array_push(&hmcf->hooks);
@@ -75,6 +93,8 @@ ngx_oci_hook_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     ph->webhook = (cmd->offset == NGX_OCI_HOOK_WEBHOOK);
     ph->warm = 1;
+    ph->referrers = 1;
+    ph->location = clcf;
     ph->name = clcf->name;
     ph->server = ngx_http_conf_get_module_srv_conf(cf, ngx_http_core_module);
     ph->jobs = 2;
@@ -83,10 +103,10 @@ ngx_oci_hook_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_str_set(&ph->header, "Authorization");
 
     value = cf->args->elts;
-    open = 0;
+    ngx_memzero(&args, sizeof(ngx_oci_hook_args_t));
 
     for (i = 1; i < cf->args->nelts; i++) {
-        rv = ngx_oci_hook_argument(cf, ph, &value[i], &open);
+        rv = ngx_oci_hook_argument(cf, ph, &value[i], &args);
         if (rv != NGX_CONF_OK) {
             return rv;
         }
@@ -96,11 +116,11 @@ ngx_oci_hook_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "needs \"registry=\"";
     }
 
-    if (ph->secrets ? open : (!open && ph->webhook)) {
+    if (ph->secrets ? args.open : (!args.open && ph->webhook)) {
         return "needs either \"secret=\" or \"open\"";
     }
 
-    ph->open = open;
+    ph->open = args.open;
 
     if (!ph->webhook
         && (clcf->regex || clcf->named || clcf->name.len == 0
@@ -118,21 +138,31 @@ ngx_oci_hook_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     ph->place = place;
 
-    if (ph->webhook) {
+    ngx_oci_hook_location(cf, ph, clcf);
+
+    return ngx_oci_hook_peers(cf, ph, &args.far);
+}
+
+
+static void
+ngx_oci_hook_location(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
+    ngx_http_core_loc_conf_t *clcf)
+{
+    if (conf->webhook) {
         clcf->handler = ngx_oci_hook_handler;
 
     } else {
         ngx_oci_core.duty_set(cf, &ngx_oci_hook_preheat_duty);
     }
 
+    conf->handler = clcf->handler;
+
     /* what is longer is refused when it is known who asks, and what is not
        stays in memory */
 
     clcf->client_max_body_size = 0;
-    clcf->client_body_buffer_size = ph->max;
+    clcf->client_body_buffer_size = conf->max;
     clcf->client_body_in_file_only = 0;
-
-    return NGX_CONF_OK;
 }
 
 
@@ -176,24 +206,28 @@ ngx_oci_hook_check(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf)
 
 static char *
 ngx_oci_hook_argument(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
-    ngx_str_t *value, ngx_uint_t *open)
+    ngx_str_t *value, ngx_oci_hook_args_t *args)
 {
-    ngx_int_t             n;
-    ngx_str_t             s;
-    ngx_uint_t            i;
-    ngx_oci_main_conf_t  *omcf;
+    char        *rv;
+    ngx_str_t    s;
+    ngx_uint_t   i;
 
-    static struct {
-        ngx_str_t   name;
-    } names[] = {
-        { ngx_string("registry=") },
-        { ngx_string("secret=") },
-        { ngx_string("header=") },
-        { ngx_string("jobs=") }
+    /* the last three are those of oci_preheat */
+
+    static ngx_str_t  names[] = {
+        ngx_string("registry="),
+        ngx_string("secret="),
+        ngx_string("header="),
+        ngx_string("jobs="),
+        ngx_string("platforms="),
+        ngx_string("referrers="),
+        ngx_string("peers="),
+        ngx_string("peer_secret="),
+        ngx_string("peer_trusted=")
     };
 
     if (ngx_strcmp(value->data, "open") == 0) {
-        *open = 1;
+        args->open = 1;
         return NGX_CONF_OK;
     }
 
@@ -208,63 +242,115 @@ ngx_oci_hook_argument(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
         return ngx_oci_job_state_conf(cf, conf, &s);
     }
 
-    for (i = 0; i < 4; i++) {
-        if (value->len > names[i].name.len
-            && ngx_strncmp(value->data, names[i].name.data,
-                           names[i].name.len)
-               == 0)
+    rv = NGX_CONF_ERROR;
+
+    for (i = 0; i < (conf->webhook ? 6 : 9); i++) {
+
+        if (value->len > names[i].len
+            && ngx_strncmp(value->data, names[i].data, names[i].len) == 0)
         {
+            s.data = value->data + names[i].len;
+            s.len = value->len - names[i].len;
+
+            rv = ngx_oci_hook_value(cf, conf, i, &s, args);
+
+            /* NULL and NGX_CONF_ERROR: all is said */
+
+            if (rv == NGX_CONF_OK || rv == NGX_CONF_ERROR) {
+                return rv;
+            }
+
             break;
         }
     }
-
-    if (i == 4) {
-        goto invalid;
-    }
-
-    s.data = value->data + names[i].name.len;
-    s.len = value->len - names[i].name.len;
-
-    switch (i) {
-
-    case 0:
-        omcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_oci_module);
-        conf->registry = ngx_oci_core.registry(omcf, &s);
-
-        if (conf->registry == NULL) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "unknown oci_registry \"%V\" (it has to stand "
-                               "before oci_%s)", &s,
-                               conf->webhook ? "webhook" : "preheat");
-            return NGX_CONF_ERROR;
-        }
-
-        return NGX_CONF_OK;
-
-    case 1:
-        return ngx_oci_hook_secrets(cf, &conf->secrets, &s);
-
-    case 2:
-        conf->header = s;
-        return NGX_CONF_OK;
-
-    default:
-        n = ngx_atoi(s.data, s.len);
-
-        if (n < 1 || n > 64) {
-            goto invalid;
-        }
-
-        conf->jobs = n;
-        return NGX_CONF_OK;
-    }
-
-invalid:
 
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"",
                        value);
 
     return NGX_CONF_ERROR;
+}
+
+
+/* as in the names above; a text: it is invalid */
+
+static char *
+ngx_oci_hook_value(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf, ngx_uint_t i,
+    ngx_str_t *s, ngx_oci_hook_args_t *args)
+{
+    ngx_int_t  n;
+
+    switch (i) {
+
+    case 0:
+        return ngx_oci_hook_registry(cf, conf, s);
+
+    case 1:
+        return ngx_oci_hook_secrets(cf, &conf->secrets, s);
+
+    case 2:
+        conf->header = *s;
+        return NGX_CONF_OK;
+
+    case 3:
+        n = ngx_atoi(s->data, s->len);
+
+        if (n < 1 || n > 64) {
+            return "number";
+        }
+
+        conf->jobs = n;
+        return NGX_CONF_OK;
+
+    case 4:
+        if (ngx_strcmp(s->data, "all") == 0) {
+            return NGX_CONF_OK;
+        }
+
+        if (ngx_oci_platforms_valid((char *) s->data, s->len) != NGX_OK) {
+            return "platforms";
+        }
+
+        conf->platforms = *s;
+        return NGX_CONF_OK;
+
+    case 5:
+        conf->referrers = (ngx_strcmp(s->data, "off") != 0);
+
+        return (!conf->referrers || ngx_strcmp(s->data, "on") == 0)
+               ? NGX_CONF_OK : "flag";
+
+    case 6:
+        args->far.urls = *s;
+        return NGX_CONF_OK;
+
+    case 7:
+        return ngx_oci_hook_secrets(cf, &args->far.secrets, s);
+
+    default:
+        args->far.trusted = *s;
+        return NGX_CONF_OK;
+    }
+}
+
+
+static char *
+ngx_oci_hook_registry(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
+    ngx_str_t *name)
+{
+    ngx_oci_main_conf_t  *omcf;
+
+    omcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_oci_module);
+    conf->registry = ngx_oci_core.registry(omcf, name);
+
+    if (conf->registry == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "unknown oci_registry \"%V\" (it has to stand "
+                           "before oci_%s)", name,
+                           conf->webhook ? "webhook" : "preheat");
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
 }
 
 
@@ -317,8 +403,8 @@ ngx_oci_hook_secrets(ngx_conf_t *cf, ngx_array_t **secrets, ngx_str_t *name)
 
 
 static char *
-ngx_oci_hook_lines(ngx_conf_t *cf, ngx_array_t **secrets,
-    ngx_str_t *name, u_char *p, u_char *last)
+ngx_oci_hook_lines(ngx_conf_t *cf, ngx_array_t **secrets, ngx_str_t *name,
+    u_char *p, u_char *last)
 {
     u_char     *end;
     ngx_str_t  *secret;
@@ -405,7 +491,7 @@ ngx_oci_hook_handler(ngx_http_request_t *r)
         || !(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_DELETE)))
     {
         return ngx_oci_hook_message(r, NGX_HTTP_NOT_ALLOWED,
-                                       "no such method");
+                                    "no such method");
     }
 
     ngx_str_null(&text);
@@ -525,7 +611,7 @@ ngx_oci_hook_body(ngx_http_request_t *r)
         if (cl->buf->in_file) {
             ngx_http_finalize_request(r,
                 ngx_oci_hook_message(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
-                                        "the body is too large"));
+                                     "the body is too large"));
             return;
         }
 

@@ -72,10 +72,29 @@ typedef struct {
     ngx_uint_t                  errors;     /* tries that failed */
     time_t                      pin;        /* until then; 0: none */
     ngx_uint_t                  token;      /* one came along */
+    ngx_uint_t                  alone;      /* it is not the peers' */
+    ngx_uint_t                  peers;      /* that have to be warm, too */
+    ngx_uint_t                  peers_done;
     ngx_str_t                   repository; /* at the edge */
     ngx_str_t                   reference;
+    ngx_str_t                   platforms;  /* "": all */
+    ngx_str_t                   left_out;   /* platforms, a list that may end
+                                               in "..." */
     ngx_str_t                   error;
 } ngx_oci_job_info_t;
+
+
+/* what somebody asks for */
+
+typedef struct {
+    ngx_str_t                   repository; /* at the edge */
+    ngx_str_t                   reference;
+    ngx_str_t                   authorization;  /* "": none came along */
+    ngx_str_t                   platforms;  /* a list, or "all"; "": those of
+                                               the location */
+    unsigned                    alone:1;    /* of this edge's, not of its
+                                               peers' */
+} ngx_oci_job_ask_t;
 
 
 /* one that a worker took, with all that is needed to run it */
@@ -87,7 +106,19 @@ typedef struct {
     ngx_str_t                   reference;
     ngx_str_t                   authorization;  /* "": none came along */
     time_t                      pin;            /* 0: none */
+    ngx_str_t                   platforms;  /* "": all */
+    ngx_uint_t                  alone;
 } ngx_oci_job_task_t;
+
+
+/* another edge, whose jobs are to succeed, too; lives as long as the cycle */
+
+typedef struct {
+    ngx_str_t                   url;        /* of its location */
+    ngx_str_t                   uri;        /* the path of it */
+    ngx_str_t                   header;     /* "Name: secret" CRLF, or "" */
+    ngx_oci_registry_t         *endpoint;
+} ngx_oci_job_peer_t;
 
 
 /* a location with oci_preheat or oci_webhook; lives as long as the cycle */
@@ -95,6 +126,8 @@ typedef struct {
 struct ngx_oci_hook_conf_s {
     uint32_t                    place;      /* the same after a reload */
     ngx_str_t                   name;       /* of the location */
+    ngx_http_core_loc_conf_t   *location;
+    ngx_http_handler_pt         handler;    /* of the location, by this */
     ngx_oci_registry_t         *registry;
     ngx_http_core_srv_conf_t   *server;
     ngx_array_t                *secrets;    /* of ngx_str_t: what the header
@@ -102,6 +135,9 @@ struct ngx_oci_hook_conf_s {
     ngx_str_t                   header;     /* its name */
     ngx_uint_t                  jobs;       /* that a worker runs at once */
     size_t                      max;        /* bytes of a body */
+    ngx_str_t                   platforms;  /* "": all */
+    ngx_array_t                *peers;      /* of ngx_oci_job_peer_t, or
+                                               NULL */
     ngx_int_t                 (*dispatch)(ngx_http_request_t *r,
                                   ngx_oci_hook_conf_t *conf,
                                   ngx_str_t *text);
@@ -113,6 +149,8 @@ struct ngx_oci_hook_conf_s {
     unsigned                    webhook:1;
     unsigned                    open:1;     /* to everybody who gets there */
     unsigned                    warm:1;     /* what was pushed */
+    unsigned                    referrers:1;    /* are preheated, too */
+    unsigned                    ssl:1;      /* clients come by https */
 };
 
 
@@ -146,8 +184,7 @@ typedef struct {
  */
 ngx_int_t ngx_oci_job_add_zone(ngx_conf_t *cf,
     ngx_oci_hooks_main_conf_t *hmcf);
-ngx_int_t ngx_oci_job_add(ngx_oci_hook_conf_t *conf,
-    ngx_str_t *repository, ngx_str_t *reference, ngx_str_t *authorization,
+ngx_int_t ngx_oci_job_add(ngx_oci_hook_conf_t *conf, ngx_oci_job_ask_t *ask,
     uint64_t *id);
 ngx_int_t ngx_oci_job_get(ngx_oci_hook_conf_t *conf, uint64_t id,
     ngx_pool_t *pool, ngx_oci_job_info_t *info);
@@ -213,8 +250,8 @@ void ngx_oci_job_run_soon(void);
 
 /*
  * ngx_oci_job_parse.c: what a manifest names, as ngx_oci_pieces();
- * takes the pull's body.  done() follows from the event loop, and what it is
- * given is gone after it.  NGX_ERROR: no memory.
+ * takes the pull's body; platforms stay until done(), which follows from the
+ * event loop, and what that is given is gone after it.  NGX_ERROR: no memory.
  */
 
 typedef struct {
@@ -237,6 +274,7 @@ struct ngx_oci_job_parse_s {
     ngx_thread_task_t           thread;
     char                       *text;
     size_t                      size;
+    ngx_str_t                  *platforms;
     ngx_uint_t                  max;
     ngx_uint_t                  room;
     void                      (*done)(ngx_oci_job_parse_t *parse, void *data,
@@ -245,7 +283,8 @@ struct ngx_oci_job_parse_s {
     ngx_uint_t                  i;
 };
 
-ngx_int_t ngx_oci_job_parse(ngx_oci_pull_t *pull, ngx_uint_t max,
+ngx_int_t ngx_oci_job_parse(ngx_oci_pull_t *pull, ngx_str_t *platforms,
+    ngx_uint_t max,
     void (*done)(ngx_oci_job_parse_t *parse, void *data, ngx_uint_t i),
     void *data, ngx_uint_t i);
 
@@ -256,10 +295,24 @@ typedef enum {
     NGX_OCI_HOOK_WEBHOOK
 } ngx_oci_hook_e;
 
+/* of oci_preheat's peers */
+
+typedef struct {
+    ngx_str_t                   urls;
+    ngx_array_t                *secrets;    /* of ngx_str_t; NULL: none */
+    ngx_str_t                   trusted;    /* "": what the system trusts */
+} ngx_oci_hook_far_t;
+
+
 char *ngx_oci_hook_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 /* of a location that has one of its own, when it is known whether a policy
    decides there.  NGX_OK, or NGX_ERROR, which was logged */
 ngx_int_t ngx_oci_hook_check(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf);
+/* ngx_oci_hook_peers.c */
+char *ngx_oci_hook_peers(ngx_conf_t *cf, ngx_oci_hook_conf_t *conf,
+    ngx_oci_hook_far_t *far);
+
+/* ngx_oci_hook.c */
 ngx_int_t ngx_oci_hook_handler(ngx_http_request_t *r);
 /* a file's lines, of which there is one at least: name is made a full one */
 char *ngx_oci_hook_secrets(ngx_conf_t *cf, ngx_array_t **secrets,

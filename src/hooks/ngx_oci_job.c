@@ -12,7 +12,7 @@
 #include "ngx_oci_hooks.h"
 
 
-#define NGX_OCI_JOB_ZONE     (2 * 1024 * 1024)
+#define NGX_OCI_JOB_ZONE     (4 * 1024 * 1024)
 #define NGX_OCI_JOBS         1024       /* finished ones are among these */
 #define NGX_OCI_JOBS_OPEN    256        /* unfinished */
 #define NGX_OCI_JOB_SEEN     10         /* s, then its runner is gone */
@@ -43,15 +43,21 @@ typedef struct {
     ngx_uint_t                  slices_done;
     ngx_uint_t                  errors;
     time_t                      pin;        /* 0: none */
+    ngx_uint_t                  peers;
+    ngx_uint_t                  peers_done;
     size_t                      repository_len;
     size_t                      reference_len;
+    size_t                      platforms_len;
+    ngx_uint_t                  alone;
     u_char                     *authorization;  /* a slab of its own, or
                                                    NULL */
     size_t                      authorization_len;
     ngx_uint_t                  again;      /* it was asked for once more
                                                since it runs */
     char                        error[NGX_OCI_JOB_ERROR];
-    u_char                      names[1];   /* repository, reference */
+    char                        left_out[NGX_OCI_JOB_ERROR];
+    u_char                      names[1];   /* repository, reference,
+                                               platforms */
 } ngx_oci_job_t;
 
 
@@ -67,13 +73,17 @@ typedef struct {
 
 
 static ngx_int_t ngx_oci_job_init_zone(ngx_shm_zone_t *zone, void *data);
-static ngx_oci_job_t *ngx_oci_job_find(uint32_t place, ngx_str_t *repository,
-    ngx_str_t *reference);
+static void ngx_oci_job_platforms(ngx_oci_hook_conf_t *conf,
+    ngx_oci_job_ask_t *ask, ngx_str_t *platforms);
+static ngx_oci_job_t *ngx_oci_job_find(uint32_t place,
+    ngx_oci_job_ask_t *ask, ngx_str_t *platforms);
+static ngx_uint_t ngx_oci_job_same(ngx_oci_job_t *job,
+    ngx_oci_job_ask_t *ask, ngx_str_t *platforms);
 static ngx_oci_job_t *ngx_oci_job_by_id(uint64_t id);
 static ngx_int_t ngx_oci_job_info(ngx_oci_job_t *job, ngx_pool_t *pool,
     ngx_oci_job_info_t *info);
 static ngx_oci_job_t *ngx_oci_job_alloc(ngx_oci_hook_conf_t *conf,
-    ngx_str_t *repository, ngx_str_t *reference);
+    ngx_oci_job_ask_t *ask, ngx_str_t *platforms);
 static void ngx_oci_job_credential(ngx_oci_job_t *job,
     ngx_str_t *authorization);
 static void ngx_oci_job_wipe(ngx_oci_job_t *job);
@@ -81,6 +91,8 @@ static void ngx_oci_job_free(ngx_oci_job_t *job);
 static void ngx_oci_job_expire(void);
 static void ngx_oci_job_over_locked(ngx_oci_job_t *job, ngx_uint_t state,
     const char *error);
+static ngx_int_t ngx_oci_job_names(ngx_oci_job_t *job, ngx_pool_t *pool,
+    ngx_str_t *repository, ngx_str_t *reference, ngx_str_t *platforms);
 static ngx_int_t ngx_oci_job_copy(ngx_pool_t *pool, ngx_str_t *dst,
     u_char *data, size_t len);
 
@@ -146,25 +158,28 @@ ngx_oci_job_init_zone(ngx_shm_zone_t *zone, void *data)
 
 
 ngx_int_t
-ngx_oci_job_add(ngx_oci_hook_conf_t *conf, ngx_str_t *repository,
-    ngx_str_t *reference, ngx_str_t *authorization, uint64_t *id)
+ngx_oci_job_add(ngx_oci_hook_conf_t *conf, ngx_oci_job_ask_t *ask,
+    uint64_t *id)
 {
     ngx_int_t       rc;
+    ngx_str_t       platforms;
     ngx_uint_t      news;
     ngx_oci_job_t  *job;
 
     rc = NGX_BUSY;
     news = 0;
 
+    ngx_oci_job_platforms(conf, ask, &platforms);
+
     ngx_shmtx_lock(&ngx_oci_job_shpool->mutex);
 
     ngx_oci_job_expire();
 
-    job = ngx_oci_job_find(conf->place, repository, reference);
+    job = ngx_oci_job_find(conf->place, ask, &platforms);
 
     if (job == NULL && ngx_oci_job_sh->open < NGX_OCI_JOBS_OPEN) {
 
-        job = ngx_oci_job_alloc(conf, repository, reference);
+        job = ngx_oci_job_alloc(conf, ask, &platforms);
         news = (job != NULL);
     }
 
@@ -176,9 +191,9 @@ ngx_oci_job_add(ngx_oci_hook_conf_t *conf, ngx_str_t *repository,
 
         /* the one that comes last is good for longest */
 
-        ngx_oci_job_credential(job, authorization);
+        ngx_oci_job_credential(job, &ask->authorization);
 
-        if (authorization->len == 0 || job->authorization) {
+        if (ask->authorization.len == 0 || job->authorization) {
             *id = job->id;
             rc = NGX_OK;
 
@@ -189,7 +204,7 @@ ngx_oci_job_add(ngx_oci_hook_conf_t *conf, ngx_str_t *repository,
 
     ngx_shmtx_unlock(&ngx_oci_job_shpool->mutex);
 
-    if (rc == NGX_OK && (news || authorization->len)) {
+    if (rc == NGX_OK && (news || ask->authorization.len)) {
         ngx_oci_job_state_sync(conf, *id);
     }
 
@@ -197,8 +212,25 @@ ngx_oci_job_add(ngx_oci_hook_conf_t *conf, ngx_str_t *repository,
 }
 
 
+/* what it comes to: "" is all */
+
+static void
+ngx_oci_job_platforms(ngx_oci_hook_conf_t *conf, ngx_oci_job_ask_t *ask,
+    ngx_str_t *platforms)
+{
+    *platforms = ask->platforms.len ? ask->platforms : conf->platforms;
+
+    if (platforms->len == 3
+        && ngx_strncmp(platforms->data, "all", 3) == 0)
+    {
+        platforms->len = 0;
+    }
+}
+
+
 static ngx_oci_job_t *
-ngx_oci_job_find(uint32_t place, ngx_str_t *repository, ngx_str_t *reference)
+ngx_oci_job_find(uint32_t place, ngx_oci_job_ask_t *ask,
+    ngx_str_t *platforms)
 {
     ngx_queue_t    *q;
     ngx_oci_job_t  *job;
@@ -210,18 +242,46 @@ ngx_oci_job_find(uint32_t place, ngx_str_t *repository, ngx_str_t *reference)
         job = ngx_queue_data(q, ngx_oci_job_t, queue);
 
         if (ngx_oci_job_open(job) && job->place == place
-            && job->repository_len == repository->len
-            && job->reference_len == reference->len
-            && ngx_memcmp(job->names, repository->data, repository->len) == 0
-            && ngx_memcmp(job->names + repository->len, reference->data,
-                          reference->len)
-               == 0)
+            && ngx_oci_job_same(job, ask, platforms))
         {
             return job;
         }
     }
 
     return NULL;
+}
+
+
+/* of two edges, each of which is the other's peer, none waits for what waits
+   for itself: what comes from a peer is a job of its own */
+
+static ngx_uint_t
+ngx_oci_job_same(ngx_oci_job_t *job, ngx_oci_job_ask_t *ask,
+    ngx_str_t *platforms)
+{
+    u_char  *p;
+
+    p = job->names;
+
+    if (job->alone != ask->alone
+        || job->repository_len != ask->repository.len
+        || job->reference_len != ask->reference.len
+        || job->platforms_len != platforms->len
+        || ngx_memcmp(p, ask->repository.data, ask->repository.len) != 0)
+    {
+        return 0;
+    }
+
+    p += ask->repository.len;
+
+    if (ngx_memcmp(p, ask->reference.data, ask->reference.len) != 0) {
+        return 0;
+    }
+
+    p += ask->reference.len;
+
+    return platforms->len == 0
+           || ngx_memcmp(p, platforms->data, platforms->len) == 0;
 }
 
 
@@ -249,15 +309,16 @@ ngx_oci_job_by_id(uint64_t id)
 /* a pending one, in the table; NULL: there is no room */
 
 static ngx_oci_job_t *
-ngx_oci_job_alloc(ngx_oci_hook_conf_t *conf, ngx_str_t *repository,
-    ngx_str_t *reference)
+ngx_oci_job_alloc(ngx_oci_hook_conf_t *conf, ngx_oci_job_ask_t *ask,
+    ngx_str_t *platforms)
 {
-    size_t          len;
+    u_char         *p;
     ngx_oci_job_t  *job;
 
-    len = offsetof(ngx_oci_job_t, names) + repository->len + reference->len;
-
-    job = ngx_slab_calloc_locked(ngx_oci_job_shpool, len);
+    job = ngx_slab_calloc_locked(ngx_oci_job_shpool,
+                                 offsetof(ngx_oci_job_t, names)
+                                 + ask->repository.len + ask->reference.len
+                                 + platforms->len);
     if (job == NULL) {
         return NULL;
     }
@@ -266,11 +327,17 @@ ngx_oci_job_alloc(ngx_oci_hook_conf_t *conf, ngx_str_t *repository,
     job->created = ngx_time();
     job->updated = job->created;
     job->place = conf->place;
-    job->repository_len = repository->len;
-    job->reference_len = reference->len;
+    job->alone = ask->alone;
+    job->repository_len = ask->repository.len;
+    job->reference_len = ask->reference.len;
+    job->platforms_len = platforms->len;
 
-    ngx_memcpy(ngx_cpymem(job->names, repository->data, repository->len),
-               reference->data, reference->len);
+    p = ngx_cpymem(job->names, ask->repository.data, ask->repository.len);
+    p = ngx_cpymem(p, ask->reference.data, ask->reference.len);
+
+    if (platforms->len) {
+        ngx_memcpy(p, platforms->data, platforms->len);
+    }
 
     ngx_queue_insert_tail(&ngx_oci_job_sh->jobs, &job->queue);
 
@@ -411,12 +478,15 @@ ngx_oci_job_info(ngx_oci_job_t *job, ngx_pool_t *pool,
     info->pin = job->pin;
     info->token = (job->authorization != NULL);
 
-    if (ngx_oci_job_copy(pool, &info->repository, job->names,
-                         job->repository_len)
+    info->alone = job->alone;
+    info->peers = job->peers;
+    info->peers_done = job->peers_done;
+
+    if (ngx_oci_job_names(job, pool, &info->repository, &info->reference,
+                          &info->platforms)
         != NGX_OK
-        || ngx_oci_job_copy(pool, &info->reference,
-                            job->names + job->repository_len,
-                            job->reference_len)
+        || ngx_oci_job_copy(pool, &info->left_out, (u_char *) job->left_out,
+                            ngx_strlen(job->left_out))
            != NGX_OK
         || ngx_oci_job_copy(pool, &info->error, (u_char *) job->error,
                             ngx_strlen(job->error))
@@ -502,9 +572,16 @@ ngx_uint_t
 ngx_oci_job_restore(ngx_oci_hook_conf_t *conf, ngx_oci_job_info_t *info,
     const char *error)
 {
-    ngx_queue_t    *q;
-    ngx_uint_t      made;
-    ngx_oci_job_t  *job, *other;
+    ngx_queue_t        *q;
+    ngx_uint_t          made;
+    ngx_oci_job_t      *job, *other;
+    ngx_oci_job_ask_t   ask;
+
+    ngx_memzero(&ask, sizeof(ngx_oci_job_ask_t));
+
+    ask.repository = info->repository;
+    ask.reference = info->reference;
+    ask.alone = info->alone;
 
     made = 0;
 
@@ -517,7 +594,7 @@ ngx_oci_job_restore(ngx_oci_hook_conf_t *conf, ngx_oci_job_info_t *info,
         goto done;
     }
 
-    job = ngx_oci_job_alloc(conf, &info->repository, &info->reference);
+    job = ngx_oci_job_alloc(conf, &ask, &info->platforms);
 
     if (job == NULL) {
         goto done;
@@ -658,6 +735,31 @@ ngx_oci_job_orphans(ngx_oci_hooks_main_conf_t *hmcf, ngx_log_t *log)
 
 
 static ngx_int_t
+ngx_oci_job_names(ngx_oci_job_t *job, ngx_pool_t *pool,
+    ngx_str_t *repository, ngx_str_t *reference, ngx_str_t *platforms)
+{
+    u_char  *p;
+
+    p = job->names;
+
+    if (ngx_oci_job_copy(pool, repository, p, job->repository_len)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    p += job->repository_len;
+
+    if (ngx_oci_job_copy(pool, reference, p, job->reference_len) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_oci_job_copy(pool, platforms, p + job->reference_len,
+                            job->platforms_len);
+}
+
+
+static ngx_int_t
 ngx_oci_job_copy(ngx_pool_t *pool, ngx_str_t *dst, u_char *data, size_t len)
 {
     dst->data = ngx_pnalloc(pool, len + 1);
@@ -702,14 +804,11 @@ ngx_oci_job_take(ngx_oci_hook_conf_t *conf, ngx_pool_t *pool,
         }
 
         task->id = job->id;
+        task->alone = job->alone;
 
-        rc = (ngx_oci_job_copy(pool, &task->repository, job->names,
-                               job->repository_len)
+        rc = (ngx_oci_job_names(job, pool, &task->repository,
+                                &task->reference, &task->platforms)
               != NGX_OK
-              || ngx_oci_job_copy(pool, &task->reference,
-                                  job->names + job->repository_len,
-                                  job->reference_len)
-                 != NGX_OK
               || ngx_oci_job_copy(pool, &task->authorization,
                                   job->authorization,
                                   job->authorization_len)
@@ -760,6 +859,15 @@ ngx_oci_job_progress(ngx_oci_job_task_t *task, ngx_oci_job_info_t *info)
         (void) ngx_cpystrn((u_char *) job->error, info->error.data
                            ? info->error.data : (u_char *) "",
                            NGX_OCI_JOB_ERROR);
+        job->peers = info->peers;
+        job->peers_done = info->peers_done;
+
+        if (info->left_out.len) {
+            (void) ngx_cpystrn((u_char *) job->left_out, info->left_out.data,
+                               ngx_min(info->left_out.len + 1,
+                                       NGX_OCI_JOB_ERROR));
+        }
+
         rc = NGX_OK;
     }
 

@@ -4,7 +4,8 @@
  *
  * Jobs for people and scripts:
  *
- *   POST   jobs  {"ref": "project/repository:tag"}     202
+ *   POST   jobs  {"ref": "project/repository:tag", "platforms": [...],
+ *                 "peers": false, "pin": "7d"}        202
  *   GET    jobs[?n=<number>][&before=<id>]             the last ones
  *   GET    jobs/<id>[?watch=1]
  *   DELETE jobs/<id>                                   ends it
@@ -12,6 +13,7 @@
 
 
 #include "ngx_oci_hooks.h"
+#include "ngx_oci_platform.h"
 
 
 #define NGX_OCI_JOB_LIST  64            /* of one answer */
@@ -23,12 +25,17 @@ static ngx_int_t ngx_oci_job_api_create(ngx_http_request_t *r,
 static const char *ngx_oci_job_api_ref(json_t *root,
     ngx_oci_hook_conf_t *conf, ngx_str_t *repository, ngx_str_t *reference);
 static const char *ngx_oci_job_api_pin(json_t *root, time_t *until);
+static const char *ngx_oci_job_api_where(json_t *root, ngx_pool_t *pool,
+    ngx_oci_job_ask_t *ask);
+static ngx_int_t ngx_oci_job_api_platforms(json_t *array, ngx_pool_t *pool,
+    ngx_str_t *platforms);
 static ngx_int_t ngx_oci_job_api_list(ngx_http_request_t *r,
     ngx_oci_hook_conf_t *conf);
 static ngx_int_t ngx_oci_job_api_one(ngx_http_request_t *r,
     ngx_oci_hook_conf_t *conf, ngx_str_t *number);
 static ngx_int_t ngx_oci_job_api_show(ngx_http_request_t *r,
     ngx_oci_hook_conf_t *conf, uint64_t id, ngx_uint_t status);
+static json_t *ngx_oci_job_api_array(ngx_str_t *list);
 
 
 ngx_int_t
@@ -66,17 +73,23 @@ static ngx_int_t
 ngx_oci_job_api_create(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     ngx_str_t *text)
 {
-    json_t        *root;
-    time_t         pin;
-    uint64_t       id;
-    ngx_int_t      rc;
-    ngx_str_t      repository, reference, none;
-    const char    *error;
-    json_error_t   err;
+    json_t             *root;
+    time_t              pin;
+    uint64_t            id;
+    ngx_int_t           rc;
+    const char         *error;
+    json_error_t        err;
+    ngx_oci_job_ask_t   ask;
+
+    ngx_memzero(&ask, sizeof(ngx_oci_job_ask_t));
 
     root = json_loadb((char *) text->data, text->len, JSON_REJECT_DUPLICATES,
                       &err);
-    error = ngx_oci_job_api_ref(root, conf, &repository, &reference);
+    error = ngx_oci_job_api_ref(root, conf, &ask.repository, &ask.reference);
+
+    if (error == NULL) {
+        error = ngx_oci_job_api_where(root, r->pool, &ask);
+    }
 
     if (error == NULL) {
         error = ngx_oci_job_api_pin(root, &pin);
@@ -87,16 +100,14 @@ ngx_oci_job_api_create(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
         return ngx_oci_hook_message(r, 422, error);
     }
 
-    rc = ngx_oci_core.may(r, &repository, 0);
+    rc = ngx_oci_core.may(r, &ask.repository, 0);
 
     if (rc != NGX_DECLINED) {
         json_decref(root);
         return rc;
     }
 
-    ngx_str_null(&none);
-
-    rc = ngx_oci_job_add(conf, &repository, &reference, &none, &id);
+    rc = ngx_oci_job_add(conf, &ask, &id);
 
     json_decref(root);
 
@@ -163,6 +174,7 @@ ngx_oci_job_api_ref(json_t *root, ngx_oci_hook_conf_t *conf,
 
     json_object_foreach(root, key, member) {
         if (strcmp(key, "ref") != 0 && strcmp(key, "registry") != 0
+            && strcmp(key, "platforms") != 0 && strcmp(key, "peers") != 0
             && strcmp(key, "pin") != 0)
         {
             return "the body has members that are not known";
@@ -220,6 +232,114 @@ ngx_oci_job_api_ref(json_t *root, ngx_oci_hook_conf_t *conf,
     return NULL;
 }
 
+
+/* for which platforms, and on which edges; NULL, or what is wrong */
+
+static const char *
+ngx_oci_job_api_where(json_t *root, ngx_pool_t *pool, ngx_oci_job_ask_t *ask)
+{
+    json_t  *value;
+
+    value = json_object_get(root, "peers");
+
+    if (value && !json_is_boolean(value)) {
+        return "\\\"peers\\\" is neither true nor false";
+    }
+
+    ask->alone = json_is_false(value);
+
+    value = json_object_get(root, "platforms");
+
+    if (value
+        && ngx_oci_job_api_platforms(value, pool, &ask->platforms) != NGX_OK)
+    {
+        return "\\\"platforms\\\" is no array of platforms";
+    }
+
+    return NULL;
+}
+
+
+/* as a list */
+
+static ngx_int_t
+ngx_oci_job_api_platforms(json_t *array, ngx_pool_t *pool,
+    ngx_str_t *platforms)
+{
+    u_char  *p;
+    size_t   i, len;
+    json_t  *value;
+
+    len = 0;
+
+    json_array_foreach(array, i, value) {
+
+        if (!json_is_string(value)) {
+            return NGX_ERROR;
+        }
+
+        len += json_string_length(value) + 1;
+    }
+
+    if (len == 0 || len > NGX_OCI_PLATFORMS) {
+        return NGX_ERROR;
+    }
+
+    p = ngx_pnalloc(pool, len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    platforms->data = p;
+
+    json_array_foreach(array, i, value) {
+
+        p = ngx_cpymem(p, json_string_value(value),
+                       json_string_length(value));
+        *p++ = ',';
+    }
+
+    platforms->len = len - 1;
+
+    if (platforms->len == 3
+        && ngx_strncmp(platforms->data, "all", 3) == 0)
+    {
+        return NGX_OK;
+    }
+
+    return ngx_oci_platforms_valid((char *) platforms->data, platforms->len);
+}
+
+
+/* a list as an array */
+
+static json_t *
+ngx_oci_job_api_array(ngx_str_t *list)
+{
+    u_char  *p, *end, *last;
+    json_t  *array;
+
+    array = json_array();
+    last = list->data + list->len;
+
+    for (p = list->data; p < last; p = end + 1) {
+
+        end = ngx_strlchr(p, last, ',');
+
+        if (end == NULL) {
+            end = last;
+        }
+
+        if (json_array_append_new(array, json_stringn((char *) p, end - p))
+            != 0)
+        {
+            json_decref(array);
+            return NULL;
+        }
+    }
+
+    return array;
+}
 
 /* a page: the others are to be asked for with "next" as "before" */
 
@@ -366,7 +486,7 @@ ngx_oci_job_api_json(ngx_oci_hook_conf_t *conf, ngx_oci_job_info_t *info)
     };
 
     return json_pack("{s:I,s:s%,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,"
-                     "s:I,s:I,s:I,s:s}",
+                     "s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:s}",
                      "id", (json_int_t) info->id,
                      "registry", (char *) conf->registry->name.data,
                      conf->registry->name.len,
@@ -384,5 +504,9 @@ ngx_oci_job_api_json(ngx_oci_hook_conf_t *conf, ngx_oci_job_info_t *info)
                      "slices_done", (json_int_t) info->slices_done,
                      "pin", (json_int_t) info->pin,
                      "errors", (json_int_t) info->errors,
+                     "peers", (json_int_t) info->peers,
+                     "peers_done", (json_int_t) info->peers_done,
+                     "platforms", ngx_oci_job_api_array(&info->platforms),
+                     "left_out", ngx_oci_job_api_array(&info->left_out),
                      "error", (char *) info->error.data);
 }

@@ -22,7 +22,8 @@ static ngx_str_t  ngx_oci_job_parse_pool = ngx_string("default");
 
 
 ngx_int_t
-ngx_oci_job_parse(ngx_oci_pull_t *pull, ngx_uint_t max,
+ngx_oci_job_parse(ngx_oci_pull_t *pull, ngx_str_t *platforms,
+    ngx_uint_t max,
     void (*done)(ngx_oci_job_parse_t *parse, void *data, ngx_uint_t i),
     void *data, ngx_uint_t i)
 {
@@ -37,6 +38,7 @@ ngx_oci_job_parse(ngx_oci_pull_t *pull, ngx_uint_t max,
     parse->text = (char *) pull->body;
     parse->size = pull->size;
     parse->max = max;
+    parse->platforms = platforms;
     parse->done = done;
     parse->data = data;
     parse->i = i;
@@ -72,9 +74,9 @@ ngx_oci_job_parse_thread(void *data, ngx_log_t *log)
 {
     ngx_oci_job_parse_t *parse = data;
 
-    parse->rc = ngx_oci_pieces(parse->text ? parse->text : "",
-                                        parse->size, ngx_oci_job_parse_piece,
-                                        parse, &parse->error);
+    parse->rc = ngx_oci_pieces(parse->text ? parse->text : "", parse->size,
+                               parse->platforms, ngx_oci_job_parse_piece,
+                               parse, &parse->error);
 }
 
 

@@ -8,76 +8,25 @@
  */
 
 
-#include "ngx_oci_hooks.h"
-#include "ngx_oci_pieces.h"
+#include "ngx_oci_job_run.h"
 
 
 #define NGX_OCI_JOB_TICK     500        /* ms */
-#define NGX_OCI_JOB_PULLS    4          /* at once, of a job */
-#define NGX_OCI_JOB_PIECES   8192
-#define NGX_OCI_JOB_TRIES    5          /* of a piece */
-#define NGX_OCI_JOB_CHECK    300        /* ms, then a manifest is on disk */
-
-
-typedef struct ngx_oci_job_run_s  ngx_oci_job_run_t;
-
-
-typedef struct {
-    ngx_uint_t              kind;       /* ngx_oci_piece_e */
-    ngx_str_t               reference;
-    off_t                   size;       /* bytes; 0: not known */
-    ngx_uint_t              tries;
-    ngx_msec_t              due;        /* ms; 0: at once */
-    unsigned                pulled:1;   /* is being */
-    unsigned                hit:1;      /* it was there before */
-    unsigned                checked:1;  /* whether it is was asked once */
-    unsigned                tag:1;      /* its manifest is another piece */
-    unsigned                done:1;
-} ngx_oci_job_piece_t;
-
-
-typedef struct {
-    ngx_oci_job_run_t      *run;
-    ngx_oci_pull_t         *pull;       /* NULL: free */
-    ngx_uint_t              piece;
-} ngx_oci_job_pull_t;
-
-
-/* Owner: the worker's queue, until nothing is active of one that ends */
-
-struct ngx_oci_job_run_s {
-    ngx_queue_t             queue;
-    ngx_pool_t             *pool;
-    ngx_oci_hook_conf_t *conf;
-    ngx_oci_job_task_t      task;
-    ngx_array_t             pieces;     /* of ngx_oci_job_piece_t */
-    ngx_rbtree_t            tree;       /* their digests, in the pool */
-    ngx_rbtree_node_t       sentinel;
-    ngx_oci_job_pull_t      pulls[NGX_OCI_JOB_PULLS];
-    ngx_uint_t              active;     /* pulls, and texts that a thread
-                                           has */
-    ngx_uint_t              first;      /* not done */
-    ngx_oci_job_info_t      info;
-    uint64_t                slice;      /* bytes; 0: not known yet */
-    uint64_t                measured;   /* bytes, */
-    ngx_msec_t              measured_at;    /* then; 0: never */
-    ngx_uint_t              state;      /* once it ends */
-    char                    error[NGX_OCI_JOB_ERROR];
-    unsigned                ending:1;
-    unsigned                released:1; /* it is not this worker's any more */
-};
 
 
 static void ngx_oci_job_tick(ngx_event_t *ev);
 static ngx_uint_t ngx_oci_job_running(ngx_oci_hook_conf_t *conf);
 static ngx_int_t ngx_oci_job_begin(ngx_oci_hook_conf_t *conf);
 static void ngx_oci_job_forget(void *data);
-static ngx_int_t ngx_oci_job_piece(ngx_oci_job_run_t *run,
-    ngx_oci_job_found_t *found);
-static void ngx_oci_job_go(ngx_oci_job_run_t *run);
+static ngx_int_t ngx_oci_job_whole(ngx_oci_job_run_t *run);
 static ngx_int_t ngx_oci_job_pull(ngx_oci_job_run_t *run, ngx_uint_t i);
+static const char *ngx_oci_job_route(ngx_oci_job_piece_t *piece);
 static void ngx_oci_job_pulled(ngx_oci_pull_t *pull, ngx_int_t rc);
 static void ngx_oci_job_answered(ngx_oci_job_run_t *run,
+    ngx_oci_pull_t *pull, ngx_uint_t i);
+static ngx_int_t ngx_oci_job_refused(ngx_oci_job_run_t *run,
+    ngx_oci_pull_t *pull, ngx_uint_t i);
+static void ngx_oci_job_manifest(ngx_oci_job_run_t *run,
     ngx_oci_pull_t *pull, ngx_uint_t i);
 static void ngx_oci_job_parsed(ngx_oci_job_parse_t *parse, void *data,
     ngx_uint_t i);
@@ -85,16 +34,15 @@ static void ngx_oci_job_done(ngx_oci_job_run_t *run, ngx_uint_t i);
 static void ngx_oci_job_measure(ngx_oci_job_run_t *run);
 static ngx_int_t ngx_oci_job_look(ngx_oci_job_run_t *run,
     ngx_oci_job_piece_t *piece, ngx_oci_blob_info_t *info);
-static ngx_int_t ngx_oci_job_tagged(ngx_oci_job_run_t *run,
-    ngx_oci_pull_t *pull, ngx_uint_t i);
+static void ngx_oci_job_root(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull);
 static ngx_uint_t ngx_oci_job_status(ngx_oci_pull_t *pull, const char *text);
 static ngx_uint_t ngx_oci_job_stored(ngx_oci_job_piece_t *piece,
     ngx_oci_pull_t *pull);
 static void ngx_oci_job_again(ngx_oci_job_run_t *run, ngx_uint_t i,
-    const char *why);
+    ngx_msec_t wait, const char *why);
+static const char *ngx_oci_job_what(ngx_oci_job_piece_t *piece);
 static void ngx_oci_job_fail(ngx_oci_job_run_t *run, const char *fmt, ...);
 static void ngx_oci_job_stop(ngx_oci_job_run_t *run);
-static void ngx_oci_job_over(ngx_oci_job_run_t *run);
 
 
 /* of this worker */
@@ -144,7 +92,7 @@ ngx_oci_job_tick(ngx_event_t *ev)
     ngx_uint_t                i, n;
     ngx_queue_t              *q, *next;
     ngx_oci_job_run_t        *run;
-    ngx_oci_hook_conf_t  **conf;
+    ngx_oci_hook_conf_t     **conf;
 
     for (q = ngx_queue_head(&ngx_oci_job_runs);
          q != ngx_queue_sentinel(&ngx_oci_job_runs);
@@ -201,7 +149,8 @@ ngx_oci_job_tick(ngx_event_t *ev)
 }
 
 
-/* how many of a location's jobs: one waits for no other location's */
+/* how many of a location's jobs: one waits for no other location's, nor for
+   one that waits for peers, which may wait for it */
 
 static ngx_uint_t
 ngx_oci_job_running(ngx_oci_hook_conf_t *conf)
@@ -217,7 +166,7 @@ ngx_oci_job_running(ngx_oci_hook_conf_t *conf)
          q = ngx_queue_next(q))
     {
         run = ngx_queue_data(q, ngx_oci_job_run_t, queue);
-        n += (run->conf == conf);
+        n += (run->conf == conf && !run->waiting);
     }
 
     return n;
@@ -227,12 +176,11 @@ ngx_oci_job_running(ngx_oci_hook_conf_t *conf)
 static ngx_int_t
 ngx_oci_job_begin(ngx_oci_hook_conf_t *conf)
 {
-    ngx_int_t             rc;
-    ngx_uint_t            i;
-    ngx_pool_t           *pool;
-    ngx_oci_job_run_t    *run;
-    ngx_pool_cleanup_t   *cln;
-    ngx_oci_job_piece_t  *piece;
+    ngx_int_t            rc;
+    ngx_uint_t           i;
+    ngx_pool_t          *pool;
+    ngx_oci_job_run_t   *run;
+    ngx_pool_cleanup_t  *cln;
 
     pool = ngx_create_pool(4096, ngx_cycle->log);
     if (pool == NULL) {
@@ -249,8 +197,6 @@ ngx_oci_job_begin(ngx_oci_hook_conf_t *conf)
         ngx_destroy_pool(pool);
         return NGX_ERROR;
     }
-
-    piece = ngx_array_push(&run->pieces);
 
     ngx_rbtree_init(&run->tree, &run->sentinel, ngx_str_rbtree_insert_value);
 
@@ -271,10 +217,16 @@ ngx_oci_job_begin(ngx_oci_hook_conf_t *conf)
         return rc;
     }
 
-    ngx_memzero(piece, sizeof(ngx_oci_job_piece_t));
-    piece->kind = NGX_OCI_PIECE_MANIFEST;
-    piece->reference = run->task.reference;
-    run->info.pieces = 1;
+    if (ngx_oci_job_piece_push(run, NGX_OCI_JOB_PART, NGX_OCI_PIECE_MANIFEST,
+                               &run->task.reference, 0)
+        != NGX_OK
+        || ngx_oci_job_peers_init(run) != NGX_OK)
+    {
+        ngx_oci_job_release(&run->task);
+        ngx_destroy_pool(pool);
+        return NGX_ERROR;
+    }
+
     run->info.error.data = (u_char *) run->error;
 
     ngx_queue_insert_tail(&ngx_oci_job_runs, &run->queue);
@@ -298,58 +250,7 @@ ngx_oci_job_forget(void *data)
 }
 
 
-/* one more piece, once */
-
-static ngx_int_t
-ngx_oci_job_piece(ngx_oci_job_run_t *run, ngx_oci_job_found_t *found)
-{
-    ngx_str_t             name;
-    ngx_str_node_t       *node;
-    ngx_oci_job_piece_t  *piece;
-
-    name.data = found->digest;
-    name.len = found->len;
-
-    if (ngx_str_rbtree_lookup(&run->tree, &name, found->hash)) {
-        return NGX_OK;
-    }
-
-    if (run->pieces.nelts >= NGX_OCI_JOB_PIECES) {
-        return NGX_BUSY;
-    }
-
-    node = ngx_palloc(run->pool, sizeof(ngx_str_node_t));
-    piece = ngx_array_push(&run->pieces);
-
-    if (node == NULL || piece == NULL) {
-        return NGX_ERROR;
-    }
-
-    ngx_memzero(piece, sizeof(ngx_oci_job_piece_t));
-
-    piece->kind = found->kind;
-    piece->size = found->size;
-    piece->reference.len = name.len;
-    piece->reference.data = ngx_pstrdup(run->pool, &name);
-
-    if (piece->reference.data == NULL) {
-        return NGX_ERROR;
-    }
-
-    node->str = piece->reference;
-    node->node.key = found->hash;
-    ngx_rbtree_insert(&run->tree, &node->node);
-
-    run->info.pieces++;
-    run->info.bytes += found->size;
-
-    return NGX_OK;
-}
-
-
-/* begins what can begin; may end the run */
-
-static void
+void
 ngx_oci_job_go(ngx_oci_job_run_t *run)
 {
     ngx_uint_t            i;
@@ -361,22 +262,23 @@ ngx_oci_job_go(ngx_oci_job_run_t *run)
 
     piece = run->pieces.elts;
 
-    while (run->first < run->pieces.nelts && piece[run->first].done) {
+    while (run->first < run->pieces.nelts
+           && piece[run->first].done && !piece[run->first].unchecked)
+    {
         run->first++;
     }
 
-    if (run->first == run->pieces.nelts) {
-        run->ending = 1;
-        run->state = NGX_OCI_JOB_SUCCESS;
+    if (ngx_oci_job_whole(run) == NGX_OK) {
         ngx_oci_job_over(run);
         return;
     }
 
     for (i = run->first;
-         i < run->pieces.nelts && run->active < NGX_OCI_JOB_PULLS;
+         i < run->pieces.nelts
+         && run->active - run->asking < NGX_OCI_JOB_PULLS;
          i++)
     {
-        if (piece[i].done || piece[i].pulled
+        if ((piece[i].done && !piece[i].unchecked) || piece[i].pulled
             || (piece[i].due
                 && (ngx_msec_int_t) (piece[i].due - ngx_current_msec) > 0))
         {
@@ -384,7 +286,7 @@ ngx_oci_job_go(ngx_oci_job_run_t *run)
         }
 
         if (ngx_oci_job_pull(run, i) != NGX_OK) {
-            ngx_oci_job_again(run, i, "no memory or connection for it");
+            ngx_oci_job_again(run, i, 0, "no memory or connection for it");
 
             if (run->ending) {
                 ngx_oci_job_over(run);
@@ -392,6 +294,48 @@ ngx_oci_job_go(ngx_oci_job_run_t *run)
             }
         }
     }
+}
+
+
+/* NGX_OK: it is, here and at the peers, or can't be: it ends; NGX_AGAIN */
+
+static ngx_int_t
+ngx_oci_job_whole(ngx_oci_job_run_t *run)
+{
+    ngx_uint_t  left;
+
+    left = ngx_oci_job_peers_go(run);
+
+    if (run->first < run->pieces.nelts) {
+        return NGX_AGAIN;
+    }
+
+    run->waiting = (left != 0);
+
+    if (left) {
+        return NGX_AGAIN;
+    }
+
+    if (run->peer_error[0]) {
+        ngx_oci_job_fail(run, "%s", run->peer_error);
+        return NGX_OK;
+    }
+
+    if (ngx_oci_job_check(run)) {
+
+        if (run->pass == NGX_OCI_JOB_PASSES) {
+            ngx_oci_job_fail(run, "what was stored does not stay: the cache "
+                             "is too small for all that goes on");
+            return NGX_OK;
+        }
+
+        return NGX_AGAIN;
+    }
+
+    run->ending = 1;
+    run->state = NGX_OCI_JOB_SUCCESS;
+
+    return NGX_OK;
 }
 
 
@@ -421,7 +365,7 @@ ngx_oci_job_pull(ngx_oci_job_run_t *run, ngx_uint_t i)
         return NGX_ERROR;
     }
 
-    p = ngx_pnalloc(pull->pool, sizeof("/v2//manifests/")
+    p = ngx_pnalloc(pull->pool, sizeof("/v2//manifests/")       /* longest */
                                 + run->task.repository.len + reference->len);
     if (p == NULL) {
         ngx_oci_core.pull_abort(pull);
@@ -430,8 +374,7 @@ ngx_oci_job_pull(ngx_oci_job_run_t *run, ngx_uint_t i)
 
     pull->uri.data = p;
     pull->uri.len = ngx_sprintf(p, "/v2/%V/%s/%V", &run->task.repository,
-                                piece->kind == NGX_OCI_PIECE_MANIFEST
-                                ? "manifests" : "blobs", reference)
+                                ngx_oci_job_route(piece), reference)
                     - p;
 
     pull->host = run->conf->server->server_name;
@@ -440,6 +383,7 @@ ngx_oci_job_pull(ngx_oci_job_run_t *run, ngx_uint_t i)
         ngx_str_set(&pull->host, "localhost");
     }
 
+    pull->ssl = run->conf->ssl;
     pull->registry = run->conf->registry;
     pull->authorization = run->task.authorization;
     pull->pin = run->task.pin;
@@ -476,6 +420,14 @@ ngx_oci_job_pull(ngx_oci_job_run_t *run, ngx_uint_t i)
 }
 
 
+static const char *
+ngx_oci_job_route(ngx_oci_job_piece_t *piece)
+{
+    return (piece->role == NGX_OCI_JOB_LIST) ? "referrers"
+           : (piece->kind == NGX_OCI_PIECE_MANIFEST) ? "manifests" : "blobs";
+}
+
+
 static void
 ngx_oci_job_pulled(ngx_oci_pull_t *pull, ngx_int_t rc)
 {
@@ -507,7 +459,7 @@ ngx_oci_job_pulled(ngx_oci_pull_t *pull, ngx_int_t rc)
                          &piece[i].reference);
 
     } else {
-        ngx_oci_job_again(run, i, "the answer was cut short");
+        ngx_oci_job_again(run, i, 0, "the answer was cut short");
     }
 
     if (run->ending) {
@@ -523,31 +475,26 @@ static void
 ngx_oci_job_answered(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull,
     ngx_uint_t i)
 {
+    ngx_int_t             rc;
     ngx_oci_job_piece_t  *piece;
+
+    if (pull->status != NGX_HTTP_OK) {
+
+        rc = ngx_oci_job_refused(run, pull, i);
+
+        if (rc != NGX_OK && rc != NGX_DECLINED) {
+            ngx_oci_job_fail(run, "what refers to it is too much, or there "
+                             "is no memory");
+        }
+
+        return;
+    }
 
     piece = run->pieces.elts;
     piece += i;
 
-    if (pull->status == NGX_HTTP_TOO_MANY_REQUESTS || pull->status >= 500) {
-        ngx_oci_job_again(run, i, pull->status == 503
-                                  ? "it can't be fetched or stored now"
-                                  : "the registry failed");
-        return;
-    }
-
-    if (pull->status == NGX_HTTP_MISDIRECTED_REQUEST) {
-        ngx_oci_job_fail(run, "the server does not pass \"%V\" to this "
-                         "registry", &piece->reference);
-        return;
-    }
-
-    if (pull->status != NGX_HTTP_OK) {
-        ngx_oci_job_fail(run, "the registry answered %ui for \"%V\"%s",
-                         pull->status, &piece->reference,
-                         pull->status != NGX_HTTP_UNAUTHORIZED ? ""
-                         : run->task.authorization.len
-                           ? ": the token is not accepted, or expired"
-                           : ": it wants credentials");
+    if (piece->role == NGX_OCI_JOB_LIST) {
+        ngx_oci_job_manifest(run, pull, i);
         return;
     }
 
@@ -557,30 +504,135 @@ ngx_oci_job_answered(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull,
         return;
     }
 
-    if (piece->kind == NGX_OCI_PIECE_MANIFEST) {
+    /* (of no bytes nothing is stored) */
 
-        piece->hit = ngx_oci_job_status(pull, "; hit");
+    if (!ngx_oci_job_status(pull, "; hit")
+        && (piece->kind == NGX_OCI_PIECE_MANIFEST || piece->size))
+    {
+        run->fetched = 1;
+    }
 
-        if (ngx_oci_job_tagged(run, pull, i) != NGX_OK
-            || ngx_oci_job_parse(pull, NGX_OCI_JOB_PIECES, ngx_oci_job_parsed,
-                                 run, i)
-               != NGX_OK)
-        {
-            ngx_oci_job_again(run, i, "no memory");
-            return;
-        }
+    if (piece->unchecked) {
+        piece->unchecked = 0;
 
-        /* the run stays until it is parsed */
+    } else if (piece->kind == NGX_OCI_PIECE_BLOB) {
+        ngx_oci_job_done(run, i);
 
-        run->active++;
+    } else if (i == 0) {
+        ngx_oci_job_root(run, pull);
+
+    } else {
+        ngx_oci_job_manifest(run, pull, i);
+    }
+}
+
+
+/* where a tag leads is looked for by its digest instead: a registry need not
+   say again that the tag is the same */
+
+static void
+ngx_oci_job_root(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_oci_job_tagged(run, &pull->digest);
+
+    if (rc == NGX_OK) {
+        ngx_oci_job_done(run, 0);
+
+    } else if (rc == NGX_DECLINED) {
+        ngx_oci_job_manifest(run, pull, 0);
+
+    } else {
+        ngx_oci_job_again(run, 0, 0, "no memory");
+    }
+}
+
+
+/* NGX_OK: it may be so; NGX_DECLINED: it may not; or as
+   ngx_oci_job_piece() */
+
+static ngx_int_t
+ngx_oci_job_refused(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull,
+    ngx_uint_t i)
+{
+    ngx_int_t             rc;
+    ngx_oci_job_piece_t  *piece;
+
+    rc = ngx_oci_job_unreferred(run, i, pull->status);
+
+    if (rc != NGX_DECLINED) {
 
         piece = run->pieces.elts;
-        piece[i].pulled = 1;
+        piece += i;
 
+        if (piece->unchecked) {
+
+            /* the registry had it a moment ago */
+
+            piece->unchecked = 0;
+
+        } else if (rc == NGX_OK) {
+            ngx_oci_job_done(run, i);
+        }
+
+        return rc;
+    }
+
+    piece = run->pieces.elts;
+    piece += i;
+
+    if (pull->status == NGX_HTTP_TOO_MANY_REQUESTS || pull->status >= 500) {
+        ngx_oci_job_again(run, i, ngx_oci_job_retry_after(&pull->retry_after),
+                          pull->status == 503
+                          ? "it can't be fetched or stored now"
+                          : "the registry failed");
+
+    } else if (pull->status == NGX_HTTP_MISDIRECTED_REQUEST) {
+        ngx_oci_job_fail(run, "the server does not pass \"%V\" to this "
+                         "registry", &piece->reference);
+
+    } else {
+        ngx_oci_job_fail(run, "the registry answered %ui for %s\"%V\"%s",
+                         pull->status, ngx_oci_job_what(piece),
+                         &piece->reference,
+                         pull->status != NGX_HTTP_UNAUTHORIZED ? ""
+                         : run->task.authorization.len
+                           ? ": the token is not accepted, or expired"
+                           : ": it wants credentials");
+    }
+
+    return NGX_DECLINED;
+}
+
+
+static void
+ngx_oci_job_manifest(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull,
+    ngx_uint_t i)
+{
+    ngx_str_t            *platforms;
+    ngx_oci_job_piece_t  *piece;
+
+    static ngx_str_t  all = ngx_null_string;
+
+    piece = run->pieces.elts;
+    piece += i;
+
+    platforms = (piece->role == NGX_OCI_JOB_PART) ? &run->task.platforms
+                                                  : &all;
+
+    if (ngx_oci_job_parse(pull, platforms, NGX_OCI_JOB_PIECES,
+                          ngx_oci_job_parsed, run, i)
+        != NGX_OK)
+    {
+        ngx_oci_job_again(run, i, 0, "no memory");
         return;
     }
 
-    ngx_oci_job_done(run, i);
+    /* the run stays until it is parsed */
+
+    run->active++;
+    piece->pulled = 1;
 }
 
 
@@ -590,7 +642,6 @@ ngx_oci_job_parsed(ngx_oci_job_parse_t *parse, void *data, ngx_uint_t i)
     ngx_oci_job_run_t *run = data;
 
     ngx_int_t             rc;
-    ngx_uint_t            n;
     ngx_oci_job_piece_t  *piece;
 
     run->active--;
@@ -603,36 +654,26 @@ ngx_oci_job_parsed(ngx_oci_job_parse_t *parse, void *data, ngx_uint_t i)
         return;
     }
 
-    rc = parse->rc;
-
-    for (n = 0; n < parse->n && rc == NGX_OK; n++) {
-        rc = ngx_oci_job_piece(run, &parse->found[n]);
-    }
-
-    piece = run->pieces.elts;
+    rc = ngx_oci_job_named(run, i, parse);
 
     if (rc == NGX_OK) {
+        ngx_oci_job_done(run, i);
 
-        /* a manifest is answered while it is being stored: a second answer
-           tells whether it was */
-
-        if (piece[i].hit || piece[i].tag) {
-            ngx_oci_job_done(run, i);
-
-        } else if (piece[i].checked) {
-            ngx_oci_job_again(run, i, "it is not stored");
-
-        } else {
-            piece[i].checked = 1;
-            piece[i].due = ngx_current_msec + NGX_OCI_JOB_CHECK;
+        if (ngx_oci_job_too_large(run)) {
+            ngx_oci_job_fail(run, "it has %uL bytes, which can't be stored "
+                             "here", run->info.bytes);
         }
 
     } else {
-        ngx_oci_job_fail(run, "the manifest \"%V\" can't be used: %s",
+        piece = run->pieces.elts;
+
+        ngx_oci_job_fail(run, "the manifest \"%V\" can't be used: %s%s%s",
                          &piece[i].reference,
                          rc == NGX_DECLINED ? parse->error
                          : rc == NGX_BUSY ? "it names too much"
-                                          : "no memory");
+                                          : "no memory",
+                         run->left_out[0] ? ", there is " : "",
+                         run->left_out);
     }
 
     if (run->ending) {
@@ -654,6 +695,27 @@ ngx_oci_job_done(ngx_oci_job_run_t *run, ngx_uint_t i)
     piece += i;
 
     piece->done = 1;
+
+    if (piece->role == NGX_OCI_JOB_LIST) {
+        return;
+    }
+
+    if (piece->role == NGX_OCI_JOB_TAGGED) {
+
+        if (!piece->missing) {
+            run->info.pieces++;
+            run->info.pieces_done++;
+        }
+
+        return;
+    }
+
+    if (piece->missing) {
+        run->info.pieces--;
+        run->info.bytes -= piece->size;
+        return;
+    }
+
     run->info.pieces_done += !piece->tag;
 
     if (run->slice == 0) {
@@ -682,6 +744,10 @@ ngx_oci_job_measure(ngx_oci_job_run_t *run)
     info->slices_done = 0;
 
     for (i = 0; i < run->pieces.nelts; i++) {
+
+        if (piece[i].missing) {
+            continue;
+        }
 
         bytes = piece[i].done ? piece[i].size : 0;
         slices = 0;
@@ -745,56 +811,6 @@ ngx_oci_job_look(ngx_oci_job_run_t *run, ngx_oci_job_piece_t *piece,
 }
 
 
-/* where a tag leads is looked for by its digest as well: a registry need not
-   say again that the tag is the same */
-
-static ngx_int_t
-ngx_oci_job_tagged(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull,
-    ngx_uint_t i)
-{
-    ngx_int_t             rc;
-    ngx_str_t            *digest;
-    ngx_uint_t            n;
-    ngx_oci_job_piece_t  *piece;
-    ngx_oci_digest_t      parsed;
-    ngx_oci_job_found_t   found;
-
-    digest = &pull->digest;
-    piece = run->pieces.elts;
-
-    if (memchr(piece[i].reference.data, ':', piece[i].reference.len)
-        || digest->len > NGX_OCI_DIGEST_LEN
-        || ngx_oci_digest_parse(&parsed, digest->data, digest->len) != NGX_OK)
-    {
-        return NGX_OK;
-    }
-
-    found.kind = NGX_OCI_PIECE_MANIFEST;
-    found.size = 0;
-    found.len = digest->len;
-    ngx_memcpy(found.digest, digest->data, digest->len);
-    found.hash = ngx_crc32_short(found.digest, found.len);
-
-    n = run->pieces.nelts;
-    rc = ngx_oci_job_piece(run, &found);
-
-    if (rc == NGX_OK) {
-        piece = run->pieces.elts;
-
-        if (n < run->pieces.nelts && !piece[i].hit) {
-            piece[n].due = ngx_current_msec + NGX_OCI_JOB_CHECK;
-        }
-
-        /* both are one */
-
-        run->info.pieces -= !piece[i].tag;
-        piece[i].tag = 1;
-    }
-
-    return rc;
-}
-
-
 static ngx_uint_t
 ngx_oci_job_status(ngx_oci_pull_t *pull, const char *text)
 {
@@ -825,10 +841,32 @@ ngx_oci_job_stored(ngx_oci_job_piece_t *piece, ngx_oci_pull_t *pull)
 }
 
 
-/* once more, later: 1, 2, 4 ... s */
+ngx_msec_t
+ngx_oci_job_retry_after(ngx_str_t *value)
+{
+    time_t     time;
+    ngx_int_t  n;
+
+    if (value->len == 0) {
+        return 0;
+    }
+
+    n = ngx_atoi(value->data, value->len);
+
+    if (n == NGX_ERROR) {
+        time = ngx_parse_http_time(value->data, value->len);
+        n = (time == NGX_ERROR) ? 0 : ngx_max(time - ngx_time(), 0);
+    }
+
+    return ngx_min(n, NGX_OCI_JOB_WAIT / 1000) * 1000;
+}
+
+
+/* once more, later: 1, 2, 4 ... s, and not before what was said */
 
 static void
-ngx_oci_job_again(ngx_oci_job_run_t *run, ngx_uint_t i, const char *why)
+ngx_oci_job_again(ngx_oci_job_run_t *run, ngx_uint_t i, ngx_msec_t wait,
+    const char *why)
 {
     ngx_oci_job_piece_t  *piece;
 
@@ -838,15 +876,26 @@ ngx_oci_job_again(ngx_oci_job_run_t *run, ngx_uint_t i, const char *why)
     run->info.errors++;
 
     if (++piece->tries == NGX_OCI_JOB_TRIES) {
-        ngx_oci_job_fail(run, "\"%V\": %s", &piece->reference, why);
+        ngx_oci_job_fail(run, "%s\"%V\": %s", ngx_oci_job_what(piece),
+                         &piece->reference, why);
         return;
     }
 
-    piece->due = ngx_current_msec + (1000 << (piece->tries - 1));
+    piece->due = ngx_current_msec
+                 + ngx_max(wait, (ngx_msec_t) 1000 << (piece->tries - 1));
 
-    *ngx_snprintf((u_char *) run->error, NGX_OCI_JOB_ERROR - 1, "\"%V\": %s",
-                  &piece->reference, why)
+    *ngx_snprintf((u_char *) run->error, NGX_OCI_JOB_ERROR - 1, "%s\"%V\": %s",
+                  ngx_oci_job_what(piece), &piece->reference, why)
         = '\0';
+}
+
+
+/* for an error's text */
+
+static const char *
+ngx_oci_job_what(ngx_oci_job_piece_t *piece)
+{
+    return (piece->role == NGX_OCI_JOB_LIST) ? "the referrers of " : "";
 }
 
 
@@ -889,15 +938,15 @@ ngx_oci_job_stop(ngx_oci_job_run_t *run)
         }
     }
 
+    ngx_oci_job_peers_abort(run);
+
     if (run->active == 0 && run->released) {
         ngx_oci_job_over(run);
     }
 }
 
 
-/* frees it, unless a pull is left */
-
-static void
+void
 ngx_oci_job_over(ngx_oci_job_run_t *run)
 {
     if (run->active) {
@@ -918,10 +967,12 @@ ngx_oci_job_over(ngx_oci_job_run_t *run)
         if (run->state == NGX_OCI_JOB_SUCCESS) {
             ngx_log_error(NGX_LOG_NOTICE, ngx_cycle->log, 0,
                           "preheat job %uL is done: \"%V\" of \"%V\", %ui "
-                          "manifests and blobs, %uL bytes",
+                          "manifests and blobs, %uL bytes, %ui peers%s%s",
                           run->task.id, &run->task.reference,
                           &run->task.repository, run->info.pieces,
-                          run->info.bytes);
+                          run->info.bytes, run->info.peers,
+                          run->left_out[0] ? ", left out: " : "",
+                          run->left_out);
 
         } else {
             ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,

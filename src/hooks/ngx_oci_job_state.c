@@ -9,6 +9,7 @@
 
 
 #include "ngx_oci_hooks.h"
+#include "ngx_oci_platform.h"
 
 #include <dirent.h>
 
@@ -177,13 +178,15 @@ ngx_oci_job_state_text(ngx_oci_hook_conf_t *conf, ngx_oci_job_info_t *info)
     char    *text;
     json_t  *json;
 
-    json = json_pack("{s:i,s:I,s:I,s:I,s:I,s:b,s:s,s:s}",
+    json = json_pack("{s:i,s:I,s:I,s:I,s:I,s:b,s:b,s:s,s:s,s:s}",
                      "version", 1,
                      "place", (json_int_t) conf->place,
                      "id", (json_int_t) info->id,
                      "created", (json_int_t) info->created,
                      "pin", (json_int_t) info->pin,
                      "token", (int) info->token,
+                     "alone", (int) info->alone,
+                     "platforms", (char *) info->platforms.data,
                      "repository", (char *) info->repository.data,
                      "reference", (char *) info->reference.data);
 
@@ -586,9 +589,17 @@ ngx_oci_job_state_restore(ngx_oci_hook_conf_t *conf, json_t *file)
     reference.data = (u_char *) (p ? p : "");
     reference.len = ngx_strlen(reference.data);
 
+    p = json_string_value(json_object_get(file, "platforms"));
+    info.platforms.data = (u_char *) (p ? p : "");
+    info.platforms.len = ngx_strlen(info.platforms.data);
+
     id = json_integer_value(json_object_get(file, "id"));
 
     if (id == 0
+        || (info.platforms.len
+            && ngx_oci_platforms_valid((char *) info.platforms.data,
+                                       info.platforms.len)
+               != NGX_OK)
         || ngx_oci_name_valid(repository.data, repository.len) != NGX_OK
         || (ngx_oci_tag_valid(reference.data, reference.len) != NGX_OK
             && ngx_oci_digest_parse(&digest, reference.data, reference.len)
@@ -598,6 +609,7 @@ ngx_oci_job_state_restore(ngx_oci_hook_conf_t *conf, json_t *file)
     }
 
     info.id = id;
+    info.alone = json_is_true(json_object_get(file, "alone"));
     info.repository = repository;
     info.reference = reference;
     info.created = json_integer_value(json_object_get(file, "created"));

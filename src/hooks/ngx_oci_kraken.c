@@ -44,7 +44,7 @@ ngx_oci_kraken(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
 
     if (!(r->method & NGX_HTTP_POST)) {
         return ngx_oci_hook_message(r, NGX_HTTP_NOT_ALLOWED,
-                                       "no such method");
+                                    "no such method");
     }
 
     root = json_loadb((char *) text->data, text->len, 0, &err);
@@ -55,7 +55,7 @@ ngx_oci_kraken(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     {
         json_decref(root);
         return ngx_oci_hook_message(r, 422,
-                                       "the body is no array of events");
+                                    "the body is no array of events");
     }
 
     rc = NGX_OK;
@@ -81,12 +81,12 @@ ngx_oci_kraken(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
 
     if (rc == NGX_BUSY) {
         return ngx_oci_hook_message(r, NGX_HTTP_SERVICE_UNAVAILABLE,
-                                       "too many jobs");
+                                    "too many jobs");
     }
 
     if (rc == NGX_DECLINED) {
         return ngx_oci_hook_message(r, 422,
-                                       "it is no manifest of this registry");
+                                    "it is no manifest of this registry");
     }
 
     if (rc != NGX_OK) {
@@ -124,11 +124,11 @@ static ngx_int_t
 ngx_oci_kraken_event(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     json_t *event, ngx_int_t *answered)
 {
-    json_t      *action, *target, *type;
-    uint64_t     id;
-    ngx_int_t    rc;
-    ngx_str_t    repository, reference, none;
-    const char  *media;
+    json_t             *action, *target, *type;
+    uint64_t            id;
+    ngx_int_t           rc;
+    const char         *media;
+    ngx_oci_job_ask_t   ask;
 
     action = ngx_oci_kraken_get(event, "action");
     target = ngx_oci_kraken_get(event, "target");
@@ -147,20 +147,20 @@ ngx_oci_kraken_event(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
         return NGX_OK;
     }
 
-    rc = ngx_oci_kraken_names(conf, target, r->pool, &repository,
-                              &reference);
+    ngx_memzero(&ask, sizeof(ngx_oci_job_ask_t));
+
+    rc = ngx_oci_kraken_names(conf, target, r->pool, &ask.repository,
+                              &ask.reference);
     if (rc != NGX_OK) {
         return rc;
     }
 
     if (answered) {
-        *answered = ngx_oci_core.may(r, &repository, 0);
+        *answered = ngx_oci_core.may(r, &ask.repository, 0);
         return NGX_OK;
     }
 
-    ngx_str_null(&none);
-
-    return ngx_oci_job_add(conf, &repository, &reference, &none, &id);
+    return ngx_oci_job_add(conf, &ask, &id);
 }
 
 

@@ -294,15 +294,17 @@ static ngx_int_t
 ngx_oci_webhook_warm(ngx_oci_webhook_ctx_t *ctx, ngx_str_t *repository,
     ngx_str_t *reference)
 {
-    uint64_t   id;
-    ngx_int_t  rc;
-    ngx_str_t  name, none;
+    uint64_t           id;
+    ngx_int_t          rc;
+    ngx_oci_job_ask_t  ask;
 
-    name = *repository;
-    ngx_str_null(&none);
+    ngx_memzero(&ask, sizeof(ngx_oci_job_ask_t));
+
+    ask.repository = *repository;
+    ask.reference = *reference;
 
     rc = ngx_oci_preheat_unmap(ctx->conf->registry, ctx->request->pool,
-                               &name);
+                               &ask.repository);
 
     if (rc == NGX_DECLINED) {
 
@@ -312,7 +314,7 @@ ngx_oci_webhook_warm(ngx_oci_webhook_ctx_t *ctx, ngx_str_t *repository,
     }
 
     if (rc == NGX_OK) {
-        rc = ngx_oci_job_add(ctx->conf, &name, reference, &none, &id);
+        rc = ngx_oci_job_add(ctx->conf, &ask, &id);
     }
 
     if (rc == NGX_OK) {

@@ -1,0 +1,320 @@
+
+/*
+ * Copyright (C) The nginx-oci authors
+ *
+ * What a job consists of, as it becomes known.
+ */
+
+
+#include "ngx_oci_job_run.h"
+
+
+static ngx_uint_t ngx_oci_job_by_tag(ngx_oci_job_piece_t *piece);
+static ngx_int_t ngx_oci_job_known(ngx_oci_job_run_t *run, ngx_uint_t i,
+    ngx_uint_t role);
+static void ngx_oci_job_left_out(ngx_oci_job_run_t *run,
+    ngx_oci_job_found_t *found);
+
+
+ngx_int_t
+ngx_oci_job_piece(ngx_oci_job_run_t *run, ngx_uint_t role,
+    ngx_oci_job_found_t *found)
+{
+    ngx_int_t            rc;
+    ngx_str_t            digest;
+    ngx_oci_job_name_t  *name;
+
+    digest.data = found->digest;
+    digest.len = found->len;
+
+    name = (ngx_oci_job_name_t *) ngx_str_rbtree_lookup(&run->tree, &digest,
+                                                        found->hash);
+    if (name) {
+        return ngx_oci_job_known(run, name->piece, role);
+    }
+
+    name = ngx_palloc(run->pool, sizeof(ngx_oci_job_name_t));
+    if (name == NULL) {
+        return NGX_ERROR;
+    }
+
+    rc = ngx_oci_job_piece_push(run, role, found->kind, &digest, found->size);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    name->piece = run->pieces.nelts - 1;
+    name->node.str = ((ngx_oci_job_piece_t *) run->pieces.elts)[name->piece]
+                     .reference;
+    name->node.node.key = found->hash;
+    ngx_rbtree_insert(&run->tree, &name->node.node);
+
+    return NGX_OK;
+}
+
+
+/* what a referrer names may be a part as well, which has to be there */
+
+static ngx_int_t
+ngx_oci_job_known(ngx_oci_job_run_t *run, ngx_uint_t i, ngx_uint_t role)
+{
+    ngx_oci_job_piece_t  *piece;
+
+    piece = run->pieces.elts;
+    piece += i;
+
+    if (role != NGX_OCI_JOB_PART || piece->role == NGX_OCI_JOB_PART) {
+        return NGX_OK;
+    }
+
+    piece->role = NGX_OCI_JOB_PART;
+
+    if (!piece->done) {
+        return NGX_OK;
+    }
+
+    /* once more, as what it is */
+
+    piece->done = 0;
+    run->first = ngx_min(run->first, i);
+
+    if (piece->missing) {
+        piece->missing = 0;
+        run->info.pieces++;
+        run->info.bytes += piece->size;
+
+    } else {
+        run->info.pieces_done--;
+    }
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_oci_job_piece_push(ngx_oci_job_run_t *run, ngx_uint_t role,
+    ngx_uint_t kind, ngx_str_t *reference, off_t size)
+{
+    u_char               *p;
+    ngx_oci_job_piece_t  *piece;
+
+    if (run->pieces.nelts >= NGX_OCI_JOB_PIECES) {
+        return NGX_BUSY;
+    }
+
+    p = ngx_pstrdup(run->pool, reference);
+    piece = p ? ngx_array_push(&run->pieces) : NULL;
+
+    if (piece == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(piece, sizeof(ngx_oci_job_piece_t));
+
+    piece->kind = kind;
+    piece->role = role;
+    piece->size = size;
+    piece->reference.len = reference->len;
+    piece->reference.data = p;
+
+    /* that there is something by a tag, or of a list, is not known yet */
+
+    if (role == NGX_OCI_JOB_PART || role == NGX_OCI_JOB_REFERRER) {
+        run->info.pieces++;
+        run->info.bytes += size;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_uint_t
+ngx_oci_job_by_tag(ngx_oci_job_piece_t *piece)
+{
+    return memchr(piece->reference.data, ':', piece->reference.len) == NULL;
+}
+
+
+ngx_int_t
+ngx_oci_job_tagged(ngx_oci_job_run_t *run, ngx_str_t *digest)
+{
+    ngx_int_t             rc;
+    ngx_uint_t            n;
+    ngx_oci_digest_t      parsed;
+    ngx_oci_job_piece_t  *piece;
+    ngx_oci_job_found_t   found;
+
+    piece = run->pieces.elts;
+
+    if (!ngx_oci_job_by_tag(piece)
+        || digest->len > NGX_OCI_DIGEST_LEN
+        || ngx_oci_digest_parse(&parsed, digest->data, digest->len) != NGX_OK)
+    {
+        return NGX_DECLINED;
+    }
+
+    found.kind = NGX_OCI_PIECE_MANIFEST;
+    found.size = 0;
+    found.len = digest->len;
+    ngx_memcpy(found.digest, digest->data, digest->len);
+    found.hash = ngx_crc32_short(found.digest, found.len);
+
+    n = run->pieces.nelts;
+    rc = ngx_oci_job_piece(run, NGX_OCI_JOB_PART, &found);
+
+    if (rc == NGX_OK) {
+        piece = run->pieces.elts;
+
+        /* it is being stored yet */
+
+        if (n < run->pieces.nelts && run->fetched) {
+            piece[n].due = ngx_current_msec + NGX_OCI_JOB_CHECK;
+        }
+
+        /* both are one */
+
+        run->info.pieces -= !piece->tag;
+        piece->tag = 1;
+    }
+
+    return rc;
+}
+
+
+ngx_uint_t
+ngx_oci_job_check(ngx_oci_job_run_t *run)
+{
+    ngx_uint_t            i;
+    ngx_oci_job_piece_t  *piece;
+
+    if (!run->fetched && (run->pass || run->info.peers == 0)) {
+        return 0;
+    }
+
+    run->fetched = 0;
+    run->first = 0;
+
+    if (++run->pass == NGX_OCI_JOB_PASSES) {
+        return 1;
+    }
+
+    piece = run->pieces.elts;
+
+    for (i = 0; i < run->pieces.nelts; i++) {
+
+        if (!ngx_oci_job_by_tag(&piece[i])
+            && (piece[i].role == NGX_OCI_JOB_PART
+                || piece[i].role == NGX_OCI_JOB_REFERRER)
+            && !piece[i].missing)
+        {
+            piece[i].unchecked = 1;
+            piece[i].tries = 0;
+            piece[i].due = (piece[i].kind == NGX_OCI_PIECE_MANIFEST)
+                           ? ngx_current_msec + NGX_OCI_JOB_CHECK : 0;
+        }
+    }
+
+    return 1;
+}
+
+
+ngx_int_t
+ngx_oci_job_named(ngx_oci_job_run_t *run, ngx_uint_t i,
+    ngx_oci_job_parse_t *parse)
+{
+    ngx_int_t             rc;
+    ngx_str_t             digest;
+    ngx_uint_t            n;
+    ngx_oci_job_piece_t  *piece;
+
+    piece = run->pieces.elts;
+
+    if (piece[i].role != NGX_OCI_JOB_PART) {
+
+        /* what somebody called a signature may be anything */
+
+        return (parse->rc == NGX_DECLINED)
+               ? NGX_OK : (parse->rc != NGX_OK) ? parse->rc
+                        : ngx_oci_job_referred(run, i, parse);
+    }
+
+    digest = piece[i].reference;
+
+    for (n = 0; n < parse->n; n++) {
+
+        if (parse->found[n].kind == NGX_OCI_PIECE_LEFT_OUT) {
+            ngx_oci_job_left_out(run, &parse->found[n]);
+            continue;
+        }
+
+        rc = ngx_oci_job_piece(run, NGX_OCI_JOB_PART, &parse->found[n]);
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+    }
+
+    return (parse->rc == NGX_OK) ? ngx_oci_job_referrers(run, &digest)
+                                 : parse->rc;
+}
+
+
+/* in the list, once; what has no room there is "..." */
+
+static void
+ngx_oci_job_left_out(ngx_oci_job_run_t *run, ngx_oci_job_found_t *found)
+{
+    u_char     *p, *last;
+    ngx_str_t   list, platform;
+
+    platform.data = found->digest;
+    platform.len = found->len;
+
+    list.data = (u_char *) run->left_out;
+    list.len = ngx_strlen(run->left_out);
+
+    if (ngx_oci_platforms_listed(&list, &platform)) {
+        return;
+    }
+
+    p = list.data + list.len;
+    last = list.data + NGX_OCI_JOB_ERROR - sizeof(",...");
+
+    if (list.len > 3 && ngx_strncmp(p - 3, "...", 3) == 0) {
+        return;
+    }
+
+    if (p + 1 + platform.len > last) {
+        ngx_str_set(&platform, "...");
+        last += sizeof(",...") - 1;
+    }
+
+    p = ngx_slprintf(p, last, "%s%V", list.len ? "," : "", &platform);
+    *p = '\0';
+
+    run->info.left_out.data = list.data;
+    run->info.left_out.len = p - list.data;
+}
+
+
+/* caches may be more than one, and nobody knows yet which */
+
+ngx_uint_t
+ngx_oci_job_too_large(ngx_oci_job_run_t *run)
+{
+    uint64_t              room;
+    ngx_uint_t            i;
+    ngx_oci_main_conf_t  *omcf;
+    ngx_oci_zone_info_t   zone;
+
+    omcf = ngx_http_cycle_get_module_main_conf(ngx_cycle,
+                                               ngx_http_oci_module);
+    room = 0;
+
+    for (i = 0; omcf->zone_info(i, &zone) == NGX_OK; i++) {
+        room = ngx_max(room, zone.room);
+    }
+
+    return run->info.bytes > room;
+}
