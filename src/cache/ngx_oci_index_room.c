@@ -562,3 +562,27 @@ ngx_oci_index_bypass(ngx_oci_cache_t *cache, time_t time)
                                __ATOMIC_RELAXED)
            <= ngx_time();
 }
+
+
+void
+ngx_oci_index_totals(ngx_oci_cache_t *cache, ngx_oci_zone_info_t *info)
+{
+    int64_t  free;
+
+    ngx_oci_index_lock(cache);
+    free = cache->index->free;
+    info->bytes = cache->index->bytes + cache->index->forgotten;
+    info->reserved = cache->index->reserved + cache->index->pushed;
+    info->blobs = cache->index->count;
+    info->fills = cache->index->fills;
+    ngx_oci_index_unlock(cache);
+
+    info->room = cache->max_size;
+
+    /* else the file system does not tell */
+
+    if (free >= 0) {
+        free = ngx_max(free - (int64_t) cache->min_free, 0);
+        info->room = ngx_min(info->room, info->bytes + (uint64_t) free);
+    }
+}
