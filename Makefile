@@ -113,7 +113,7 @@ TEST_ENV    = TEST_NGINX_BINARY=$${TEST_NGINX_BINARY:-$(NGINX)} \
               TEST_NGINX_MODULES=$${TEST_NGINX_MODULES:-$(MODULES)}
 
 TESTS      ?= t
-JOBS       ?= 2
+JOBS       ?= 3
 
 
 .PHONY: all modules deps need run test test-asan fuzz faults crash soak bench \
