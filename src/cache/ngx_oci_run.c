@@ -12,6 +12,8 @@ static ngx_oci_exchange_t *ngx_oci_run_ask(ngx_oci_run_t *run,
     ngx_oci_registry_t *registry, ngx_str_t *repository,
     ngx_str_t *authorization);
 static ngx_int_t ngx_oci_run_header(ngx_oci_exchange_t *ex);
+static ngx_int_t ngx_oci_run_partial(ngx_oci_run_t *run,
+    ngx_oci_exchange_t *ex);
 static void ngx_oci_run_accepted(ngx_oci_run_t *run, ngx_oci_exchange_t *ex);
 static ngx_int_t ngx_oci_run_buffer(ngx_oci_exchange_t *ex, u_char **p,
     size_t *size);
@@ -350,37 +352,7 @@ ngx_oci_run_header(ngx_oci_exchange_t *ex)
     }
 
     if (ex->in.status == NGX_HTTP_PARTIAL_CONTENT) {
-
-        if (ex->in.range_start != (off_t) run->pos
-            || ex->in.range_end <= ex->in.range_start
-            || ex->in.range_end > (off_t) run->end
-            || (ex->in.range_total != -1
-                && ex->in.range_total != (off_t) fill->blob->size)
-            || (ex->in.content_length != -1
-                && ex->in.content_length
-                   != ex->in.range_end - ex->in.range_start))
-        {
-            ngx_log_error(NGX_LOG_ERR, ex->log, 0,
-                          "upstream sent an unexpected Content-Range "
-                          "%O-%O/%O, asked for %uL-%uL/%uL, \"%V\"",
-                          ex->in.range_start, ex->in.range_end - 1,
-                          ex->in.range_total, run->pos, run->end - 1,
-                          fill->blob->size, &ex->uri);
-
-            if (ex->in.range_total != -1
-                && ex->in.range_total != (off_t) fill->blob->size)
-            {
-                ngx_oci_blob_forget_size(fill->blob, ex->registry,
-                                         &ex->repository);
-            }
-
-            return NGX_ERROR;
-        }
-
-        ngx_oci_target_set(&fill->target, ex, run->source);
-        ngx_oci_run_accepted(run, ex);
-
-        return NGX_OK;
+        return ngx_oci_run_partial(run, ex);
     }
 
     if (ex->in.status != NGX_HTTP_OK) {
@@ -431,6 +403,46 @@ ngx_oci_run_header(ngx_oci_exchange_t *ex)
     if (ngx_oci_run_cover(run, end) == NGX_OK) {
         run->end = end;
     }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_oci_run_partial(ngx_oci_run_t *run, ngx_oci_exchange_t *ex)
+{
+    ngx_oci_fill_t  *fill;
+
+    fill = run->fill;
+
+    if (ex->in.range_start != (off_t) run->pos
+        || ex->in.range_end <= ex->in.range_start
+        || ex->in.range_end > (off_t) run->end
+        || (ex->in.range_total != -1
+            && ex->in.range_total != (off_t) fill->blob->size)
+        || (ex->in.content_length != -1
+            && ex->in.content_length
+               != ex->in.range_end - ex->in.range_start))
+    {
+        ngx_log_error(NGX_LOG_ERR, ex->log, 0,
+                      "upstream sent an unexpected Content-Range "
+                      "%O-%O/%O, asked for %uL-%uL/%uL, \"%V\"",
+                      ex->in.range_start, ex->in.range_end - 1,
+                      ex->in.range_total, run->pos, run->end - 1,
+                      fill->blob->size, &ex->uri);
+
+        if (ex->in.range_total != -1
+            && ex->in.range_total != (off_t) fill->blob->size)
+        {
+            ngx_oci_blob_forget_size(fill->blob, ex->registry,
+                                     &ex->repository);
+        }
+
+        return NGX_ERROR;
+    }
+
+    ngx_oci_target_set(&fill->target, ex, run->source);
+    ngx_oci_run_accepted(run, ex);
 
     return NGX_OK;
 }
