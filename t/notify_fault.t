@@ -161,6 +161,7 @@ ok(until_true(sub {
 }), 'its place is saved');
 Notify::mode($t, '500');
 @wait = map { pull() } 1 .. 3;
+waits(3, 'a broken disk');
 until_true(sub { Notify::received($t, '500') });
 killed();
 $fault->arm('read', 1, EIO, on => 1);
