@@ -111,6 +111,8 @@ ngx_oci_io_thread(void *data, ngx_log_t *log)
     }
 
     io->task.run(io->task.data, log);
+
+    ngx_oci_thread_leave();
 }
 
 

@@ -20,6 +20,8 @@
 #include "ngx_oci_route.h"
 #include "ngx_oci_header.h"
 
+#include <openssl/crypto.h>
+
 
 #define NGX_OCI_VERSION             "0.1.0"
 #define NGX_OCI_ABI                 15
@@ -29,6 +31,15 @@
 #define NGX_OCI_AUTHORIZATION_MAX   8192    /* bytes of a credential */
 #define NGX_OCI_MANIFEST_MAX        (4 * 1024 * 1024)
 #define NGX_OCI_JUDGE_MAX           (128 * 1024)    /* bytes at once */
+
+
+/*
+ * Ends each task of a thread pool in which OpenSSL may be used: frees what
+ * OpenSSL keeps for the thread.  Else the thread frees that when it ends, and
+ * an exiting worker does not wait for this: exit() frees it, too.
+ */
+
+#define ngx_oci_thread_leave()      OPENSSL_thread_stop()
 
 
 typedef struct ngx_oci_registry_s  ngx_oci_registry_t;

@@ -118,6 +118,8 @@ ngx_oci_follow_thread(void *data, ngx_log_t *log)
     }
 
 #endif
+
+    ngx_oci_thread_leave();
 }
 
 

@@ -172,6 +172,8 @@ ngx_oci_watch_thread(void *data, ngx_log_t *log)
     }
 
     w->rc = ngx_oci_policy_read(file, digest, &w->text);
+    ngx_oci_thread_leave();
+
     w->last = w->text.stat;
     ngx_memcpy(w->seen, digest, NGX_OCI_POLICY_DIGEST);
 

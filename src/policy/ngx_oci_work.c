@@ -7,6 +7,7 @@
  */
 
 
+#include "ngx_oci.h"
 #include "ngx_oci_work.h"
 
 
@@ -50,6 +51,8 @@ ngx_oci_work_thread(void *data, ngx_log_t *log)
     ngx_oci_work_t *work = data;
 
     work->run(work->data);
+
+    ngx_oci_thread_leave();
 }
 
 
