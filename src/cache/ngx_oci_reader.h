@@ -129,8 +129,8 @@ ngx_uint_t ngx_oci_send_retracted(ngx_oci_reader_t *rd);
 ngx_uint_t ngx_oci_send_waits_for_bytes(ngx_oci_reader_t *rd);
 
 /*
- * ngx_oci_warm.c.  NGX_OK: bytes pos to *end, which is lowered to a piece, can
- * be sent without waiting for a disk.  NGX_AGAIN: they are read first, then
+ * ngx_oci_warm.c.  NGX_OK: bytes pos to *end, which may be lowered, can be
+ * sent without waiting for a disk.  NGX_AGAIN: they are read first, then
  * ngx_oci_send_more() follows.  NGX_ERROR: no memory.
  */
 ngx_int_t ngx_oci_warm(ngx_oci_reader_t *rd, uint64_t pos, uint64_t *end);

@@ -11,7 +11,16 @@
 
 
 #define NGX_OCI_SEND_HOLD         (256 * 1024)  /* bytes held back */
-#define NGX_OCI_SEND_TURN         (512 * 1024)  /* bytes of one event */
+
+/*
+ * Bytes of one event: of what is stored as many as nginx sends of a file.
+ * Readers of a fill are at one place: what one was sent is still in the
+ * processor's cache for the next if it is less.
+ */
+
+#define NGX_OCI_SEND_TURN         (2 * 1024 * 1024)
+#define NGX_OCI_SEND_TURN_FILL    (512 * 1024)
+
 #define NGX_OCI_SEND_STRICT       20000         /* ms that strict waits */
 #define NGX_OCI_SEND_RETRY_AFTER  "10"
 
@@ -31,6 +40,7 @@ static ngx_int_t ngx_oci_send_missing(ngx_oci_reader_t *rd,
 static ngx_int_t ngx_oci_send_tail(ngx_oci_reader_t *rd, uint64_t end,
     const char *reason);
 static ngx_int_t ngx_oci_send_cut(ngx_oci_reader_t *rd, const char *reason);
+static uint64_t ngx_oci_send_turn(ngx_oci_reader_t *rd);
 static ngx_int_t ngx_oci_send_file(ngx_oci_reader_t *rd,
     ngx_oci_part_t *part, uint64_t limit);
 static ngx_int_t ngx_oci_send_text(ngx_oci_reader_t *rd, ngx_str_t *text,
@@ -438,7 +448,7 @@ ngx_oci_send_body(ngx_oci_reader_t *rd)
 
         /* others have their turn, too */
 
-        if (rd->sent - sent >= NGX_OCI_SEND_TURN
+        if (rd->sent - sent >= ngx_oci_send_turn(rd)
             && rd->part < rd->ranges.nparts)
         {
             clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
@@ -741,6 +751,13 @@ ngx_oci_send_cut(ngx_oci_reader_t *rd, const char *reason)
 }
 
 
+static uint64_t
+ngx_oci_send_turn(ngx_oci_reader_t *rd)
+{
+    return rd->want ? NGX_OCI_SEND_TURN_FILL : NGX_OCI_SEND_TURN;
+}
+
+
 /* hands on what is readable, up to limit */
 
 static ngx_int_t
@@ -749,6 +766,8 @@ ngx_oci_send_file(ngx_oci_reader_t *rd, ngx_oci_part_t *part, uint64_t limit)
     ngx_int_t              rc;
     ngx_buf_t             *b;
     ngx_oci_reader_out_t  *out;
+
+    limit = ngx_min(limit, rd->pos + ngx_oci_send_turn(rd));
 
     rc = ngx_oci_warm(rd, rd->pos, &limit);
     if (rc != NGX_OK) {

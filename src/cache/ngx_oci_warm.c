@@ -11,7 +11,6 @@
 
 
 #define NGX_OCI_WARM_STRIDE  (128 * 1024)   /* bytes from probe to probe */
-#define NGX_OCI_WARM_PIECE   (512 * 1024)   /* bytes sent in one turn */
 #define NGX_OCI_WARM_AHEAD   (4 * 1024 * 1024)
 #define NGX_OCI_WARM_BUFFER  (64 * 1024)
 
@@ -40,8 +39,6 @@ ngx_oci_warm(ngx_oci_reader_t *rd, uint64_t pos, uint64_t *end)
 {
     ngx_int_t        rc;
     ngx_oci_warm_t  *warm;
-
-    *end = ngx_min(*end, pos + NGX_OCI_WARM_PIECE);
 
     rc = ngx_oci_warm_resident(rd->blob->store.fd, pos, *end);
 
