@@ -27,6 +27,15 @@ my $m = encode_json({ schemaVersion => 2, mediaType => $type, layers => [{
 my $port = $t->upstream(sub {
     my ($c, $q) = @_;
     return $t->reply($c, $q, 200, {}, '{}') if $q->{uri} eq '/v2/';
+    if (($q->{h}{'transfer-encoding'} // '') eq 'chunked') {
+        my $end = '';
+        while ($end !~ /\r\n0\r\n\r\n\z/) {
+            sysread $c, my $more, 1 << 20 or return 0;
+            $end = substr $end . $more, -7 if length "$end$more" > 6;
+        }
+        $t->reply($c, $q, 201);
+        return 0;
+    }
     return $t->reply($c, $q, 201) if $q->{method} eq 'PUT';
     return $t->reply_blob($c, $q, $kept) if $q->{uri} =~ /\Q$digest\E/;
     return $t->reply($c, $q, 404, {}, '{}')
@@ -110,6 +119,21 @@ my $large = $t->random_blob(24_000_000);
 is(put($large), 201, 'one that comes');
 ok(stored($large), 'is stored');
 cmp_ok(there(), '<', 5, 'in the place of others');
+
+# and what does not say how much it is
+
+my $open = $t->random_blob(16_000_000);
+$s = $t->connect();
+print $s 'PUT /v2/llm/m/blobs/uploads/u?digest=' . $t->digest($open)
+    . " HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+for (my $i = 0; $i < length $open; $i += 100_000) {
+    my $part = substr $open, $i, 100_000;
+    printf $s "%x\r\n%s\r\n", length $part, $part;
+}
+print $s "0\r\n\r\n";
+is($t->read_header($s)->{status}, 201, 'one of no length');
+close $s;
+ok(stored($open), 'is stored, too');
 
 # a blob that a job pinned, and that has lost a byte since
 

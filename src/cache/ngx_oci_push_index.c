@@ -269,8 +269,22 @@ ngx_oci_push_reserve(ngx_oci_push_t *up, uint64_t bytes, uint64_t all,
     if (sh->taken < bytes) {
         ngx_oci_index_shortage(cache, bytes - sh->taken, shortage);
 
+        if (shortage->bytes && all < bytes) {
+
+            /* its size is not known: nothing is had ahead of what came, which
+               may have its place already */
+
+            bytes = ngx_max(all, sh->taken);
+            ngx_oci_index_shortage(cache, bytes - sh->taken, shortage);
+
+            if (bytes == sh->taken) {
+                shortage->bytes = 0;
+            }
+        }
+
         if (shortage->bytes) {
-            ngx_oci_index_shortage(cache, all - sh->taken, shortage);
+            ngx_oci_index_shortage(cache, ngx_max(all, bytes) - sh->taken,
+                                   shortage);
             goto done;
         }
 
