@@ -122,7 +122,9 @@ my $port = $t->upstream(sub {
     my ($what, $ref) = $q->{uri} =~ m!/(manifests|blobs|referrers)/(\S+)$!
         or return $t->reply($c, $q, 404, {}, '{}');
     if ($what eq 'referrers') {
-        return $t->reply($c, $q, $1, {}, '{}') if $q->{uri} =~ m!/s(\d+)/!;
+        return $t->reply($c, $q, $1, $1 < 400
+            ? { Location => 'http://example.com/packages' } : {}, '{}')
+            if $q->{uri} =~ m!/s(\d+)/!;
         my $list = $lists{$ref} // return $t->reply($c, $q, 404, {}, '{}');
         return $t->reply($c, $q, 200, { 'Content-Type' => $OCI::TYPE{index} },
             $list);
@@ -217,7 +219,7 @@ is($job->{pieces}, 2 + 2 * 64, 'many: so many');
 
 # registries say "no" in many ways, and not all of these mean that
 
-for my $status (400, 403, 404, 405, 406, 501) {
+for my $status (303, 307, 400, 403, 404, 405, 406, 501) {
     is(job("s$status/m:api")->{state}, 'success', "$status: there are none");
     warm("s$status/m", $status, $api);
 }

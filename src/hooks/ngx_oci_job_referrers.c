@@ -121,8 +121,8 @@ ngx_oci_job_unreferred(ngx_oci_job_run_t *run, ngx_uint_t i,
 }
 
 
-/* of the ways to say so registries know many; 401 says that it does not know
-   who asks */
+/* of the ways to say so registries know many, such as the way to their web
+   site; 401 says that it does not know who asks */
 
 static ngx_uint_t
 ngx_oci_job_referrers_none(ngx_uint_t status)
@@ -139,7 +139,7 @@ ngx_oci_job_referrers_none(ngx_uint_t status)
         return 1;
 
     default:
-        return status >= NGX_HTTP_BAD_REQUEST
+        return status >= NGX_HTTP_SPECIAL_RESPONSE
                && status < NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 }
