@@ -137,15 +137,19 @@ ngx_oci_job_by_tag(ngx_oci_job_piece_t *piece)
 
 
 ngx_int_t
-ngx_oci_job_tagged(ngx_oci_job_run_t *run, ngx_str_t *digest)
+ngx_oci_job_tagged(ngx_oci_job_run_t *run, ngx_uint_t i, ngx_str_t *digest)
 {
     ngx_int_t             rc;
-    ngx_uint_t            n;
+    ngx_uint_t            n, role;
     ngx_oci_digest_t      parsed;
     ngx_oci_job_piece_t  *piece;
     ngx_oci_job_found_t   found;
 
     piece = run->pieces.elts;
+    piece += i;
+
+    role = (piece->role == NGX_OCI_JOB_TAGGED) ? NGX_OCI_JOB_REFERRER
+                                               : NGX_OCI_JOB_PART;
 
     if (!ngx_oci_job_by_tag(piece)
         || digest->len > NGX_OCI_DIGEST_LEN
@@ -161,7 +165,7 @@ ngx_oci_job_tagged(ngx_oci_job_run_t *run, ngx_str_t *digest)
     found.hash = ngx_crc32_short(found.digest, found.len);
 
     n = run->pieces.nelts;
-    rc = ngx_oci_job_piece(run, NGX_OCI_JOB_PART, &found);
+    rc = ngx_oci_job_piece(run, role, &found);
 
     if (rc == NGX_OK) {
         piece = run->pieces.elts;
@@ -172,33 +176,51 @@ ngx_oci_job_tagged(ngx_oci_job_run_t *run, ngx_str_t *digest)
             piece[n].due = ngx_current_msec + NGX_OCI_JOB_CHECK;
         }
 
-        /* both are one */
+        /* both are one, which a referrer's tag does not count for before it
+           is done */
 
-        run->info.pieces -= !piece->tag;
-        piece->tag = 1;
+        if (role == NGX_OCI_JOB_PART) {
+            run->info.pieces -= !piece[i].tag;
+        }
+
+        piece[i].tag = 1;
     }
 
     return rc;
 }
 
 
-ngx_uint_t
-ngx_oci_job_check(ngx_oci_job_run_t *run)
+ngx_int_t
+ngx_oci_job_check(ngx_oci_job_run_t *run, const char **error)
 {
     ngx_uint_t            i;
+    ngx_msec_t            wait;
     ngx_oci_job_piece_t  *piece;
 
     if (!run->fetched && (run->pass || run->info.peers == 0)) {
-        return 0;
+        return NGX_OK;
     }
 
+    run->lost += run->losing;
+    run->losing = 0;
     run->fetched = 0;
     run->first = 0;
 
-    if (++run->pass == NGX_OCI_JOB_PASSES) {
-        return 1;
+    if (run->lost == NGX_OCI_JOB_LOST) {
+        *error = "what was stored does not stay: the cache is too small for "
+                 "all that goes on";
+        return NGX_DECLINED;
     }
 
+    if (run->pass == NGX_OCI_JOB_PASSES) {
+        *error = "manifests can't be stored here";
+        return NGX_DECLINED;
+    }
+
+    /* a disk may be out of order for a while: each time it has longer */
+
+    wait = (ngx_msec_t) NGX_OCI_JOB_CHECK << 2 * run->pass;
+    wait = ngx_min(wait, NGX_OCI_JOB_LATER);
     piece = run->pieces.elts;
 
     for (i = 0; i < run->pieces.nelts; i++) {
@@ -210,12 +232,15 @@ ngx_oci_job_check(ngx_oci_job_run_t *run)
         {
             piece[i].unchecked = 1;
             piece[i].tries = 0;
-            piece[i].due = (piece[i].kind == NGX_OCI_PIECE_MANIFEST)
-                           ? ngx_current_msec + NGX_OCI_JOB_CHECK : 0;
+            piece[i].due = (run->pass
+                            || piece[i].kind == NGX_OCI_PIECE_MANIFEST)
+                           ? ngx_current_msec + wait : 0;
         }
     }
 
-    return 1;
+    run->pass++;
+
+    return NGX_AGAIN;
 }
 
 
@@ -317,4 +342,25 @@ ngx_oci_job_too_large(ngx_oci_job_run_t *run)
     }
 
     return run->info.bytes > room;
+}
+
+
+ngx_msec_t
+ngx_oci_job_retry_after(ngx_str_t *value)
+{
+    time_t     time;
+    ngx_int_t  n;
+
+    if (value->len == 0) {
+        return 0;
+    }
+
+    n = ngx_atoi(value->data, value->len);
+
+    if (n == NGX_ERROR) {
+        time = ngx_parse_http_time(value->data, value->len);
+        n = (time == NGX_ERROR) ? 0 : ngx_max(time - ngx_time(), 0);
+    }
+
+    return ngx_min(n, NGX_OCI_JOB_WAIT / 1000) * 1000;
 }

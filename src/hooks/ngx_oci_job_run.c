@@ -34,7 +34,8 @@ static void ngx_oci_job_done(ngx_oci_job_run_t *run, ngx_uint_t i);
 static void ngx_oci_job_measure(ngx_oci_job_run_t *run);
 static ngx_int_t ngx_oci_job_look(ngx_oci_job_run_t *run,
     ngx_oci_job_piece_t *piece, ngx_oci_blob_info_t *info);
-static void ngx_oci_job_root(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull);
+static void ngx_oci_job_tag(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull,
+    ngx_uint_t i);
 static ngx_uint_t ngx_oci_job_status(ngx_oci_pull_t *pull, const char *text);
 static ngx_uint_t ngx_oci_job_stored(ngx_oci_job_piece_t *piece,
     ngx_oci_pull_t *pull);
@@ -302,7 +303,9 @@ ngx_oci_job_go(ngx_oci_job_run_t *run)
 static ngx_int_t
 ngx_oci_job_whole(ngx_oci_job_run_t *run)
 {
-    ngx_uint_t  left;
+    ngx_int_t    rc;
+    ngx_uint_t   left;
+    const char  *error;
 
     left = ngx_oci_job_peers_go(run);
 
@@ -321,14 +324,14 @@ ngx_oci_job_whole(ngx_oci_job_run_t *run)
         return NGX_OK;
     }
 
-    if (ngx_oci_job_check(run)) {
+    rc = ngx_oci_job_check(run, &error);
 
-        if (run->pass == NGX_OCI_JOB_PASSES) {
-            ngx_oci_job_fail(run, "what was stored does not stay: the cache "
-                             "is too small for all that goes on");
-            return NGX_OK;
-        }
+    if (rc == NGX_DECLINED) {
+        ngx_oci_job_fail(run, "%s", error);
+        return NGX_OK;
+    }
 
+    if (rc == NGX_AGAIN) {
         return NGX_AGAIN;
     }
 
@@ -498,9 +501,12 @@ ngx_oci_job_answered(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull,
         return;
     }
 
+    /* the disk may have failed just now, or all that is there be in use */
+
     if (!ngx_oci_job_stored(piece, pull)) {
-        ngx_oci_job_fail(run, "\"%V\" can't be stored here",
-                         &piece->reference);
+        ngx_oci_job_again(run, i,
+                          (ngx_msec_t) NGX_OCI_JOB_UNSTORED << piece->tries,
+                          "it can't be stored here");
         return;
     }
 
@@ -510,6 +516,8 @@ ngx_oci_job_answered(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull,
         && (piece->kind == NGX_OCI_PIECE_MANIFEST || piece->size))
     {
         run->fetched = 1;
+        run->losing |= (piece->unchecked
+                        && piece->kind == NGX_OCI_PIECE_BLOB);
     }
 
     if (piece->unchecked) {
@@ -518,8 +526,8 @@ ngx_oci_job_answered(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull,
     } else if (piece->kind == NGX_OCI_PIECE_BLOB) {
         ngx_oci_job_done(run, i);
 
-    } else if (i == 0) {
-        ngx_oci_job_root(run, pull);
+    } else if (i == 0 || piece->role == NGX_OCI_JOB_TAGGED) {
+        ngx_oci_job_tag(run, pull, i);
 
     } else {
         ngx_oci_job_manifest(run, pull, i);
@@ -528,23 +536,23 @@ ngx_oci_job_answered(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull,
 
 
 /* where a tag leads is looked for by its digest instead: a registry need not
-   say again that the tag is the same */
+   say again that the tag is the same.  What a list has is there only */
 
 static void
-ngx_oci_job_root(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull)
+ngx_oci_job_tag(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull, ngx_uint_t i)
 {
     ngx_int_t  rc;
 
-    rc = ngx_oci_job_tagged(run, &pull->digest);
+    rc = ngx_oci_job_tagged(run, i, &pull->digest);
 
-    if (rc == NGX_OK) {
-        ngx_oci_job_done(run, 0);
+    if (rc == NGX_OK && i == 0) {
+        ngx_oci_job_done(run, i);
 
-    } else if (rc == NGX_DECLINED) {
-        ngx_oci_job_manifest(run, pull, 0);
+    } else if (rc == NGX_OK || rc == NGX_DECLINED) {
+        ngx_oci_job_manifest(run, pull, i);
 
     } else {
-        ngx_oci_job_again(run, 0, 0, "no memory");
+        ngx_oci_job_again(run, i, 0, "no memory");
     }
 }
 
@@ -702,7 +710,7 @@ ngx_oci_job_done(ngx_oci_job_run_t *run, ngx_uint_t i)
 
     if (piece->role == NGX_OCI_JOB_TAGGED) {
 
-        if (!piece->missing) {
+        if (!piece->missing && !piece->tag) {
             run->info.pieces++;
             run->info.pieces_done++;
         }
@@ -838,27 +846,6 @@ ngx_oci_job_stored(ngx_oci_job_piece_t *piece, ngx_oci_pull_t *pull)
 
     return ngx_oci_job_status(pull, "; stored")
            || ngx_oci_job_status(pull, "; hit");
-}
-
-
-ngx_msec_t
-ngx_oci_job_retry_after(ngx_str_t *value)
-{
-    time_t     time;
-    ngx_int_t  n;
-
-    if (value->len == 0) {
-        return 0;
-    }
-
-    n = ngx_atoi(value->data, value->len);
-
-    if (n == NGX_ERROR) {
-        time = ngx_parse_http_time(value->data, value->len);
-        n = (time == NGX_ERROR) ? 0 : ngx_max(time - ngx_time(), 0);
-    }
-
-    return ngx_min(n, NGX_OCI_JOB_WAIT / 1000) * 1000;
 }
 
 

@@ -19,10 +19,15 @@
 #define NGX_OCI_JOB_PULLS    4          /* at once, of a job */
 #define NGX_OCI_JOB_PIECES   8192
 #define NGX_OCI_JOB_TRIES    5          /* of a piece, or a peer */
-#define NGX_OCI_JOB_CHECK    300        /* ms, then a manifest is on disk */
+#define NGX_OCI_JOB_CHECK    300        /* ms, then a manifest is on disk, */
+#define NGX_OCI_JOB_LATER    120000     /* or that long after, at most */
+#define NGX_OCI_JOB_UNSTORED 2000       /* ms, the first wait for a disk; a
+                                           cache leaves one that fails alone
+                                           for 10 s */
 #define NGX_OCI_JOB_WAIT     3600000    /* ms, what a Retry-After is heeded
                                            for */
-#define NGX_OCI_JOB_PASSES   3          /* until all of it stays */
+#define NGX_OCI_JOB_PASSES   7          /* until all of it stays, */
+#define NGX_OCI_JOB_LOST     2          /* in which blobs had gone again */
 
 
 typedef struct ngx_oci_job_run_s  ngx_oci_job_run_t;
@@ -86,6 +91,7 @@ struct ngx_oci_job_run_s {
     ngx_uint_t              subjects;   /* whose referrers are looked for */
     ngx_uint_t              fetched;    /* in this pass, what had not been
                                            there */
+    ngx_uint_t              lost;       /* passes in which blobs had gone */
     ngx_uint_t              pass;
     ngx_oci_job_far_t      *far;        /* info.peers of them */
     ngx_oci_job_info_t      info;
@@ -97,6 +103,7 @@ struct ngx_oci_job_run_s {
     char                    error[NGX_OCI_JOB_ERROR];
     char                    peer_error[NGX_OCI_JOB_ERROR];
     unsigned                waiting:1;  /* for peers only */
+    unsigned                losing:1;   /* in this pass blobs had gone */
     unsigned                ending:1;
     unsigned                released:1; /* it is not this worker's any more */
 };
@@ -108,8 +115,6 @@ struct ngx_oci_job_run_s {
 void ngx_oci_job_go(ngx_oci_job_run_t *run);
 /* frees it, if it ends and nothing is active */
 void ngx_oci_job_over(ngx_oci_job_run_t *run);
-/* in ms, from now; 0: nothing that counts was said */
-ngx_msec_t ngx_oci_job_retry_after(ngx_str_t *value);
 
 
 /* ngx_oci_job_piece.c */
@@ -121,19 +126,23 @@ ngx_int_t ngx_oci_job_piece(ngx_oci_job_run_t *run, ngx_uint_t role,
 /* the same, whether there is one or not */
 ngx_int_t ngx_oci_job_piece_push(ngx_oci_job_run_t *run, ngx_uint_t role,
     ngx_uint_t kind, ngx_str_t *reference, off_t size);
-/* what was asked for by a tag has this digest: its manifest is another piece.
-   The same, or NGX_DECLINED: it was asked for by its digest, or this is
-   none */
-ngx_int_t ngx_oci_job_tagged(ngx_oci_job_run_t *run, ngx_str_t *digest);
+/* what was asked for by a tag, piece i, has this digest: its manifest is
+   another piece.  The same, or NGX_DECLINED: it was asked for by its digest,
+   or this is none */
+ngx_int_t ngx_oci_job_tagged(ngx_oci_job_run_t *run, ngx_uint_t i,
+    ngx_str_t *digest);
 /* what the text of piece i names.  The same, or NGX_DECLINED: it is no
    manifest, parse->error says why */
 ngx_int_t ngx_oci_job_named(ngx_oci_job_run_t *run, ngx_uint_t i,
     ngx_oci_job_parse_t *parse);
-/* what was fetched may have taken the place of what there was before: 1, it
-   is all looked at once more */
-ngx_uint_t ngx_oci_job_check(ngx_oci_job_run_t *run);
+/* what was fetched may have taken the place of what there was before, or may
+   not have come to the disk.  NGX_OK: it stays; NGX_AGAIN: all of it is looked
+   at once more; NGX_DECLINED: often enough, error says why */
+ngx_int_t ngx_oci_job_check(ngx_oci_job_run_t *run, const char **error);
 /* has it more bytes than can be stored at all, whatever is there now? */
 ngx_uint_t ngx_oci_job_too_large(ngx_oci_job_run_t *run);
+/* in ms, from now; 0: nothing that counts was said */
+ngx_msec_t ngx_oci_job_retry_after(ngx_str_t *value);
 
 
 /* ngx_oci_job_referrers.c */
