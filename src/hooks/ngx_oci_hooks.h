@@ -22,6 +22,11 @@
 #define NGX_OCI_JOB_ERROR       200     /* bytes of an error's text */
 #define NGX_OCI_JOB_TOKEN_MAX   8192    /* of a credential that came along */
 
+/* why a job could not go on after a restart: whose peer it is reads it */
+
+#define NGX_OCI_JOB_NO_TOKEN    "nginx was restarted, and its token is not "  \
+                                "kept"
+
 /* what a manifest may be, for those who take any */
 
 #define NGX_OCI_HOOK_ACCEPT                                                   \

@@ -13,6 +13,10 @@
 
 #define NGX_OCI_JOB_POLL    1000        /* ms */
 #define NGX_OCI_JOB_ANSWER  16384       /* bytes of a peer's */
+#define NGX_OCI_JOB_ASKED   32          /* at once, by a worker */
+#define NGX_OCI_JOB_IN_TIME 30000       /* ms, for all of it */
+#define NGX_OCI_JOB_AGO     30000       /* ms, then what was warm may have
+                                           gone */
 
 
 typedef enum {
@@ -35,6 +39,8 @@ struct ngx_oci_job_far_s {
     json_int_t             id;          /* once it is there */
     ngx_uint_t             tries;       /* in a row, that failed */
     ngx_msec_t             due;         /* ms */
+    ngx_msec_t             warm;        /* ms, when it was */
+    ngx_uint_t             again;       /* it was told once more since */
 };
 
 
@@ -57,6 +63,12 @@ static const char *ngx_oci_job_far_error(json_t *job);
 static void ngx_oci_job_far_again(ngx_oci_job_far_t *far, ngx_msec_t wait,
     const char *why);
 static void ngx_oci_job_far_fail(ngx_oci_job_far_t *far, const char *why);
+
+
+/* exchanges of this worker: jobs that wait may be many, and connections are
+   for clients */
+
+static ngx_uint_t  ngx_oci_job_asked;
 
 
 ngx_int_t
@@ -99,24 +111,81 @@ ngx_oci_job_peers_go(ngx_oci_job_run_t *run)
     ngx_oci_job_far_t  *far;
 
     left = 0;
+    run->behind = 0;
 
     for (i = 0; i < run->info.peers; i++) {
 
         far = &run->far[i];
 
-        if (far->state == NGX_OCI_FAR_NEW || far->state == NGX_OCI_FAR_THERE)
+        if (far->state != NGX_OCI_FAR_NEW && far->state != NGX_OCI_FAR_THERE)
         {
-            if (far->exchange == NULL
-                && (ngx_msec_int_t) (far->due - ngx_current_msec) <= 0)
-            {
-                ngx_oci_job_far_ask(far);
-            }
-
-            left += (far->state != NGX_OCI_FAR_FAILED);
+            continue;
         }
+
+        if (far->exchange == NULL
+            && (ngx_msec_int_t) (far->due - ngx_current_msec) <= 0)
+        {
+            if (ngx_oci_job_asked < NGX_OCI_JOB_ASKED) {
+                ngx_oci_job_far_ask(far);
+
+            } else {
+                run->behind = 1;
+            }
+        }
+
+        left += (far->state != NGX_OCI_FAR_FAILED);
     }
 
     return left;
+}
+
+
+void
+ngx_oci_job_peers_turn(ngx_queue_t *runs)
+{
+    ngx_queue_t        *q;
+    ngx_oci_job_run_t  *run;
+
+    for (q = ngx_queue_head(runs);
+         q != ngx_queue_sentinel(runs);
+         q = ngx_queue_next(q))
+    {
+        run = ngx_queue_data(q, ngx_oci_job_run_t, queue);
+
+        if (run->behind) {
+            ngx_queue_remove(runs);
+            ngx_queue_insert_tail(q, runs);
+            return;
+        }
+    }
+}
+
+
+ngx_uint_t
+ngx_oci_job_peers_again(ngx_oci_job_run_t *run)
+{
+    ngx_uint_t          i, n;
+    ngx_oci_job_far_t  *far;
+
+    n = 0;
+
+    for (i = 0; i < run->info.peers; i++) {
+
+        far = &run->far[i];
+
+        if (far->state == NGX_OCI_FAR_WARM && !far->again
+            && ngx_current_msec - far->warm > NGX_OCI_JOB_AGO)
+        {
+            far->state = NGX_OCI_FAR_NEW;
+            far->again = 1;
+            far->tries = 0;
+            far->due = ngx_current_msec;
+            run->info.peers_done--;
+            n++;
+        }
+    }
+
+    return n;
 }
 
 
@@ -148,6 +217,7 @@ ngx_oci_job_far_ask(ngx_oci_job_far_t *far)
     far->exchange = ex;
     far->run->active++;
     far->run->asking++;
+    ngx_oci_job_asked++;
 }
 
 
@@ -200,6 +270,7 @@ ngx_oci_job_far_exchange(ngx_oci_job_far_t *far)
     ngx_str_set(&ex->accept, "application/json");
     ngx_str_set(&ex->repository, "");
     ngx_str_set(&ex->authorization, "");
+    ex->timeout = NGX_OCI_JOB_IN_TIME;
     ex->data = far;
     ex->header = ngx_oci_job_far_header;
     ex->buffer = ngx_oci_job_far_buffer;
@@ -321,6 +392,7 @@ ngx_oci_job_far_done(ngx_oci_exchange_t *ex, ngx_int_t rc)
     far->exchange = NULL;
     run->active--;
     run->asking--;
+    ngx_oci_job_asked--;
 
     if (run->ending) {
         ngx_oci_job_over(run);
@@ -411,17 +483,28 @@ static void
 ngx_oci_job_far_state(ngx_oci_job_far_t *far, json_t *job)
 {
     json_t      *value;
-    const char  *state;
+    const char  *state, *error;
 
     value = json_object_get(job, "state");
     state = json_is_string(value) ? json_string_value(value) : "";
 
     if (strcmp(state, "SUCCESS") == 0) {
         far->state = NGX_OCI_FAR_WARM;
+        far->warm = ngx_current_msec;
         far->run->info.peers_done++;
 
     } else if (strcmp(state, "FAILURE") == 0) {
-        ngx_oci_job_far_fail(far, ngx_oci_job_far_error(job));
+        error = ngx_oci_job_far_error(job);
+
+        /* it was started again, and would go on: the token is here */
+
+        if (strcmp(error, NGX_OCI_JOB_NO_TOKEN) == 0) {
+            far->state = NGX_OCI_FAR_NEW;
+            ngx_oci_job_far_again(far, 0, NGX_OCI_JOB_NO_TOKEN);
+
+        } else {
+            ngx_oci_job_far_fail(far, error);
+        }
 
     } else if (strcmp(state, "PENDING") == 0) {
         far->tries = 0;
@@ -449,6 +532,11 @@ static void
 ngx_oci_job_far_again(ngx_oci_job_far_t *far, ngx_msec_t wait,
     const char *why)
 {
+    ngx_oci_job_run_t  *run;
+
+    run = far->run;
+    run->info.errors++;
+
     if (++far->tries == NGX_OCI_JOB_TRIES) {
         ngx_oci_job_far_fail(far, why);
         return;
@@ -456,6 +544,10 @@ ngx_oci_job_far_again(ngx_oci_job_far_t *far, ngx_msec_t wait,
 
     far->due = ngx_current_msec
                + ngx_max(wait, (ngx_msec_t) 1000 << (far->tries - 1));
+
+    *ngx_snprintf((u_char *) run->error, NGX_OCI_JOB_ERROR - 1,
+                  "peer \"%V\": %s", &far->peer->url, why)
+        = '\0';
 }
 
 

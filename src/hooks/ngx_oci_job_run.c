@@ -127,6 +127,8 @@ ngx_oci_job_tick(ngx_event_t *ev)
         ngx_oci_job_go(run);
     }
 
+    ngx_oci_job_peers_turn(&ngx_oci_job_runs);
+
     if (!ngx_exiting) {
 
         conf = ngx_oci_job_conf->hooks.elts;
@@ -331,7 +333,7 @@ ngx_oci_job_whole(ngx_oci_job_run_t *run)
         return NGX_OK;
     }
 
-    if (rc == NGX_AGAIN) {
+    if (rc == NGX_AGAIN || ngx_oci_job_peers_again(run)) {
         return NGX_AGAIN;
     }
 

@@ -104,6 +104,8 @@ struct ngx_oci_job_run_s {
     char                    peer_error[NGX_OCI_JOB_ERROR];
     unsigned                waiting:1;  /* for peers only */
     unsigned                losing:1;   /* in this pass blobs had gone */
+    unsigned                behind:1;   /* peers would have been asked by now,
+                                           if others' were not */
     unsigned                ending:1;
     unsigned                released:1; /* it is not this worker's any more */
 };
@@ -165,6 +167,10 @@ ngx_int_t ngx_oci_job_referred(ngx_oci_job_run_t *run, ngx_uint_t i,
 ngx_int_t ngx_oci_job_peers_init(ngx_oci_job_run_t *run);
 /* begins what can begin; how many peers have not ended */
 ngx_uint_t ngx_oci_job_peers_go(ngx_oci_job_run_t *run);
+/* of all runs, the first one that could not ask is the first to ask next */
+void ngx_oci_job_peers_turn(ngx_queue_t *runs);
+/* all is warm here: peers that were long ago are told once more.  How many */
+ngx_uint_t ngx_oci_job_peers_again(ngx_oci_job_run_t *run);
 void ngx_oci_job_peers_abort(ngx_oci_job_run_t *run);
 
 

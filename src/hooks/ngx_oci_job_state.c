@@ -621,7 +621,7 @@ ngx_oci_job_state_restore(ngx_oci_hook_conf_t *conf, json_t *file)
         && conf->registry->credentials == NGX_OCI_CREDENTIALS_CLIENT
         && conf->registry->fill == NULL)
     {
-        error = "nginx was restarted, and its token is not kept";
+        error = NGX_OCI_JOB_NO_TOKEN;
     }
 
     made = ngx_oci_job_restore(conf, &info, error);

@@ -16,7 +16,7 @@
 #define NGX_OCI_WATCH_IDLE    30        /* looks without news, then there is a
                                            line all the same: who does not read
                                            is noticed */
-#define NGX_OCI_WATCH_NEWS    8
+#define NGX_OCI_WATCH_NEWS    9
 
 
 /* Owner: the request's pool, whose cleanup takes the timer away */
@@ -255,6 +255,7 @@ ngx_oci_watch_news(ngx_oci_watch_t *watch, ngx_oci_job_info_t *info)
     news[5] = info->slices_done;
     news[6] = info->errors;
     news[7] = info->pin;
+    news[8] = info->peers_done;
 
     if (ngx_memcmp(news, watch->news, sizeof(news)) == 0
         && ++watch->same < NGX_OCI_WATCH_IDLE)
