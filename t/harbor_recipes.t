@@ -83,6 +83,7 @@ open my $f, '<', "$top/conf.example/harbor-fronting.conf" or die $!;
 my $conf = do { local $/; <$f> };
 $conf =~ s/^load_module .*$//mg;
 $conf =~ s!^error_log .*$!error_log $d/error.log info;!m;
+$conf =~ s/^(?:user|worker_processes) .*$//mg;
 $conf =~ s!/var/cache/nginx!$d!;
 $conf =~ s!/etc/nginx/!$d/etc/!g;
 $conf =~ s/min_free=100g/min_free=1m/;
