@@ -23,7 +23,7 @@ $t->write_file('robot', "robot:canary-robot\n", 0600);
 $t->write_file('policy.json', '{"version":1}', 0600);
 Jwt::key($t, 'harbor', 'RSA');
 $t->write_file("$_.secret", "Bearer x\n", 0600) for qw/ preheat webhook
-    notify /;
+    notify peers /;
 Policy::signing_key($t, 'token.pem', 'ED25519');
 
 my %conf;
@@ -77,6 +77,7 @@ for my $c (@blocks) {
 
     $c =~ s!/etc/nginx/(policy\.json|token\.pem|\w+\.secret)!$t->{dir}/$1!g;
     $c =~ s!/etc/nginx/redis\.password!$t->{dir}/robot!g;
+    $c =~ s!edge-2\.example\.com!127.0.0.1!g;
     $c =~ s!/var/(lib/nginx-oci|(log|spool)/nginx)!$t->{dir}!g;
     $c =~ s!listen \S+ ssl;!'listen 127.0.0.1:' . OCI::port() . ';'!e;
     $c = 'server { listen 127.0.0.1:' . OCI::port() . "; $c }"
