@@ -259,6 +259,17 @@ for my $body ({}, [], '', { ref => 1 }, { ref => 'llm/model' },
     is($status, 422, 'jobs: not ' . (ref $body ? encode_json($body) : ''));
 }
 
+# what is wrong is said
+
+for my $c (['x', qr/no JSON object/], [{}, qr/no "ref"/],
+    [{ ref => 'llm/model' }, qr/neither a tag nor a digest/],
+    [{ ref => '127.0.0.1:5000/llm/model:v1' }, qr/without a host/],
+    [{ ref => 'llm/model:v1', tag => 'v1' }, qr/other members than "ref", /])
+{
+    my ($status, $answer) = call('POST', '/jobs', $c->[0]);
+    like($answer->{message}, $c->[1], "jobs: $c->[1]");
+}
+
 for my $c (['GET', '/jobs/1', 404], ['DELETE', '/jobs/1', 404],
     ['GET', '/jobs/x', 404], ['DELETE', '/jobs', 405],
     ['POST', "/jobs/$id", 405])

@@ -169,7 +169,7 @@ ngx_oci_job_api_ref(json_t *root, ngx_oci_hook_conf_t *conf,
     ngx_oci_digest_t   digest;
 
     if (!json_is_object(root)) {
-        return "the body is no object";
+        return "the body is no JSON object";
     }
 
     json_object_foreach(root, key, member) {
@@ -177,7 +177,9 @@ ngx_oci_job_api_ref(json_t *root, ngx_oci_hook_conf_t *conf,
             && strcmp(key, "platforms") != 0 && strcmp(key, "peers") != 0
             && strcmp(key, "pin") != 0)
         {
-            return "the body has members that are not known";
+            return "the body has other members than \\\"ref\\\", "
+                   "\\\"registry\\\", \\\"platforms\\\", \\\"peers\\\" and "
+                   "\\\"pin\\\"";
         }
     }
 
@@ -210,7 +212,7 @@ ngx_oci_job_api_ref(json_t *root, ngx_oci_hook_conf_t *conf,
     }
 
     if (at == NULL) {
-        return "the ref has neither a tag nor a digest";
+        return "\\\"ref\\\" has neither a tag nor a digest";
     }
 
     repository->data = (u_char *) p;
@@ -226,7 +228,8 @@ ngx_oci_job_api_ref(json_t *root, ngx_oci_hook_conf_t *conf,
                                     reference->len)
                != NGX_OK))
     {
-        return "the ref is none";
+        return "\\\"ref\\\" is neither name:tag nor name@digest, without a "
+               "host";
     }
 
     return NULL;

@@ -425,7 +425,8 @@ ngx_oci_notify_secret(ngx_conf_t *cf, ngx_oci_notify_t *notify,
 
     for (i = 0; i < notify->keys->nelts; i++) {
         if (ngx_oci_note_sign(&key[i], id, 0, &body, signature) != NGX_OK) {
-            return ngx_oci_notify_invalid(cf, "a secret of no use in", &name);
+            return ngx_oci_notify_invalid(cf, "no base64, or too much of "
+                                          "it, behind \"whsec_\" in", &name);
         }
     }
 
@@ -440,7 +441,8 @@ ngx_oci_notify_size(ngx_conf_t *cf, ngx_oci_notify_t *notify,
     notify->size = ngx_parse_offset(value);
 
     if (notify->size == NGX_ERROR || notify->size < 4 * NGX_OCI_NOTIFY_FILE) {
-        return ngx_oci_notify_invalid(cf, "size (512k at least)", value);
+        return ngx_oci_notify_invalid(cf, "invalid size (512k at least)",
+                                      value);
     }
 
     return NGX_CONF_OK;
