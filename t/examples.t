@@ -24,7 +24,7 @@ $t->write_file('policy.json', '{"version":1}', 0600);
 Jwt::key($t, 'harbor', 'RSA');
 $t->write_file("$_.secret", "Bearer x\n", 0600) for qw/ preheat webhook
     notify peers /;
-Policy::signing_key($t, 'token.pem', 'ED25519');
+Policy::signing_key($t, $_, 'ED25519') for qw! token.pem audit.key !;
 
 my %conf;
 
@@ -40,7 +40,7 @@ my $readme = do { local $/; <$f> };
 my ($first, @blocks) = $readme =~ /^```nginx\n(.*?)```/gms;
 $conf{'README.md'} = $first;
 
-is(scalar(keys %conf), 8, 'examples');
+is(scalar(keys %conf), 9, 'examples');
 
 for my $name (sort keys %conf) {
     my $c = $conf{$name};
@@ -50,7 +50,7 @@ for my $name (sort keys %conf) {
     $c =~ s/^load_module .*$//mg;
     $c =~ s!/var/(cache|log)/nginx!$t->{dir}!g;
     $c =~ s!/etc/nginx/(harbor-robot|redis-password)!$t->{dir}/robot!g;
-    $c =~ s!/etc/nginx/(policy\.json|token\.pem|harbor\.pub|\w+\.secret)!$t->{dir}/$1!g;
+    $c =~ s!/etc/nginx/(policy\.json|token\.pem|audit\.key|harbor\.pub|\w+\.secret)!$t->{dir}/$1!g;
     $c =~ s!/var/lib/nginx-oci!$t->{dir}/state!;
     $c =~ s!(ssl_certificate\s+)\S+;!$1$cert;!;
     $c =~ s!(ssl_certificate_key\s+)\S+;!$1$key;!;
