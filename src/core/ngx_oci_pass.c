@@ -585,10 +585,10 @@ ngx_oci_pass_authorized(ngx_http_request_t *r, ngx_int_t rc)
     }
 
     if (rc != NGX_OK) {
-        ngx_http_finalize_request(r, ngx_oci_error(r, NGX_HTTP_BAD_GATEWAY,
-                                                 NGX_OCI_ERR_UNAVAILABLE,
-                                                 "the registry's token "
-                                                 "service doesn't answer"));
+        ngx_http_finalize_request(r,
+                ngx_oci_error(r, NGX_HTTP_BAD_GATEWAY, NGX_OCI_ERR_UNAVAILABLE,
+                              "the registry can't be asked with the edge's "
+                              "own credentials, see the edge's error log"));
         return;
     }
 

@@ -275,15 +275,19 @@ ngx_oci_pass_refused(ngx_http_request_t *r, ngx_oci_ctx_t *ctx,
 {
     ngx_oci_auth_refused(ctx->registry, &ctx->upstream_authorization);
 
+    /* (nobody's may be refused, as often as clients like) */
+
+    if (olcf->policy || ctx->registry->stored) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "oci_registry \"%V\" refuses the edge's own "
+                      "credentials", &ctx->registry->name);
+    }
+
     if (olcf->policy == NULL) {
         return;
     }
 
     /* the client's own were right */
-
-    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                  "oci_registry \"%V\" refuses the edge's own credentials",
-                  &ctx->registry->name);
 
     r->headers_out.status = NGX_HTTP_BAD_GATEWAY;
     r->headers_out.status_line.len = 0;
