@@ -73,7 +73,13 @@ my $places = <<EOC;
     location = /status { oci_status; }
     location = /numbers { oci_status prometheus; }
     location /p2p/ { oci_preheat registry=demo; }
+    location /if/ {
+        oci_preheat registry=demo; if (\$arg_x) { set \$y 1; }
+    }
     location /purge/ { oci_cache_purge demo; }
+    location /purge-if/ {
+        oci_cache_purge demo; if (\$arg_x) { set \$y 1; }
+    }
     location = /files { root $d; }
 EOC
 my $foreign = 'issuer x; audience x; key issuer.pub;';
@@ -214,6 +220,15 @@ for my $user (sort keys %purge) {
     }
 }
 
+# the same right, whatever rules a location has
+
+for my $c (['llm/a', 200], ['llm/b', 404]) {
+    my ($name, $status) = @$c;
+    $t->get("/v2/$name/manifests/v1", as('guest'));
+    is(ask('sweep', 'PURGE', "/purge-if/v2/$name/manifests/v1?x=1")->{status},
+        $status, "purge, by a rule: $name");
+}
+
 # preheating, in all dialects
 
 my @create = (
@@ -345,9 +360,10 @@ is($t->http($tokens, 'GET', $_)->{status}, 200, $_) for qw! /dry /off !;
 is(ask('ops', 'POST', '/p2p/jobs', '{"ref":"llm/a:v4"}', $tokens)->{status},
     202, 'a job there');
 $t->write_file('included.html', join ' ', 'begin', (map {
-    "<!--# include virtual=\"$_\" -->" } qw! /status /p2p/jobs /off !), 'end');
+    "<!--# include virtual=\"$_\" -->" } qw! /status /p2p/jobs /if/_ping?x=1
+    /off !), 'end');
 my $page = $t->http($tokens, 'GET', '/included.html', as('admin'))->{body};
-like($page, qr/^begin (?:\{"errors":\[\{"code":"DENIED".*?\}\]\}\s+){2}(?#
+like($page, qr/^begin (?:\{"errors":\[\{"code":"DENIED".*?\}\]\}\s+){3}(?#
     )\{.*"counters".*\send$/s, 'subrequests are refused');
 unlike($page, qr!llm/a!, 'and tell nothing');
 

@@ -91,6 +91,10 @@ location /v2/held/ {
 location /v2/finish/ { oci_pass demo; oci_fill_abandoned finish; }
 location /purge/ { oci_cache_purge demo; }
 location /purge-by { oci_cache_purge \$arg_r; }
+location /purge-if/ { oci_cache_purge demo; if (\$arg_x) { set \$y 1; } }
+location /purge-for/ {
+    oci_cache_purge demo; limit_except GET { allow 127.0.0.1; deny all; }
+}
 EOL
 lead($m[0]);
 $t->start();
@@ -146,6 +150,17 @@ my @seen = $t->parallel(8, sub { (pull('m/a/manifests/v1'))[0] });
 is(scalar(grep { $_ eq $m[1] } @seen), 8, 'the registry is asked, by all');
 is_deeply([ (pull('m/a/manifests/v1'))[0, 1] ], [ $m[1], 0 ],
     'and is believed again');
+
+# by a rule of the location
+
+for my $c (['', '/purge-if'], ['?x=1', '/purge-if'], ['', '/purge-for']) {
+    my ($args, $at) = @$c;
+    pull('m/a/manifests/v1');
+    is(purge("m/a/manifests/v1$args", 'PURGE', $at)->{status}, 200,
+        "a rule: $at$args");
+    is(purge('m/a/manifests/v1')->{status}, 404, 'it is gone');
+}
+pull('m/a/manifests/v1');
 
 # one that was only on the disk
 

@@ -318,6 +318,8 @@ ngx_oci_cache_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_oci_cache_loc_conf_t *prev = parent;
     ngx_oci_cache_loc_conf_t *conf = child;
 
+    ngx_http_core_loc_conf_t  *clcf;
+
     if (conf->zone == NGX_CONF_UNSET_PTR) {
         conf->zone = prev->zone;
         conf->file = prev->file;
@@ -337,6 +339,14 @@ ngx_oci_cache_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
                           &conf->zone->shm.name, conf->file, conf->line);
             return NGX_CONF_ERROR;
         }
+    }
+
+    /* "if" and "limit_except" in such a location are still that location */
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (clcf->noname && conf->purge == NULL) {
+        conf->purge = prev->purge;
     }
 
     if (conf->purge && conf->cache == NULL) {

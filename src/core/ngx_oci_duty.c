@@ -52,8 +52,13 @@ ngx_oci_duty_merge(ngx_conf_t *cf, ngx_oci_loc_conf_t *prev,
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
-    if (clcf->noname && conf->duty == NULL) {
+    if (clcf->noname && conf->duty == NULL && prev->duty) {
         conf->duty = prev->duty;
+        conf->prometheus = prev->prometheus;
+
+        if (clcf->handler == NULL) {
+            clcf->handler = ngx_oci_duty_handler;
+        }
     }
 }
 
