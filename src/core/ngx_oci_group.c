@@ -200,11 +200,15 @@ ngx_oci_group_wrap(ngx_array_t *array)
 
         us = registries[i]->upstream;
 
-        /* one that no upstream{} is keeps no connections */
+        if (us == NULL || us->peer.init == ngx_oci_group_init_peer) {
+            continue;
+        }
 
-        if (us == NULL || us->srv_conf == NULL
-            || us->peer.init == ngx_oci_group_init_peer)
-        {
+        /* one that no upstream{} is keeps no connections, but TLS sessions,
+           also of those who trust others */
+
+        if (us->srv_conf == NULL) {
+            registries[i]->conf.ssl_session_reuse = 0;
             continue;
         }
 
