@@ -36,7 +36,8 @@ my $port = $t->upstream(sub {
         'Docker-Content-Digest' => $digest }, $manifest);
 });
 
-my @subjects = qw/ admin ops member heat sweep watch guest nothing off /;
+my @subjects = qw/ admin ops member heat cook sweep watch guest nothing
+    off /;
 my $doc = {
     version => 1,
     subjects => {
@@ -50,13 +51,13 @@ my $doc = {
             repositories => ['**'] },
         ops => { role => 'operator', subjects => [qw/ ops off robot /],
             groups => ['ops'], repositories => ['llm/*'] },
-        heat => { role => 'heater', subjects => ['heat'],
+        heat => { role => 'heater', subjects => [qw/ heat cook /],
             repositories => ['llm/a'] },
         sweep => { role => 'sweeper', subjects => ['sweep'],
             repositories => ['llm/a'] },
         watch => { role => 'watcher', subjects => ['watch'],
             repositories => ['other/x*'] },
-        guest => { role => 'guest', subjects => ['guest'],
+        guest => { role => 'guest', subjects => [qw/ guest cook /],
             repositories => ['llm/**'] },
     },
     projects => { public => { public => JSON::PP::true } },
@@ -293,6 +294,43 @@ ok(until_true(sub {
     json(ask('ops', 'GET', "/p2p/jobs/$b"))->{state} eq 'success' }),
     'and so was the other one');
 is(ask('heat', 'DELETE', "/p2p/jobs/$b")->{status}, 404, 'not ended');
+
+# who guesses a number doesn't learn whether it is one, whatever else it may do
+# with that repository
+
+sub told {
+    my ($user, $method, $uri) = @_;
+    my $r = ask($user, $method, $uri);
+    my %h = %{$r->{h}};
+    delete $h{date};
+    return [$r->{status}, \%h, $r->{body}];
+}
+
+for my $user (qw/ heat cook /) {
+    for my $place (qw! jobs oapi/v1/jobs preheats !) {
+        for my $method (qw/ GET HEAD DELETE /) {
+            is_deeply(told($user, $method, "/p2p/$place/$b"),
+                told($user, $method, "/p2p/$place/4711"),
+                "$user, $method $place: as if there was none");
+        }
+    }
+    is_deeply(told($user, 'GET', "/p2p/jobs/$b?watch=1"),
+        told($user, 'GET', '/p2p/jobs/4711?watch=1'), "$user: nor watched");
+
+    my ($before, %numbers) = ('');
+    for (1 .. 100) {
+        my $page = json(ask($user, 'GET', "/p2p/jobs?n=1$before"));
+        is(scalar @{$page->{jobs}}, 1, "$user: a page has something");
+        my $one = $page->{jobs}[0];
+        $numbers{$one->{id}} = $one->{repository};
+        last if !$page->{next};
+        is($page->{next}, $one->{id}, "$user: the next one is after that");
+        $before = "&before=$page->{next}";
+    }
+    is_deeply([sort keys %numbers], [sort map { $_->{id} }
+        @{json(ask($user, 'GET', '/p2p/jobs'))->{jobs}}], "$user: all pages");
+    is(scalar(grep { $_ ne 'llm/a' } values %numbers), 0, "$user: its own");
+}
 is(ask('heat', 'DELETE', "/p2p/jobs/$a")->{status}, 200, 'but one\'s own');
 
 # a notification is one thing
@@ -395,7 +433,7 @@ my @audit = map { decode_json($_) } split /\n/, $t->read_file('audit.log');
 for my $c (['status', 'watch', 'intent'], ['status', 'guest', 'deny'],
     ['purge', 'sweep', 'intent', 'llm/a'], ['purge', 'guest', 'deny', 'llm/a'],
     ['preheat', 'heat', 'intent', 'llm/a'],
-    ['preheat', 'heat', 'deny', 'llm/b'])
+    ['preheat', 'heat', 'deny', 'llm/b'], ['preheat', 'cook', 'deny', 'llm/b'])
 {
     my ($action, $user, $event, $repository) = @$c;
     ok((grep { $_->{event} eq $event && ($_->{action} // '') eq $action

@@ -234,6 +234,16 @@ typedef enum {
 } ngx_oci_duty_e;
 
 
+/* what becomes of a denial */
+
+typedef enum {
+    NGX_OCI_MAY_ANSWER = 0,
+    NGX_OCI_MAY_QUIET,          /* NGX_ERROR instead, and nothing is said */
+    NGX_OCI_MAY_HIDE            /* NGX_ERROR instead, which logs tell; the
+                                   answer is that of what is not there */
+} ngx_oci_may_e;
+
+
 typedef struct {
     ngx_uint_t                      what;       /* ngx_oci_duty_e */
     ngx_http_handler_pt             handler;    /* of the content, where a
@@ -741,7 +751,7 @@ typedef struct {
      * With a duty, of which more than the URI tells: is it for this repository
      * that the caller has the right?  NGX_DECLINED: it is, or no policy
      * decides; else the request was answered, as a content handler returns.
-     * quiet: NGX_ERROR instead, and nothing is said.
+     * quiet: an ngx_oci_may_e.
      */
     ngx_int_t                     (*may)(ngx_http_request_t *r,
                                       ngx_str_t *repository,

@@ -320,7 +320,7 @@ ngx_oci_dragonfly_poll(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
         return ngx_oci_hook_message(r, NGX_HTTP_NOT_FOUND, "no such job");
     }
 
-    rc = ngx_oci_job_get(conf, id, r->pool, &info);
+    rc = ngx_oci_job_api_get(r, conf, id, &info);
 
     if (rc == NGX_DECLINED) {
         return ngx_oci_hook_message(r, NGX_HTTP_NOT_FOUND, "no such job");
@@ -328,12 +328,6 @@ ngx_oci_dragonfly_poll(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
 
     if (rc != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    rc = ngx_oci_core.may(r, &info.repository, 0);
-
-    if (rc != NGX_DECLINED) {
-        return rc;
     }
 
     return ngx_oci_hook_json(r, NGX_HTTP_OK,

@@ -223,7 +223,11 @@ void ngx_oci_job_release(ngx_oci_job_task_t *task);
 void ngx_oci_job_end(ngx_oci_job_task_t *task, ngx_uint_t state,
     const char *error);
 
-/* ngx_oci_job_api.c: as the JSON that people see; NULL: no memory */
+/* ngx_oci_job_api.c: ngx_oci_job_get() for r's caller: to whoever may not have
+   it, it is not there */
+ngx_int_t ngx_oci_job_api_get(ngx_http_request_t *r,
+    ngx_oci_hook_conf_t *conf, uint64_t id, ngx_oci_job_info_t *info);
+/* as the JSON that people see; NULL: no memory */
 json_t *ngx_oci_job_api_json(ngx_oci_hook_conf_t *conf,
     ngx_oci_job_info_t *info);
 /* ngx_oci_job_watch.c: answers with its changes; what a content handler

@@ -31,6 +31,12 @@ static ngx_int_t ngx_oci_job_api_platforms(json_t *array, ngx_pool_t *pool,
     ngx_str_t *platforms);
 static ngx_int_t ngx_oci_job_api_list(ngx_http_request_t *r,
     ngx_oci_hook_conf_t *conf);
+static ngx_int_t ngx_oci_job_api_page(ngx_http_request_t *r,
+    ngx_oci_hook_conf_t *conf, uint64_t *before, ngx_uint_t max,
+    json_t *jobs);
+static ngx_int_t ngx_oci_job_api_turn(ngx_http_request_t *r,
+    ngx_oci_hook_conf_t *conf, ngx_oci_job_info_t *info, ngx_uint_t n,
+    uint64_t *last, ngx_uint_t max, json_t *jobs);
 static ngx_int_t ngx_oci_job_api_one(ngx_http_request_t *r,
     ngx_oci_hook_conf_t *conf, ngx_str_t *number);
 static ngx_int_t ngx_oci_job_api_show(ngx_http_request_t *r,
@@ -344,75 +350,139 @@ ngx_oci_job_api_array(ngx_str_t *list)
     return array;
 }
 
+
 /* a page: the others are to be asked for with "next" as "before" */
 
 static ngx_int_t
 ngx_oci_job_api_list(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf)
 {
-    off_t                before;
-    json_t              *jobs, *all;
-    ngx_int_t            rc, max;
-    ngx_str_t            value;
-    ngx_uint_t           i, n;
-    ngx_oci_job_info_t  *info;
+    off_t       from;
+    json_t     *jobs, *all;
+    uint64_t    before;
+    ngx_int_t   rc, max;
+    ngx_str_t   value;
 
-    before = NGX_MAX_OFF_T_VALUE;
+    from = NGX_MAX_OFF_T_VALUE;
     max = NGX_OCI_JOB_LIST;
 
     if (ngx_http_arg(r, (u_char *) "before", 6, &value) == NGX_OK) {
-        before = ngx_atoof(value.data, value.len);
+        from = ngx_atoof(value.data, value.len);
     }
 
     if (ngx_http_arg(r, (u_char *) "n", 1, &value) == NGX_OK) {
         max = ngx_atoi(value.data, value.len);
     }
 
-    if (before == NGX_ERROR || max < 1) {
+    if (from == NGX_ERROR || max < 1) {
         return ngx_oci_hook_message(r, NGX_HTTP_BAD_REQUEST,
                                     "no such page");
     }
 
-    n = ngx_min(max, NGX_OCI_JOB_LIST);
-
-    info = ngx_palloc(r->pool, n * sizeof(ngx_oci_job_info_t));
-    if (info == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    rc = ngx_oci_job_list(conf, before, r->pool, info, &n);
-
-    if (rc == NGX_ERROR) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
+    before = from;
     jobs = json_array();
 
-    for (i = 0; i < n; i++) {
+    rc = ngx_oci_job_api_page(r, conf, &before,
+                              ngx_min(max, NGX_OCI_JOB_LIST), jobs);
 
-        if (ngx_oci_core.may(r, &info[i].repository, 1) == NGX_ERROR) {
-            continue;
-        }
-
-        if (json_array_append_new(jobs, ngx_oci_job_api_json(conf, &info[i]))
-            != 0)
-        {
-            json_decref(jobs);
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
+    if (rc == NGX_ERROR) {
+        json_decref(jobs);
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     all = json_pack("{s:o}", "jobs", jobs);
 
     if (rc == NGX_AGAIN
-        && json_object_set_new(all, "next",
-                               json_integer(info[n - 1].id))
-           != 0)
+        && json_object_set_new(all, "next", json_integer(before)) != 0)
     {
         json_decref(all);
         all = NULL;
     }
 
     return ngx_oci_hook_json(r, NGX_HTTP_OK, all);
+}
+
+
+/*
+ * Those that the caller may have only: of the others neither numbers nor how
+ * many there are is told.  NGX_OK; NGX_AGAIN: there are more, before the last
+ * one of these; NGX_ERROR: no memory.
+ */
+
+static ngx_int_t
+ngx_oci_job_api_page(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
+    uint64_t *before, ngx_uint_t max, json_t *jobs)
+{
+    uint64_t             from;
+    ngx_int_t            rc, list;
+    ngx_uint_t           n;
+    ngx_pool_t          *pool;
+    ngx_oci_job_info_t  *info;
+
+    info = ngx_palloc(r->pool, NGX_OCI_JOB_LIST * sizeof(ngx_oci_job_info_t));
+    if (info == NULL) {
+        return NGX_ERROR;
+    }
+
+    from = *before;
+
+    do {
+        /* not the request's: there may be many, of which few are shown */
+
+        pool = ngx_create_pool(4096, r->connection->log);
+        if (pool == NULL) {
+            return NGX_ERROR;
+        }
+
+        n = NGX_OCI_JOB_LIST;
+        list = ngx_oci_job_list(conf, from, pool, info, &n);
+
+        rc = (list == NGX_ERROR)
+             ? NGX_ERROR : ngx_oci_job_api_turn(r, conf, info, n, before, max,
+                                                jobs);
+        if (n) {
+            from = info[n - 1].id;
+        }
+
+        ngx_destroy_pool(pool);
+
+    } while (rc == NGX_OK && list == NGX_AGAIN);
+
+    return rc;
+}
+
+
+/* n of them; *last: of what is shown.  NGX_OK; NGX_AGAIN: there is no room for
+   one of them; NGX_ERROR: no memory */
+
+static ngx_int_t
+ngx_oci_job_api_turn(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
+    ngx_oci_job_info_t *info, ngx_uint_t n, uint64_t *last, ngx_uint_t max,
+    json_t *jobs)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < n; i++) {
+
+        if (ngx_oci_core.may(r, &info[i].repository, NGX_OCI_MAY_QUIET)
+            != NGX_DECLINED)
+        {
+            continue;
+        }
+
+        if (json_array_size(jobs) == max) {
+            return NGX_AGAIN;
+        }
+
+        if (json_array_append_new(jobs, ngx_oci_job_api_json(conf, &info[i]))
+            != 0)
+        {
+            return NGX_ERROR;
+        }
+
+        *last = info[i].id;
+    }
+
+    return NGX_OK;
 }
 
 
@@ -436,26 +506,46 @@ ngx_oci_job_api_one(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
                                     "no such method");
     }
 
-    rc = ngx_oci_job_get(conf, id, r->pool, &info);
+    rc = ngx_oci_job_api_get(r, conf, id, &info);
 
-    if (rc == NGX_OK) {
-        rc = ngx_oci_core.may(r, &info.repository, 0);
+    if (rc == NGX_DECLINED) {
+        return ngx_oci_hook_message(r, NGX_HTTP_NOT_FOUND, "no such job");
+    }
 
-        if (rc != NGX_DECLINED) {
-            return rc;
-        }
+    if (rc != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
 
-        if (r->method == NGX_HTTP_DELETE) {
-            ngx_oci_job_cancel(conf, id);
+    if (r->method == NGX_HTTP_DELETE) {
+        ngx_oci_job_cancel(conf, id);
 
-        } else if (ngx_http_arg(r, (u_char *) "watch", 5, &value) == NGX_OK
-                   && value.len == 1 && value.data[0] == '1')
-        {
-            return ngx_oci_job_watch(r, conf, id);
-        }
+    } else if (ngx_http_arg(r, (u_char *) "watch", 5, &value) == NGX_OK
+               && value.len == 1 && value.data[0] == '1')
+    {
+        return ngx_oci_job_watch(r, conf, id);
     }
 
     return ngx_oci_job_api_show(r, conf, id, NGX_HTTP_OK);
+}
+
+
+ngx_int_t
+ngx_oci_job_api_get(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
+    uint64_t id, ngx_oci_job_info_t *info)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_oci_job_get(conf, id, r->pool, info);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    /* ids follow one another: who guesses one is not told that it is there */
+
+    return (ngx_oci_core.may(r, &info->repository, NGX_OCI_MAY_HIDE)
+            == NGX_DECLINED)
+           ? NGX_OK : NGX_DECLINED;
 }
 
 

@@ -51,15 +51,7 @@ ngx_oci_policy_deny(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
         code = NGX_OCI_ERR_DENIED;
     }
 
-    ctx->decision = "deny";
-    ctx->reason = reason;
-
-    /* who it says to be isn't known, or may be a secret in the wrong place */
-
-    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
-                  "oci_policy \"%V\" denied it%s%V%s: %s",
-                  &ctx->policy->policy.name, ctx->subject.len ? " to \"" : "",
-                  &ctx->subject, ctx->subject.len ? "\"" : "", reason);
+    ngx_oci_policy_denied(r, ctx, reason);
 
     if (status == NGX_HTTP_UNAUTHORIZED) {
 
@@ -81,6 +73,22 @@ ngx_oci_policy_deny(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     }
 
     return ngx_oci_core.error(r, status, code, ctx->message);
+}
+
+
+void
+ngx_oci_policy_denied(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
+    const char *reason)
+{
+    ctx->decision = "deny";
+    ctx->reason = reason;
+
+    /* who it says to be isn't known, or may be a secret in the wrong place */
+
+    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                  "oci_policy \"%V\" denied it%s%V%s: %s",
+                  &ctx->policy->policy.name, ctx->subject.len ? " to \"" : "",
+                  &ctx->subject, ctx->subject.len ? "\"" : "", reason);
 }
 
 

@@ -79,25 +79,26 @@ ngx_oci_policy_may_do(ngx_http_request_t *r, ngx_oci_policy_t *policy,
     if (ctx == NULL || octx == NULL || octx->allowed != policy
         || ctx->caller == NULL)
     {
-        return quiet ? NGX_ERROR : NGX_HTTP_FORBIDDEN;
+        return (quiet == NGX_OCI_MAY_ANSWER) ? NGX_HTTP_FORBIDDEN : NGX_ERROR;
     }
 
     rule = ctx->rule;
     before = octx->route.repository;
     octx->route.repository = *repository;
 
-    if (!quiet) {
+    if (quiet != NGX_OCI_MAY_QUIET) {
         octx->route.repository.data = ngx_pstrdup(r->pool, repository);
 
         if (octx->route.repository.data == NULL) {
             octx->route.repository = before;
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+            return (quiet == NGX_OCI_MAY_ANSWER)
+                   ? NGX_HTTP_INTERNAL_SERVER_ERROR : NGX_ERROR;
         }
     }
 
     rc = ngx_oci_policy_decide(r, ctx, octx, ctx->caller, &verdict);
 
-    if (quiet) {
+    if (quiet == NGX_OCI_MAY_QUIET) {
         octx->route.repository = before;
         ctx->rule = rule;
         return (rc != NGX_OK || verdict.status) ? NGX_ERROR : NGX_DECLINED;
@@ -105,11 +106,17 @@ ngx_oci_policy_may_do(ngx_http_request_t *r, ngx_oci_policy_t *policy,
 
     if (rc != NGX_OK) {
         octx->route.repository = before;
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        return (quiet == NGX_OCI_MAY_ANSWER) ? NGX_HTTP_INTERNAL_SERVER_ERROR
+                                             : NGX_ERROR;
     }
 
     if (verdict.status == 0) {
         return NGX_DECLINED;
+    }
+
+    if (quiet == NGX_OCI_MAY_HIDE) {
+        ngx_oci_policy_denied(r, ctx, verdict.reason);
+        return NGX_ERROR;
     }
 
     ctx->error = verdict.error;

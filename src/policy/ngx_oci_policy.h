@@ -529,15 +529,18 @@ char *ngx_oci_bearer_done(ngx_conf_t *cf, ngx_oci_policy_conf_t *pcf);
 /*
  * ngx_oci_access_answer.c: refuse() answers, and ends the request, or says
  * that it would, and returns NGX_DECLINED, with "dry_run"; deny() answers,
- * as a content handler, and lets the caller end it; past() is
- * that where there is no document that counts; pong() answers GET /v2/, which
- * asks whether credentials are right: no registry knows better.
+ * as a content handler, and lets the caller end it; denied() is what logs and
+ * variables tell of it only; past() is deny() where there is no document that
+ * counts; pong() answers GET /v2/, which asks whether credentials are right:
+ * no registry knows better.
  */
 ngx_int_t ngx_oci_policy_refuse(ngx_http_request_t *r,
     ngx_oci_policy_ctx_t *ctx, ngx_uint_t status, ngx_uint_t code,
     const char *reason);
 ngx_int_t ngx_oci_policy_deny(ngx_http_request_t *r,
     ngx_oci_policy_ctx_t *ctx, ngx_uint_t status, ngx_uint_t code,
+    const char *reason);
+void ngx_oci_policy_denied(ngx_http_request_t *r, ngx_oci_policy_ctx_t *ctx,
     const char *reason);
 ngx_int_t ngx_oci_policy_past(ngx_http_request_t *r,
     ngx_oci_policy_ctx_t *ctx);
