@@ -84,6 +84,8 @@ EOC
     location => <<EOL);
 location /v2/ { oci_pass demo; oci_cache models; oci_access open; }
 location /p2p/ { oci_preheat registry=demo open referrers=off; }
+location /cut/ { rewrite ^ /x?123preheats/1 break;
+    oci_preheat registry=demo open; }
 location = /hook { oci_webhook registry=demo open; }
 EOL
 $t->start();
@@ -112,6 +114,10 @@ is($t->http($t->{edge}, 'POST', '/hook', {}, encode_json({
     { resources => [], repository => { name => 'm', namespace => 'm',
         repo_full_name => 'm/m', repo_type => 'public' } } }))->{status}, 200,
     'a webhook\'s, too');
+
+# what a rule made of the URI has no place there
+
+like($t->get('/cut/a')->{body}, qr/no such endpoint/, 'rewritten');
 
 # a server that sends clients to https, where these come by it
 

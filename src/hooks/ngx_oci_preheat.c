@@ -21,6 +21,15 @@ ngx_oci_preheat(ngx_http_request_t *r, ngx_oci_hook_conf_t *conf,
     ngx_int_t  rc;
     ngx_str_t  path;
 
+    /* "rewrite ... break" may have made it anything */
+
+    if (r->uri.len < conf->name.len
+        || ngx_memcmp(r->uri.data, conf->name.data, conf->name.len) != 0)
+    {
+        return ngx_oci_hook_message(r, NGX_HTTP_NOT_FOUND,
+                                    "no such endpoint");
+    }
+
     path.data = r->uri.data + conf->name.len;
     path.len = r->uri.len - conf->name.len;
 
