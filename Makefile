@@ -41,6 +41,7 @@ PURE       += src/cache/ngx_oci_descriptor.c
 PURE       += src/cache/ngx_oci_pace.c
 PURE       += src/core/ngx_oci_crc32c.c
 PURE       += src/core/ngx_oci_header.c
+PURE       += src/core/ngx_oci_json.c
 PURE       += src/core/ngx_oci_pattern.c
 PURE       += src/core/ngx_oci_route.c
 PURE       += src/hooks/ngx_oci_pieces.c

@@ -118,6 +118,15 @@ ngx_uint_t ngx_oci_pattern_match(ngx_str_t *pattern, ngx_str_t *name);
 /* NULL: it is a pattern, else why it is none */
 const char *ngx_oci_pattern_check(const char *p, size_t len);
 
+/*
+ * About how many values a JSON text has: as many as there are signs that part
+ * or begin one.  A tree of them takes a hundred times the text: it is looked
+ * at before there is one.
+ */
+ngx_uint_t ngx_oci_json_values(const u_char *p, size_t len);
+
+#define NGX_OCI_JSON_VALUES    131072   /* in a manifest */
+
 #define ngx_oci_digest_equal(a, b)                                            \
     ((a)->alg == (b)->alg                                                     \
      && ngx_memcmp((a)->bytes, (b)->bytes, (a)->size) == 0)

@@ -45,6 +45,11 @@ ngx_oci_pieces(const char *text, size_t len, ngx_str_t *platforms,
     ngx_int_t      rc;
     json_error_t   err;
 
+    if (ngx_oci_json_values((u_char *) text, len) > NGX_OCI_JSON_VALUES) {
+        *error = "it has too many values";
+        return NGX_DECLINED;
+    }
+
     root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &err);
 
     if (!json_is_object(root)) {

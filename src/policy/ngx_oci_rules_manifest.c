@@ -31,7 +31,6 @@ typedef struct {
 } ngx_oci_rules_walk_t;
 
 
-static ngx_uint_t ngx_oci_rules_values(u_char *p, size_t len);
 static ngx_int_t ngx_oci_rules_root(ngx_oci_rules_walk_t *w, json_t *root,
     ngx_str_t *media_type);
 static void ngx_oci_rules_strict(ngx_oci_rules_walk_t *w, json_t *object,
@@ -85,7 +84,7 @@ ngx_oci_rules_manifest(ngx_oci_rules_t *rules, ngx_str_t *media_type,
 
     /* a tree takes a hundred times the text: its size is looked at first */
 
-    if (ngx_oci_rules_values(body, size) > NGX_OCI_RULES_VALUES) {
+    if (ngx_oci_json_values(body, size) > NGX_OCI_JSON_VALUES) {
         ngx_oci_rules_break(&w, NGX_OCI_RULES_MANIFEST,
                             "the manifest has too many values");
         return NGX_OK;
@@ -137,42 +136,6 @@ ngx_oci_rules_place(ngx_uint_t rule)
     }
 
     return i;
-}
-
-
-/* about: as many as there are signs that part or begin values */
-
-static ngx_uint_t
-ngx_oci_rules_values(u_char *p, size_t len)
-{
-    size_t      i;
-    ngx_uint_t  n, string;
-
-    n = 1;
-    string = 0;
-
-    for (i = 0; i < len; i++) {
-
-        switch (p[i]) {
-
-        case '"':
-            string = !string;
-            break;
-
-        case '\\':
-            i += string;
-            break;
-
-        case ',':
-        case ':':
-        case '[':
-        case '{':
-            n += !string;
-            break;
-        }
-    }
-
-    return n;
 }
 
 

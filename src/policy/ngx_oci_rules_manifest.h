@@ -14,7 +14,6 @@
 #include "ngx_oci_rules.h"
 
 
-#define NGX_OCI_RULES_VALUES    131072  /* in a manifest's JSON */
 #define NGX_OCI_RULES_NAMED     8192   /* digests that it names */
 #define NGX_OCI_RULES_WHY       320     /* bytes */
 #define NGX_OCI_RULES_N         5       /* rules, by their bits */

@@ -255,6 +255,38 @@ t_chosen(void)
 }
 
 
+/* a tree of it would have a hundred times its bytes */
+
+static void
+t_bomb(void)
+{
+    char        *text, *p;
+    ngx_int_t    rc;
+    ngx_str_t    all;
+    ngx_uint_t   i;
+    const char  *error;
+
+    ngx_str_null(&all);
+
+    text = malloc(NGX_OCI_JSON_VALUES * 3 + 64);
+    p = text + sprintf(text, "{\"layers\":[],\"x\":[");
+
+    for (i = 0; i < NGX_OCI_JSON_VALUES; i++) {
+        p += sprintf(p, "{},");
+    }
+
+    p += sprintf(p, "{}]}");
+
+    error = NULL;
+    rc = ngx_oci_pieces(text, p - text, &all, t_piece, NULL, &error);
+
+    tap_ok(rc == NGX_DECLINED && error
+           && strcmp(error, "it has too many values") == 0, "a bomb");
+
+    free(text);
+}
+
+
 int
 main(void)
 {
@@ -287,6 +319,7 @@ main(void)
            "the handler's end");
 
     t_chosen();
+    t_bomb();
 
     return tap_done();
 }

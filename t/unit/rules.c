@@ -412,7 +412,7 @@ t_judge(ngx_oci_rbac_t *doc)
 
     /* a tree of these would take hundreds of MB */
 
-    len = NGX_OCI_RULES_VALUES * 3 + 16;
+    len = NGX_OCI_JSON_VALUES * 3 + 16;
     text = malloc(len);
     memset(text, '[', len);
 
