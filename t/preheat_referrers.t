@@ -113,6 +113,45 @@ my $many = manifest(blob());
 $manifests{many} = $many;
 $lists{$t->digest($many)} = index_of(map { manifest(blob(10)) } 1 .. 100);
 
+# more than would be read, and more than would be taken
+
+sub crowd {
+    my ($n, @first) = @_;
+    return $json->encode({ schemaVersion => 2, mediaType => $OCI::TYPE{index},
+        manifests => [(map { descriptor($_, $OCI::TYPE{manifest}) } @first),
+            map { { mediaType => $OCI::TYPE{manifest}, size => 1,
+                digest => sprintf 'sha256:%064x', $_ } } 1 .. $n] });
+}
+
+my $crowd = manifest(blob());
+$manifests{crowd} = $crowd;
+$lists{$t->digest($crowd)} = crowd(9000, $sig);
+
+my $endless = manifest(blob());
+$manifests{endless} = $endless;
+$lists{$t->digest($endless)} = crowd(30_000, $sig);
+
+# of sizes that are not true, more than any cache has room for
+
+sub claimed {
+    my (@layers) = @_;
+    my $m = $json->encode({ schemaVersion => 2,
+        mediaType => $OCI::TYPE{manifest}, layers => [map { {
+            mediaType => 'application/x', digest => $t->digest($_->[0]),
+            size => $_->[1] } } @layers] });
+    $manifests{$t->digest($m)} = $m;
+    return $m;
+}
+
+my $lie = manifest(my $truth = blob());
+$manifests{lie} = $lie;
+$lists{$t->digest($lie)} = index_of($sig,
+    claimed([$payload, 1], [$truth, 4_000_000_000_000_000_000], [blob(), 9223372036854775807]));
+
+my @sums = map { blob() } 1 .. 3;
+put('sums', claimed([$sums[0], 9223372036854775807],
+    [$sums[1], 9223372036854775807], [$sums[2], 2]));
+
 my $none = manifest(blob());
 $manifests{none} = $none;
 
@@ -195,6 +234,9 @@ for my $c (
     ['odd', $odd],
     ['both', $both, $shared, $child, $sbom, $bom, $sig, $payload],
     ['none', $none],
+    ['crowd', $crowd, $sig, $payload],
+    ['endless', $endless],
+    ['lie', $lie, $truth, $sig, $payload],
 ) {
     my ($name, @objects) = @$c;
     my $job = job("m/$name:$name");
@@ -216,6 +258,14 @@ is(scalar asked(qr!/m/none/manifests/sha256-!), 4, 'no list, and four tags');
 my $job = job('m/many:many');
 is($job->{state}, 'success', 'many');
 is($job->{pieces}, 2 + 2 * 64, 'many: so many');
+
+$job = job('m/sums:sums');
+is($job->{state}, 'failure', 'sizes beyond all numbers: failure');
+like($job->{error}, qr/has 9223372036854775807 bytes, which can't be stored/,
+    'sizes beyond all numbers: why');
+is(scalar asked(qr!/m/sums/blobs/!), 0,
+    'sizes beyond all numbers: nothing was fetched');
+is($job->{bytes}, 9223372036854775807, 'as many as can be said');
 
 # registries say "no" in many ways, and not all of these mean that
 

@@ -11,7 +11,8 @@
 
 static ngx_uint_t ngx_oci_job_by_tag(ngx_oci_job_piece_t *piece);
 static ngx_int_t ngx_oci_job_known(ngx_oci_job_run_t *run, ngx_uint_t i,
-    ngx_uint_t role);
+    ngx_uint_t role, off_t size);
+static void ngx_oci_job_sum(uint64_t *sum, off_t size);
 static void ngx_oci_job_left_out(ngx_oci_job_run_t *run,
     ngx_oci_job_found_t *found);
 
@@ -30,7 +31,7 @@ ngx_oci_job_piece(ngx_oci_job_run_t *run, ngx_uint_t role,
     name = (ngx_oci_job_name_t *) ngx_str_rbtree_lookup(&run->tree, &digest,
                                                         found->hash);
     if (name) {
-        return ngx_oci_job_known(run, name->piece, role);
+        return ngx_oci_job_known(run, name->piece, role, found->size);
     }
 
     name = ngx_palloc(run->pool, sizeof(ngx_oci_job_name_t));
@@ -54,10 +55,12 @@ ngx_oci_job_piece(ngx_oci_job_run_t *run, ngx_uint_t role,
 }
 
 
-/* what a referrer names may be a part as well, which has to be there */
+/* what a referrer names may be a part as well, which has to be there; its size
+   is what those say that it is a part of */
 
 static ngx_int_t
-ngx_oci_job_known(ngx_oci_job_run_t *run, ngx_uint_t i, ngx_uint_t role)
+ngx_oci_job_known(ngx_oci_job_run_t *run, ngx_uint_t i, ngx_uint_t role,
+    off_t size)
 {
     ngx_oci_job_piece_t  *piece;
 
@@ -69,6 +72,15 @@ ngx_oci_job_known(ngx_oci_job_run_t *run, ngx_uint_t i, ngx_uint_t role)
     }
 
     piece->role = NGX_OCI_JOB_PART;
+    run->aside--;
+
+    if (!piece->missing) {
+        run->info.bytes -= piece->size;
+    }
+
+    piece->size = size;
+    ngx_oci_job_sum(&run->parts, size);
+    ngx_oci_job_sum(&run->info.bytes, size);
 
     if (!piece->done) {
         return NGX_OK;
@@ -82,13 +94,21 @@ ngx_oci_job_known(ngx_oci_job_run_t *run, ngx_uint_t i, ngx_uint_t role)
     if (piece->missing) {
         piece->missing = 0;
         run->info.pieces++;
-        run->info.bytes += piece->size;
 
     } else {
         run->info.pieces_done--;
     }
 
     return NGX_OK;
+}
+
+
+/* descriptors may say anything */
+
+static void
+ngx_oci_job_sum(uint64_t *sum, off_t size)
+{
+    *sum = ngx_min(*sum + (uint64_t) size, (uint64_t) NGX_MAX_OFF_T_VALUE);
 }
 
 
@@ -99,7 +119,10 @@ ngx_oci_job_piece_push(ngx_oci_job_run_t *run, ngx_uint_t role,
     u_char               *p;
     ngx_oci_job_piece_t  *piece;
 
-    if (run->pieces.nelts >= NGX_OCI_JOB_PIECES) {
+    if ((role == NGX_OCI_JOB_PART)
+        ? run->pieces.nelts - run->aside >= NGX_OCI_JOB_PIECES
+        : run->aside >= NGX_OCI_JOB_ASIDE)
+    {
         return NGX_BUSY;
     }
 
@@ -118,11 +141,18 @@ ngx_oci_job_piece_push(ngx_oci_job_run_t *run, ngx_uint_t role,
     piece->reference.len = reference->len;
     piece->reference.data = p;
 
+    if (role == NGX_OCI_JOB_PART) {
+        ngx_oci_job_sum(&run->parts, size);
+
+    } else {
+        run->aside++;
+    }
+
     /* that there is something by a tag, or of a list, is not known yet */
 
     if (role == NGX_OCI_JOB_PART || role == NGX_OCI_JOB_REFERRER) {
         run->info.pieces++;
-        run->info.bytes += size;
+        ngx_oci_job_sum(&run->info.bytes, size);
     }
 
     return NGX_OK;
@@ -257,11 +287,12 @@ ngx_oci_job_named(ngx_oci_job_run_t *run, ngx_uint_t i,
 
     if (piece[i].role != NGX_OCI_JOB_PART) {
 
-        /* what somebody called a signature may be anything */
+        /* what somebody called a signature may be anything, and there may be
+           any number of them */
 
-        return (parse->rc == NGX_DECLINED)
-               ? NGX_OK : (parse->rc != NGX_OK) ? parse->rc
-                        : ngx_oci_job_referred(run, i, parse);
+        return (parse->rc == NGX_OK || parse->rc == NGX_BUSY)
+               ? ngx_oci_job_referred(run, i, parse)
+               : (parse->rc == NGX_DECLINED) ? NGX_OK : parse->rc;
     }
 
     digest = piece[i].reference;
@@ -323,10 +354,17 @@ ngx_oci_job_left_out(ngx_oci_job_run_t *run, ngx_oci_job_found_t *found)
 }
 
 
-/* caches may be more than one, and nobody knows yet which */
-
 ngx_uint_t
 ngx_oci_job_too_large(ngx_oci_job_run_t *run)
+{
+    return run->parts > ngx_oci_job_room();
+}
+
+
+/* caches may be more than one, and nobody knows yet which */
+
+uint64_t
+ngx_oci_job_room(void)
 {
     uint64_t              room;
     ngx_uint_t            i;
@@ -341,7 +379,7 @@ ngx_oci_job_too_large(ngx_oci_job_run_t *run)
         room = ngx_max(room, zone.room);
     }
 
-    return run->info.bytes > room;
+    return room;
 }
 
 

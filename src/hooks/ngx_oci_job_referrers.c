@@ -54,7 +54,7 @@ ngx_oci_job_referrers(ngx_oci_job_run_t *run, ngx_str_t *digest)
         rc = ngx_oci_job_referrers_tagged(run, &name, ".sbom");
     }
 
-    return rc;
+    return (rc == NGX_BUSY) ? NGX_OK : rc;
 }
 
 
@@ -112,12 +112,14 @@ ngx_oci_job_unreferred(ngx_oci_job_run_t *run, ngx_uint_t i,
         rc = ngx_oci_job_referrers_tagged(run, &piece->reference, "");
     }
 
-    if (rc == NGX_OK) {
-        piece = run->pieces.elts;
-        piece[i].missing = 1;
+    if (rc == NGX_ERROR) {
+        return NGX_ERROR;
     }
 
-    return rc;
+    piece = run->pieces.elts;
+    piece[i].missing = 1;
+
+    return NGX_OK;
 }
 
 
@@ -149,6 +151,7 @@ ngx_int_t
 ngx_oci_job_referred(ngx_oci_job_run_t *run, ngx_uint_t i,
     ngx_oci_job_parse_t *parse)
 {
+    uint64_t              room;
     ngx_int_t             rc;
     ngx_uint_t            n, role, manifests;
     ngx_oci_job_piece_t  *piece;
@@ -156,6 +159,7 @@ ngx_oci_job_referred(ngx_oci_job_run_t *run, ngx_uint_t i,
     piece = run->pieces.elts;
     role = piece[i].role;
     manifests = 0;
+    room = ngx_oci_job_room();
 
     for (n = 0; n < parse->n; n++) {
 
@@ -166,7 +170,19 @@ ngx_oci_job_referred(ngx_oci_job_run_t *run, ngx_uint_t i,
             break;
         }
 
+        /* nothing that others attach to it keeps it from getting warm */
+
+        if (run->info.bytes > room
+            || (uint64_t) parse->found[n].size > room - run->info.bytes)
+        {
+            continue;
+        }
+
         rc = ngx_oci_job_piece(run, NGX_OCI_JOB_REFERRER, &parse->found[n]);
+
+        if (rc == NGX_BUSY) {
+            break;
+        }
 
         if (rc != NGX_OK) {
             return rc;

@@ -459,9 +459,13 @@ ngx_oci_job_pulled(ngx_oci_pull_t *pull, ngx_int_t rc)
     if (rc == NGX_OK) {
         ngx_oci_job_answered(run, pull, i);
 
-    } else if (rc == NGX_DECLINED) {
+    } else if (rc == NGX_DECLINED && piece[i].role == NGX_OCI_JOB_PART) {
         ngx_oci_job_fail(run, "the manifest \"%V\" is too large",
                          &piece[i].reference);
+
+    } else if (rc == NGX_DECLINED) {
+        piece[i].missing = 1;
+        ngx_oci_job_done(run, i);
 
     } else {
         ngx_oci_job_again(run, i, 0, "the answer was cut short");
@@ -488,8 +492,7 @@ ngx_oci_job_answered(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull,
         rc = ngx_oci_job_refused(run, pull, i);
 
         if (rc != NGX_OK && rc != NGX_DECLINED) {
-            ngx_oci_job_fail(run, "what refers to it is too much, or there "
-                             "is no memory");
+            ngx_oci_job_fail(run, "no memory for what refers to it");
         }
 
         return;
@@ -550,7 +553,7 @@ ngx_oci_job_tag(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull, ngx_uint_t i)
     if (rc == NGX_OK && i == 0) {
         ngx_oci_job_done(run, i);
 
-    } else if (rc == NGX_OK || rc == NGX_DECLINED) {
+    } else if (rc != NGX_ERROR) {
         ngx_oci_job_manifest(run, pull, i);
 
     } else {
@@ -671,7 +674,7 @@ ngx_oci_job_parsed(ngx_oci_job_parse_t *parse, void *data, ngx_uint_t i)
 
         if (ngx_oci_job_too_large(run)) {
             ngx_oci_job_fail(run, "it has %uL bytes, which can't be stored "
-                             "here", run->info.bytes);
+                             "here", run->parts);
         }
 
     } else {

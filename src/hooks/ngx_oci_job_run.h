@@ -17,7 +17,8 @@
 
 
 #define NGX_OCI_JOB_PULLS    4          /* at once, of a job */
-#define NGX_OCI_JOB_PIECES   8192
+#define NGX_OCI_JOB_PIECES   8192       /* that are parts, */
+#define NGX_OCI_JOB_ASIDE    4096       /* and that are not */
 #define NGX_OCI_JOB_TRIES    5          /* of a piece, or a peer */
 #define NGX_OCI_JOB_CHECK    300        /* ms, then a manifest is on disk, */
 #define NGX_OCI_JOB_LATER    120000     /* or that long after, at most */
@@ -88,6 +89,8 @@ struct ngx_oci_job_run_s {
                                            thread has */
     ngx_uint_t              asking;     /* exchanges, of them */
     ngx_uint_t              first;      /* neither done nor checked */
+    ngx_uint_t              aside;      /* pieces that are no parts */
+    uint64_t                parts;      /* bytes of those that are */
     ngx_uint_t              subjects;   /* whose referrers are looked for */
     ngx_uint_t              fetched;    /* in this pass, what had not been
                                            there */
@@ -141,8 +144,10 @@ ngx_int_t ngx_oci_job_named(ngx_oci_job_run_t *run, ngx_uint_t i,
    not have come to the disk.  NGX_OK: it stays; NGX_AGAIN: all of it is looked
    at once more; NGX_DECLINED: often enough, error says why */
 ngx_int_t ngx_oci_job_check(ngx_oci_job_run_t *run, const char **error);
-/* has it more bytes than can be stored at all, whatever is there now? */
+/* have its parts more bytes than can be stored, whatever is there now? */
 ngx_uint_t ngx_oci_job_too_large(ngx_oci_job_run_t *run);
+/* how many can be: the largest cache's */
+uint64_t ngx_oci_job_room(void);
 /* in ms, from now; 0: nothing that counts was said */
 ngx_msec_t ngx_oci_job_retry_after(ngx_str_t *value);
 
@@ -150,13 +155,13 @@ ngx_msec_t ngx_oci_job_retry_after(ngx_str_t *value);
 /* ngx_oci_job_referrers.c */
 
 /* of a manifest of that digest, which is a part: looks for what refers to it.
-   Returns as ngx_oci_job_piece() */
+   NGX_OK or NGX_ERROR */
 ngx_int_t ngx_oci_job_referrers(ngx_oci_job_run_t *run, ngx_str_t *digest);
 /* a registry answered so for piece i: NGX_OK: there is none of it, and it is
-   no failure; NGX_DECLINED; else as ngx_oci_job_piece() */
+   no failure; NGX_DECLINED; NGX_ERROR: no memory */
 ngx_int_t ngx_oci_job_unreferred(ngx_oci_job_run_t *run, ngx_uint_t i,
     ngx_uint_t status);
-/* what the text of piece i names, as ngx_oci_job_piece() */
+/* what the text of piece i names: NGX_OK or NGX_ERROR */
 ngx_int_t ngx_oci_job_referred(ngx_oci_job_run_t *run, ngx_uint_t i,
     ngx_oci_job_parse_t *parse);
 
