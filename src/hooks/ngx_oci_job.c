@@ -197,7 +197,7 @@ ngx_oci_job_add(ngx_oci_hook_conf_t *conf, ngx_oci_job_ask_t *ask,
             *id = job->id;
             rc = NGX_OK;
 
-        } else if (job->run == 0) {
+        } else if (news) {
             ngx_oci_job_free(job);
         }
     }
