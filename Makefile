@@ -12,7 +12,8 @@
 #   make soak               random operations, for SOAK seconds
 #   make takeover           20 pulls of 1 GiB, the filling worker killed
 #   make revoke             how soon a change in Redis is in force
-#   make outage             a minute without Redis, under load
+#   make outage             a minute without Redis, under load, and two
+#                           without the receiver of notifications
 #   make timing             times of refusals, of what is there and what isn't
 #   make reload             reloads and upgrades under load, for a minute
 #   make audit              20 workers killed during 100,000 requests
@@ -249,7 +250,7 @@ revoke: need
 
 outage: need
 	@$(MAKE) --no-print-directory modules
-	OUTAGE=full $(TEST_ENV) prove --timer --verbose t/redis_outage.t
+	OUTAGE=full $(TEST_ENV) prove --timer --verbose t/redis_outage.t t/notify.t
 
 timing: need
 	@$(MAKE) --no-print-directory modules

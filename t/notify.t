@@ -2,7 +2,8 @@
 
 # oci_notify: events reach their receiver, whatever happens to it, to workers
 # and to nginx: none is lost, those of a repository come in their order, and
-# one that comes twice has the same id.
+# one that comes twice has the same id.  OUTAGE=full: the receiver is away for
+# two minutes.
 
 use warnings;
 use strict;
@@ -187,6 +188,7 @@ sub away { $t->stop_one('upstream1') }
 sub back { Notify::receiver($t, port => $receiver) }
 
 away();
+my $away = time();
 Notify::forget($t);
 my @told;
 
@@ -230,6 +232,13 @@ pulls('restarted');
 
 is(scalar @told, 100, 'a hundred pulls');
 ok(until_true(sub { Notify::queue($t)->{events} == 100 }), 'they are counted');
+if (($ENV{OUTAGE} // '') eq 'full') {
+    while (time() < $away + 120) {
+        sleep 1;
+    }
+    diag(sprintf 'the receiver was away for %.0f s', time() - $away);
+}
+
 is(scalar(Notify::received($t)), 0, 'nobody was told');
 
 # some are taken and the answers get lost; then workers are killed again
