@@ -103,10 +103,14 @@ sub file {
 mkdir "$d/cache";
 $fault->start();
 
-# nothing is written for two seconds, or no manifest
+# nothing is written for two seconds, or, where the layers are, no manifest
 
 for my $c (['all', ''], ['bodies', '.tmp']) {
     my ($what, $name) = @$c;
+    if ($name) {
+        is(ends(begin('m/before:v1'))->{state}, 'success', 'all is there');
+        unlink file($image);
+    }
     $fault->arm('write', 1, EIO, on => 1, name => $name);
     my $id = begin("m/$what:v1");
     sleep 2.5;

@@ -63,9 +63,9 @@ my $near = $t->upstream(sub {
 
 my $tardy = $t->upstream(sub {
     my ($c, $q) = @_;
-    print $c "HTTP/1.1 200 OK\r\nX: ";
+    print $c "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n";
     for (1 .. 100) {
-        print $c 'x' or return 0;
+        print $c ' ' or return 0;
         sleep 1;
     }
     return 0;

@@ -51,7 +51,7 @@ oci_registry demo { url http://127.0.0.1:$port; credentials anonymous; }
 EOC
 location /v2/ { oci_pass demo; oci_cache models; oci_access open; }
 location /p2p/ {
-    oci_preheat registry=demo open referrers=off jobs=2 peers=$peers;
+    oci_preheat registry=demo open referrers=off jobs=4 peers=$peers;
 }
 EOL
 my $conf = $t->read_file('nginx.conf');
@@ -63,8 +63,8 @@ sub jobs {
     my @jobs;
     my $next = '';
     while (defined $next) {
-        my $r = decode_json($t->get('/p2p/jobs' . ($next
-            ? "?before=$next" : ''))->{body});
+        my $r = eval { decode_json($t->get('/p2p/jobs' . ($next
+            ? "?before=$next" : ''))->{body}) } // return ();
         push @jobs, @{$r->{jobs}};
         $next = $r->{next};
     }
