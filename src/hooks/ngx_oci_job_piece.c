@@ -89,6 +89,7 @@ ngx_oci_job_known(ngx_oci_job_run_t *run, ngx_uint_t i, ngx_uint_t role,
     /* once more, as what it is */
 
     piece->done = 0;
+    piece->unchecked = 0;
     run->first = ngx_min(run->first, i);
 
     if (piece->missing) {
@@ -285,6 +286,15 @@ ngx_oci_job_named(ngx_oci_job_run_t *run, ngx_uint_t i,
 
     piece = run->pieces.elts;
 
+    /* that it has come to the disk is seen while the token is good */
+
+    if (piece[i].role != NGX_OCI_JOB_LIST && !piece[i].hit
+        && !ngx_oci_job_by_tag(&piece[i]))
+    {
+        piece[i].unchecked = 1;
+        piece[i].due = ngx_current_msec + NGX_OCI_JOB_CHECK;
+    }
+
     if (piece[i].role != NGX_OCI_JOB_PART) {
 
         /* what somebody called a signature may be anything, and there may be
@@ -351,6 +361,34 @@ ngx_oci_job_left_out(ngx_oci_job_run_t *run, ngx_oci_job_found_t *found)
 
     run->info.left_out.data = list.data;
     run->info.left_out.len = p - list.data;
+}
+
+
+/* a manifest that was on the disk once is small, and used just now */
+
+ngx_uint_t
+ngx_oci_job_kept(ngx_oci_job_piece_t *piece)
+{
+    ngx_oci_digest_t      digest;
+    ngx_oci_main_conf_t  *omcf;
+    ngx_oci_blob_info_t   info;
+
+    if (!piece->unchecked) {
+        return 0;
+    }
+
+    if (piece->kind == NGX_OCI_PIECE_MANIFEST) {
+        return piece->hit;
+    }
+
+    omcf = ngx_http_cycle_get_module_main_conf(ngx_cycle,
+                                               ngx_http_oci_module);
+
+    return ngx_oci_digest_parse(&digest, piece->reference.data,
+                                piece->reference.len)
+           == NGX_OK
+           && omcf->blob_info(&digest, &info) == NGX_OK
+           && info.slices && info.have == info.slices;
 }
 
 

@@ -523,6 +523,9 @@ ngx_oci_job_answered(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull,
         run->fetched = 1;
         run->losing |= (piece->unchecked
                         && piece->kind == NGX_OCI_PIECE_BLOB);
+
+    } else {
+        piece->hit = 1;
     }
 
     if (piece->unchecked) {
@@ -594,6 +597,15 @@ ngx_oci_job_refused(ngx_oci_job_run_t *run, ngx_oci_pull_t *pull,
 
     piece = run->pieces.elts;
     piece += i;
+
+    if (pull->status == NGX_HTTP_UNAUTHORIZED
+        && ngx_oci_job_kept(piece))
+    {
+        /* the token has expired since */
+
+        piece->unchecked = 0;
+        return NGX_OK;
+    }
 
     if (pull->status == NGX_HTTP_TOO_MANY_REQUESTS || pull->status >= 500) {
         ngx_oci_job_again(run, i, ngx_oci_job_retry_after(&pull->retry_after),

@@ -56,6 +56,7 @@ typedef struct {
     unsigned                done:1;
     unsigned                missing:1;  /* with done: there is none */
     unsigned                unchecked:1;    /* with done: is it still there? */
+    unsigned                hit:1;      /* it was there, on the disk */
 } ngx_oci_job_piece_t;
 
 
@@ -144,6 +145,8 @@ ngx_int_t ngx_oci_job_named(ngx_oci_job_run_t *run, ngx_uint_t i,
    not have come to the disk.  NGX_OK: it stays; NGX_AGAIN: all of it is looked
    at once more; NGX_DECLINED: often enough, error says why */
 ngx_int_t ngx_oci_job_check(ngx_oci_job_run_t *run, const char **error);
+/* with unchecked: is it there, as far as can be told without the registry? */
+ngx_uint_t ngx_oci_job_kept(ngx_oci_job_piece_t *piece);
 /* have its parts more bytes than can be stored, whatever is there now? */
 ngx_uint_t ngx_oci_job_too_large(ngx_oci_job_run_t *run);
 /* how many can be: the largest cache's */
