@@ -31,6 +31,9 @@ oci_registry demo {
 EOC
 location /v2/ { oci_pass demo; oci_cache models; oci_access open; }
 location /p2p/ { oci_preheat registry=demo secret=$d/secret; }
+location /alone/ {
+    oci_preheat registry=demo secret=$d/secret referrers=off;
+}
 EOL
 $t->start();
 
@@ -81,6 +84,12 @@ is($t->upstream_bytes(), $mark, 'nothing but its tag was asked for');
 is(ends($job->{id})->{state}, 'SUCCESS', 'again');
 cmp_ok($t->upstream_bytes(), '<', $mark + 2000,
     'it was there, and nothing refers to it');
+
+my $alone = Harbor->new($t, %instance, endpoint => '/alone');
+$mark = $t->upstream_bytes();
+($status, $job) = $alone->call('POST', '/oapi/v1/jobs', $alone->job());
+is(($alone->ends($job->{id}))[2]{state}, 'SUCCESS', 'without referrers');
+is($t->upstream_bytes(), $mark, 'it was there');
 
 # what fails, says so, and is called nothing else
 
